@@ -1,0 +1,43 @@
+package clientapi
+
+import (
+	"net/http"
+	"net/netip"
+
+	"switchboard/homeserver/account"
+	"switchboard/homeserver/matrix"
+)
+
+// API serves the client-server API. All fields are set before Handler is
+// called and never changed.
+type API struct {
+	ServerName matrix.ServerName
+	Accounts   *account.Service
+
+	// MaxBody is the largest body of a request in bytes, media excepted. 0 means 8 MiB.
+	MaxBody int64
+
+	// Limits bounds requests; nil means no limits.
+	Limits *Limits
+}
+
+func (a *API) maxBody() int64 {
+	if a.MaxBody > 0 {
+		return a.MaxBody
+	}
+	return 8 << 20
+}
+
+// client describes where a request came from, for the list of devices.
+func (a *API) client(r *http.Request) account.Client {
+	return account.Client{Address: address(r), UserAgent: r.UserAgent()}
+}
+
+// address is the IP address of the client. The listener has already replaced
+// RemoteAddr where a trusted proxy told another.
+func address(r *http.Request) string {
+	if a, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		return a.Addr().Unmap().String()
+	}
+	return r.RemoteAddr
+}

@@ -1,0 +1,8 @@
+package clientapi
+
+// tables are the route lists, one beside the handlers of each noun.
+var tables = [][]route{
+	accountRoutes,
+	loginRoutes,
+	serverRoutes,
+}
