@@ -32,18 +32,20 @@ type Tx struct {
 // querier is what reading needs; a DB reads what is committed, a Tx also what
 // it has itself written.
 type querier interface {
-	Query(ctx context.Context, sql string, args ...any) (database.Rows, error)
-	QueryRow(ctx context.Context, sql string, args ...any) database.Row
+	Query(ctx context.Context, sql string, args ...any) (*database.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) *database.Row
 }
 
 // New brings the schema of db up to date and reads what the store keeps in
 // memory. The store does not close db.
-func New(ctx context.Context, db *database.DB) (*Store, error) {
+//
+// Budget is how many bytes of memory the caches may take.
+func New(ctx context.Context, db *database.DB, budget int) (*Store, error) {
 	if err := database.Migrate(ctx, db, migrations); err != nil {
 		return nil, fmt.Errorf("migrate: %w", err)
 	}
 	s := &Store{db: db}
-	if err := s.load(ctx); err != nil {
+	if err := s.load(ctx, budget); err != nil {
 		return nil, fmt.Errorf("load: %w", err)
 	}
 	return s, nil

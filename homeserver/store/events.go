@@ -1,0 +1,384 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"switchboard/homeserver/database"
+	"switchboard/homeserver/event"
+	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/statetree"
+)
+
+// EventNum is the number by which the store knows an event: the position of
+// the log at which it was stored.
+type EventNum int64
+
+// Status says whether an event counts.
+type Status int
+
+// What may become of an event.
+//
+// Spec: https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu
+const (
+	Accepted Status = iota
+	SoftFailed
+	Rejected
+)
+
+// Event is a stored event. It is never changed: a redaction makes a new one.
+type Event struct {
+	PDU        *event.PDU
+	Num        EventNum
+	Pos        int64 // place in the room's timeline; 0: not part of it
+	Room       RoomNum
+	Status     Status
+	State      statetree.ID // root of the state after the event
+	Current    statetree.ID // root of the room's state when the event came
+	RedactedBy EventNum     // 0: not redacted
+
+	// Request is which client asked for the event, where it was sent here and
+	// is still in memory.
+	Request *Request
+}
+
+const eventColumns = `num, event_id, room, pos, status, state, current, redaction, json`
+
+// Event finds an event by its ID, or answers ErrNotFound.
+func (s *Store) Event(ctx context.Context, id matrix.EventID) (*Event, error) {
+	if num, ok := s.eventNums.find(id); ok {
+		if e, ok := s.events.find(num); ok {
+			return e, nil
+		}
+	}
+	list, err := s.queryEvents(ctx, `SELECT `+eventColumns+` FROM events WHERE event_id = $1`, id)
+	if err != nil {
+		return nil, err
+	}
+	if len(list) == 0 {
+		return nil, ErrNotFound
+	}
+	return list[0], nil
+}
+
+// EventsByNum finds events by their numbers. Unknown numbers are left out.
+func (s *Store) EventsByNum(ctx context.Context, nums []EventNum) (map[EventNum]*Event, error) {
+	found := make(map[EventNum]*Event, len(nums))
+	var missing []int64
+	for _, n := range nums {
+		if e, ok := s.events.find(n); ok {
+			found[n] = e
+		} else {
+			missing = append(missing, int64(n))
+		}
+	}
+	for part := range slices.Chunk(missing, 500) {
+		list, err := s.queryEvents(ctx, `SELECT `+eventColumns+` FROM events WHERE num IN LIST($1)`, part)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range list {
+			found[e.Num] = e
+		}
+	}
+	return found, nil
+}
+
+// EventByNum finds an event by its number, or answers ErrNotFound.
+func (s *Store) EventByNum(ctx context.Context, num EventNum) (*Event, error) {
+	m, err := s.EventsByNum(ctx, []EventNum{num})
+	if err != nil {
+		return nil, err
+	}
+	if e := m[num]; e != nil {
+		return e, nil
+	}
+	return nil, ErrNotFound
+}
+
+// Newest gives up to limit events of a room behind since and not behind upto,
+// the newest ones, in order of the timeline.
+func (s *Store) Newest(ctx context.Context, room RoomNum, since, upto int64, limit int) ([]*Event, error) {
+	if list, ok := s.log.inRoom(room, since, upto); ok {
+		return list[max(0, len(list)-limit):], nil
+	}
+	if list, ok := s.log.newest(room, upto, limit); ok {
+		i, _ := slices.BinarySearchFunc(list, since+1, byPos)
+		return list[i:], nil
+	}
+	list, err := s.queryEvents(ctx, `SELECT `+eventColumns+` FROM events
+		WHERE room = $1 AND pos > $2 AND pos <= $3 ORDER BY pos DESC LIMIT $4`, room, since, upto, limit)
+	slices.Reverse(list)
+	return list, err
+}
+
+// Oldest gives up to limit events of a room behind since and not behind upto,
+// the oldest ones, in order of the timeline.
+func (s *Store) Oldest(ctx context.Context, room RoomNum, since, upto int64, limit int) ([]*Event, error) {
+	if list, ok := s.log.inRoom(room, since, upto); ok {
+		return list[:min(len(list), limit)], nil
+	}
+	return s.queryEvents(ctx, `SELECT `+eventColumns+` FROM events
+		WHERE room = $1 AND pos > $2 AND pos <= $3 ORDER BY pos LIMIT $4`, room, since, upto, limit)
+}
+
+// Log gives up to limit events of all rooms behind since, in order of the log.
+func (s *Store) Log(ctx context.Context, since int64, limit int) ([]*Event, error) {
+	upto := s.Position()
+	if list, ok := s.log.after(since, upto); ok {
+		return list[:min(len(list), limit)], nil
+	}
+	return s.queryEvents(ctx, `SELECT `+eventColumns+` FROM events
+		WHERE pos > $1 AND pos <= $2 ORDER BY pos LIMIT $3`, since, upto, limit)
+}
+
+// queryEvents runs a query for eventColumns.
+func (s *Store) queryEvents(ctx context.Context, q string, args ...any) ([]*Event, error) {
+	rows, err := s.db.Query(ctx, q, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read events: %w", err)
+	}
+	defer rows.Close()
+	type raw struct {
+		e    Event
+		id   matrix.EventID
+		json []byte
+	}
+	var list []raw
+	for rows.Next() {
+		var r raw
+		var pos, current, redaction *int64
+		if err := rows.Scan(&r.e.Num, &r.id, &r.e.Room, &pos, &r.e.Status, &r.e.State, &current, &redaction, &r.json); err != nil {
+			return nil, fmt.Errorf("read events: %w", err)
+		}
+		r.e.Current = r.e.State
+		if pos != nil {
+			r.e.Pos = *pos
+		}
+		if current != nil {
+			r.e.Current = statetree.ID(*current)
+		}
+		if redaction != nil {
+			r.e.RedactedBy = EventNum(*redaction)
+		}
+		list = append(list, r)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read events: %w", err)
+	}
+	rows.Close() // the connection is free before the rooms are asked for
+	events := make([]*Event, len(list))
+	for i := range list {
+		r := &list[i]
+		room, err := s.RoomByNum(ctx, r.e.Room)
+		if err != nil {
+			return nil, fmt.Errorf("room of event %s: %w", r.id, err)
+		}
+		if r.e.PDU, err = event.Load(room.Version, r.id, r.json); err != nil {
+			return nil, fmt.Errorf("event %s: %w", r.id, err)
+		}
+		events[i] = s.keepEvent(&r.e)
+	}
+	return events, nil
+}
+
+// keepEvent caches e and gives the one that is to be used.
+func (s *Store) keepEvent(e *Event) *Event {
+	if old, ok := s.events.find(e.Num); ok && (old.RedactedBy != 0 || e.RedactedBy == 0) {
+		return old
+	}
+	s.setEvent(e)
+	return e
+}
+
+func (s *Store) setEvent(e *Event) {
+	s.events.put(e.Num, e, e.size())
+	s.eventNums.put(e.PDU.ID, e.Num, 200)
+}
+
+// AppendEvent stores e, whose Num is a fresh position. With a Pos it becomes
+// part of the timeline.
+func (tx *Tx) AppendEvent(ctx context.Context, e *Event) error {
+	var pos, key, current, redaction *int64
+	if e.Pos != 0 {
+		pos = &e.Pos
+	}
+	if e.Current != e.State {
+		current = (*int64)(&e.Current)
+	}
+	if e.RedactedBy != 0 {
+		redaction = (*int64)(&e.RedactedBy)
+	}
+	if e.PDU.StateKey != nil {
+		k, err := tx.StateKey(ctx, e.PDU.Type, *e.PDU.StateKey)
+		if err != nil {
+			return err
+		}
+		n := int64(k)
+		key = &n
+	}
+	const q = `INSERT INTO events (num, event_id, room, pos, status, type, key, sender, state, current, redaction, json)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
+	err := tx.Exec(ctx, q, e.Num, e.PDU.ID, e.Room, pos, e.Status, e.PDU.Type, key, e.PDU.Sender, e.State, current, redaction, e.PDU.JSON)
+	if err != nil {
+		return fmt.Errorf("append event: %w", err)
+	}
+	if err := tx.putRelation(ctx, e); err != nil {
+		return err
+	}
+	tx.OnCommit(func() {
+		tx.s.setEvent(e)
+		if e.Pos > 0 {
+			tx.s.log.add(e)
+		}
+	})
+	return nil
+}
+
+// Redact puts a redacted form of an event in its place.
+func (tx *Tx) Redact(ctx context.Context, e *Event, redacted *event.PDU, by EventNum) error {
+	if err := tx.Exec(ctx, `UPDATE events SET redaction = $1, json = $2 WHERE num = $3`, by, redacted.JSON, e.Num); err != nil {
+		return fmt.Errorf("redact event: %w", err)
+	}
+	tx.OnCommit(func() {
+		c := *e
+		c.PDU, c.RedactedBy = redacted, by
+		tx.s.setEvent(&c)
+		tx.s.log.replace(&c)
+	})
+	return nil
+}
+
+// PutRedaction remembers that an event which is not known is redacted.
+func (tx *Tx) PutRedaction(ctx context.Context, target matrix.EventID, by EventNum) error {
+	if err := tx.Exec(ctx, `INSERT INTO redactions (target, event) VALUES ($1, $2)`, target, by); err != nil {
+		return fmt.Errorf("put redaction: %w", err)
+	}
+	return nil
+}
+
+// relation is the part of a content that refers to another event.
+type relation struct {
+	RelatesTo struct {
+		Type  string         `json:"rel_type"`
+		Event matrix.EventID `json:"event_id"`
+	} `json:"m.relates_to"`
+}
+
+// putRelation indexes e under the event that it refers to.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#forming-relationships-between-events
+func (tx *Tx) putRelation(ctx context.Context, e *Event) error {
+	var r relation
+	if !e.PDU.HasContent("m.relates_to") || json.Unmarshal(e.PDU.Content, &r) != nil ||
+		r.RelatesTo.Type == "" || r.RelatesTo.Event == "" {
+		return nil
+	}
+	err := tx.Exec(ctx, `INSERT INTO relations (target, rel_type, event) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
+		r.RelatesTo.Event, r.RelatesTo.Type, e.Num)
+	if err != nil {
+		return fmt.Errorf("put relation: %w", err)
+	}
+	return nil
+}
+
+// Related lists the events that refer to target with the given type ("" for
+// all types), oldest first.
+func (s *Store) Related(ctx context.Context, target matrix.EventID, relType string) ([]EventNum, error) {
+	rows, err := s.db.Query(ctx, `SELECT event FROM relations WHERE target = $1 AND ($2 = '' OR rel_type = $2) ORDER BY event`, target, relType)
+	if err != nil {
+		return nil, fmt.Errorf("read relations: %w", err)
+	}
+	return scanNums(rows)
+}
+
+func scanNums(rows *database.Rows) ([]EventNum, error) {
+	defer rows.Close()
+	var list []EventNum
+	for rows.Next() {
+		var n EventNum
+		if err := rows.Scan(&n); err != nil {
+			return nil, fmt.Errorf("read numbers: %w", err)
+		}
+		list = append(list, n)
+	}
+	return list, rows.Err()
+}
+
+// Request identifies what a client asked for, so that a repetition is known.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#transaction-identifiers
+type Request struct {
+	User     matrix.UserID
+	Device   matrix.DeviceID
+	Endpoint string
+	Txn      string
+}
+
+// Answered gives the event that r made when it came before, or ErrNotFound.
+func (s *Store) Answered(ctx context.Context, r Request) (matrix.EventID, error) {
+	var id matrix.EventID
+	err := s.db.QueryRow(ctx, `SELECT e.event_id FROM requests r JOIN events e ON e.num = r.event
+		WHERE r.user_id = $1 AND r.device = $2 AND r.endpoint = $3 AND r.txn = $4`, r.User, r.Device, r.Endpoint, r.Txn).Scan(&id)
+	if errors.Is(err, database.ErrNoRows) {
+		return "", ErrNotFound
+	}
+	if err != nil {
+		return "", fmt.Errorf("read request: %w", err)
+	}
+	return id, nil
+}
+
+// PutRequest remembers that r made an event at a time (ms).
+func (tx *Tx) PutRequest(ctx context.Context, r Request, num EventNum, at int64) error {
+	const q = `INSERT INTO requests (user_id, device, endpoint, txn, event, at) VALUES ($1, $2, $3, $4, $5, $6)`
+	if err := tx.Exec(ctx, q, r.User, r.Device, r.Endpoint, r.Txn, num, at); err != nil {
+		return fmt.Errorf("put request: %w", err)
+	}
+	return nil
+}
+
+// DropRequests forgets the requests before a time (ms).
+func (tx *Tx) DropRequests(ctx context.Context, before int64) error {
+	if err := tx.Exec(ctx, `DELETE FROM requests WHERE at < $1`, before); err != nil {
+		return fmt.Errorf("drop requests: %w", err)
+	}
+	return nil
+}
+
+// Transactions gives the transaction IDs of those events that a device sent.
+func (s *Store) Transactions(ctx context.Context, user matrix.UserID, device matrix.DeviceID, events []*Event) (map[EventNum]string, error) {
+	found := map[EventNum]string{}
+	var missing []int64
+	for _, e := range events {
+		switch {
+		case e.PDU.Sender != user:
+		case e.Request != nil:
+			if e.Request.User == user && e.Request.Device == device {
+				found[e.Num] = e.Request.Txn
+			}
+		default:
+			missing = append(missing, int64(e.Num))
+		}
+	}
+	if len(missing) == 0 {
+		return found, nil
+	}
+	rows, err := s.db.Query(ctx, `SELECT event, txn FROM requests WHERE event IN LIST($1) AND user_id = $2 AND device = $3`, missing, user, device)
+	if err != nil {
+		return nil, fmt.Errorf("read transactions: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var n EventNum
+		var txn string
+		if err := rows.Scan(&n, &txn); err != nil {
+			return nil, fmt.Errorf("read transactions: %w", err)
+		}
+		found[n] = txn
+	}
+	return found, rows.Err()
+}

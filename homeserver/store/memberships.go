@@ -1,0 +1,168 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"switchboard/homeserver/matrix"
+)
+
+// Membership is what a user is in a room now.
+type Membership struct {
+	User       matrix.UserID
+	Room       RoomNum
+	Membership string   // "join", "invite", "knock", "leave" or "ban"
+	Event      EventNum // the m.room.member event
+	Local      bool     // a user of this server
+	Forgotten  bool
+}
+
+// members holds the memberships of this server's users, so that an event wakes
+// just those whom it concerns.
+type members struct {
+	mu     sync.RWMutex // guards all below; never held while calling out
+	byUser map[matrix.UserID]map[RoomNum]Membership
+	joined map[RoomNum]map[matrix.UserID]struct{}
+}
+
+func (m *members) set(ms Membership) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	rooms := m.byUser[ms.User]
+	if rooms == nil {
+		rooms = map[RoomNum]Membership{}
+		m.byUser[ms.User] = rooms
+	}
+	rooms[ms.Room] = ms
+	users := m.joined[ms.Room]
+	switch {
+	case ms.Membership == "join" && users == nil:
+		m.joined[ms.Room] = map[matrix.UserID]struct{}{ms.User: {}}
+	case ms.Membership == "join":
+		users[ms.User] = struct{}{}
+	default:
+		delete(users, ms.User)
+		if len(users) == 0 {
+			delete(m.joined, ms.Room)
+		}
+	}
+}
+
+// Memberships lists what a user of this server is in which room, forgotten
+// rooms included.
+func (s *Store) Memberships(user matrix.UserID) []Membership {
+	s.members.mu.RLock()
+	defer s.members.mu.RUnlock()
+	list := make([]Membership, 0, len(s.members.byUser[user]))
+	for _, m := range s.members.byUser[user] {
+		list = append(list, m)
+	}
+	return list
+}
+
+// Membership is what a user of this server is in a room; the zero value if the
+// user never was in it.
+func (s *Store) Membership(user matrix.UserID, room RoomNum) Membership {
+	s.members.mu.RLock()
+	defer s.members.mu.RUnlock()
+	return s.members.byUser[user][room]
+}
+
+// LocalMembers lists the users of this server who are joined to a room.
+func (s *Store) LocalMembers(room RoomNum) []matrix.UserID {
+	s.members.mu.RLock()
+	defer s.members.mu.RUnlock()
+	list := make([]matrix.UserID, 0, len(s.members.joined[room]))
+	for u := range s.members.joined[room] {
+		list = append(list, u)
+	}
+	return list
+}
+
+// ShareRoom tells whether two users of this server are joined to a common room.
+func (s *Store) ShareRoom(a, b matrix.UserID) bool {
+	s.members.mu.RLock()
+	defer s.members.mu.RUnlock()
+	ra, rb := s.members.byUser[a], s.members.byUser[b]
+	if len(ra) > len(rb) {
+		ra, rb = rb, ra
+	}
+	for room, m := range ra {
+		if m.Membership == "join" && rb[room].Membership == "join" {
+			return true
+		}
+	}
+	return false
+}
+
+// Neighbours lists the users of this server who share a room with user.
+func (s *Store) Neighbours(user matrix.UserID) []matrix.UserID {
+	s.members.mu.RLock()
+	defer s.members.mu.RUnlock()
+	seen := map[matrix.UserID]struct{}{}
+	for room, m := range s.members.byUser[user] {
+		if m.Membership == "join" {
+			for u := range s.members.joined[room] {
+				seen[u] = struct{}{}
+			}
+		}
+	}
+	list := make([]matrix.UserID, 0, len(seen))
+	for u := range seen {
+		list = append(list, u)
+	}
+	return list
+}
+
+// Members lists the members of a room of the given membership, users of other
+// servers included.
+func (s *Store) Members(ctx context.Context, room RoomNum, membership string, limit int) ([]Membership, error) {
+	rows, err := s.db.Query(ctx, `SELECT user_id, membership, event, local FROM memberships
+		WHERE room = $1 AND membership = $2 ORDER BY event LIMIT $3`, room, membership, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read members: %w", err)
+	}
+	defer rows.Close()
+	var list []Membership
+	for rows.Next() {
+		m := Membership{Room: room}
+		if err := rows.Scan(&m.User, &m.Membership, &m.Event, &m.Local); err != nil {
+			return nil, fmt.Errorf("read members: %w", err)
+		}
+		list = append(list, m)
+	}
+	return list, rows.Err()
+}
+
+// PutMembership writes what a user is in a room now.
+func (tx *Tx) PutMembership(ctx context.Context, m Membership) error {
+	const q = `
+		INSERT INTO memberships (user_id, room, membership, event, local, forgotten) VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT (user_id, room) DO UPDATE
+		SET membership = excluded.membership, event = excluded.event, forgotten = excluded.forgotten`
+	if err := tx.Exec(ctx, q, m.User, m.Room, m.Membership, m.Event, m.Local, m.Forgotten); err != nil {
+		return fmt.Errorf("put membership: %w", err)
+	}
+	if m.Local {
+		tx.OnCommit(func() { tx.s.members.set(m) })
+	}
+	return nil
+}
+
+// loadMembers reads the memberships of this server's users.
+func (s *Store) loadMembers(ctx context.Context) error {
+	rows, err := s.db.Query(ctx, `SELECT user_id, room, membership, event, forgotten FROM memberships WHERE local`)
+	if err != nil {
+		return fmt.Errorf("read memberships: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		m := Membership{Local: true}
+		if err := rows.Scan(&m.User, &m.Room, &m.Membership, &m.Event, &m.Forgotten); err != nil {
+			return fmt.Errorf("read memberships: %w", err)
+		}
+		s.members.set(m)
+	}
+	return rows.Err()
+}

@@ -1,0 +1,84 @@
+-- The rooms this server knows. current and heads are where the next event goes.
+CREATE TABLE rooms (
+	num     BIGINT PRIMARY KEY,
+	room_id TEXT   NOT NULL UNIQUE,
+	version TEXT   NOT NULL,
+	current BIGINT NOT NULL, -- root of the current state's tree
+	heads   TEXT   NOT NULL, -- forward extremities: numbers of events, with commas between
+	last    BIGINT NOT NULL, -- place of the newest event
+	joined  BIGINT NOT NULL, -- members
+	invited BIGINT NOT NULL
+);
+
+-- A pair of (type, state key) has one number in all rooms.
+CREATE TABLE state_keys (
+	num       BIGINT PRIMARY KEY,
+	type      TEXT   NOT NULL,
+	state_key TEXT   NOT NULL,
+	UNIQUE (state_key, type)
+);
+
+-- Nodes of the immutable state trees, each stored once under its content.
+CREATE TABLE state_nodes (
+	id   BIGINT PRIMARY KEY,
+	data BLOB   NOT NULL
+);
+
+-- Every event that is known. The number of an event is the position of the log
+-- at which it was stored.
+CREATE TABLE events (
+	num       BIGINT PRIMARY KEY,
+	event_id  TEXT   NOT NULL UNIQUE,
+	room      BIGINT NOT NULL,
+	pos       BIGINT,          -- place in the room's timeline; NULL: not part of it
+	status    BIGINT NOT NULL, -- 0 accepted, 1 soft-failed, 2 rejected
+	type      TEXT   NOT NULL,
+	key       BIGINT,          -- state_keys.num; NULL: not a state event
+	sender    TEXT   NOT NULL,
+	state     BIGINT NOT NULL, -- root of the state after the event
+	current   BIGINT,          -- root of the room's state then, where it is another one
+	redaction BIGINT,          -- number of the event that redacted this one
+	json      BLOB   NOT NULL  -- canonical JSON of the PDU
+);
+CREATE UNIQUE INDEX events_by_place ON events (room, pos);
+CREATE INDEX events_by_pos ON events (pos);
+
+-- Who refers to which event. The target may be unknown.
+CREATE TABLE relations (
+	target   TEXT   NOT NULL,
+	rel_type TEXT   NOT NULL,
+	event    BIGINT NOT NULL,
+	PRIMARY KEY (target, rel_type, event)
+);
+
+-- Redactions whose target has not been seen.
+CREATE TABLE redactions (
+	target TEXT   NOT NULL,
+	event  BIGINT NOT NULL,
+	PRIMARY KEY (target, event)
+);
+
+-- What each user is in each room now. Follows from the current state.
+CREATE TABLE memberships (
+	user_id    TEXT    NOT NULL,
+	room       BIGINT  NOT NULL,
+	membership TEXT    NOT NULL,
+	event      BIGINT  NOT NULL,
+	local      BOOLEAN NOT NULL, -- a user of this server
+	forgotten  BOOLEAN NOT NULL,
+	PRIMARY KEY (user_id, room)
+);
+CREATE INDEX memberships_by_room ON memberships (room, membership);
+
+-- Requests that were answered, so that a repeated one gets the same answer.
+CREATE TABLE requests (
+	user_id  TEXT   NOT NULL,
+	device   TEXT   NOT NULL,
+	endpoint TEXT   NOT NULL,
+	txn      TEXT   NOT NULL,
+	event    BIGINT NOT NULL,
+	at       BIGINT NOT NULL, -- ms
+	PRIMARY KEY (user_id, device, endpoint, txn)
+);
+CREATE INDEX requests_by_event ON requests (event);
+CREATE INDEX requests_by_at ON requests (at);
