@@ -1,0 +1,119 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestCollect takes the results out of what test2json prints, with a process
+// that dies in its last test.
+func TestCollect(t *testing.T) {
+	const events = `{"Action":"start"}
+{"Action":"output","Output":"making a certificate authority\n"}
+{"Action":"run","Test":"TestLogin"}
+{"Action":"run","Test":"TestLogin/parallel"}
+{"Action":"run","Test":"TestLogin/parallel/wrong_password"}
+{"Action":"output","Test":"TestLogin/parallel/wrong_password","Output":"got 200\n"}
+{"Action":"fail","Test":"TestLogin/parallel/wrong_password","Elapsed":0.1}
+{"Action":"fail","Test":"TestLogin/parallel","Elapsed":0.2}
+{"Action":"fail","Test":"TestLogin","Elapsed":0.3}
+{"Action":"run","Test":"TestLogout"}
+{"Action":"run","Test":"TestLogout/all"}
+{"Action":"pass","Test":"TestLogout/all","Elapsed":0.1}
+{"Action":"pass","Test":"TestLogout","Elapsed":1.5}
+{"Action":"run","Test":"TestServerNotices"}
+{"Action":"skip","Test":"TestServerNotices","Elapsed":0}
+{"Action":"run","Test":"TestSync"}
+{"Action":"output","Test":"TestSync","Output":"panic: deep inside\n"}
+{"Action":"fail"}
+`
+	c := newCollector()
+	var got []string
+	dec := json.NewDecoder(strings.NewReader(events))
+	for dec.More() {
+		var e event
+		if err := dec.Decode(&e); err != nil {
+			t.Fatal(err)
+		}
+		if r := c.take(e); r != nil {
+			got = append(got, r.outcome.mark()+" "+r.name)
+			if r.name == "TestLogin" && (len(r.sub) != 2 || r.output.String() != "got 200\n" || r.seconds != 0.3) {
+				t.Errorf("TestLogin: %d subtests, output %q, %v s", len(r.sub), r.output.String(), r.seconds)
+			}
+		}
+	}
+	if want := []string{"FAIL TestLogin", "ok   TestLogout", "skip TestServerNotices"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if c.loose.String() != "making a certificate authority\n" {
+		t.Errorf("loose output: %q", c.loose.String())
+	}
+	if c.open["TestSync"] == nil {
+		t.Error("the unfinished test is forgotten")
+	}
+}
+
+// TestJudge compares a run with a list.
+func TestJudge(t *testing.T) {
+	results := map[string]*result{
+		"TestA": {outcome: passed}, "TestB": {outcome: failed}, "TestC": {outcome: passed}, "TestD": {outcome: failed}, "TestE": {outcome: skipped},
+	}
+	list := ratchet{"TestA", "TestB", "TestE", "TestGone", "TestOther"}
+	v := list.judge(results, []string{"TestA", "TestB", "TestC", "TestD", "TestE", "TestGone"})
+	for what, pair := range map[string][2][]string{
+		"kept":   {v.kept, {"TestA"}},
+		"lost":   {v.lost, {"TestB", "TestE", "TestGone"}}, // a test that skips itself does not pass
+		"gained": {v.gained, {"TestC"}},
+	} {
+		if !slices.Equal(pair[0], pair[1]) {
+			t.Errorf("%s: %q, want %q", what, pair[0], pair[1])
+		}
+	}
+
+	s := &suite{packageOf: map[string]*testPackage{"TestA": {}, "TestB": {}}, complete: true}
+	listed, unknown := list.known(s, []string{"TestA"})
+	if !slices.Equal(listed, ratchet{"TestA"}) || !slices.Equal(unknown, []string{"TestE", "TestGone", "TestOther"}) {
+		t.Errorf("listed %q, unknown %q", listed, unknown)
+	}
+}
+
+// TestRatchetFile rewrites a list the way each flag may.
+func TestRatchetFile(t *testing.T) {
+	v := verdict{kept: []string{"TestB"}, lost: []string{"TestD"}, gained: []string{"TestC", "TestA"}}
+	tests := []struct {
+		name string
+		opts options
+		want ratchet
+	}{
+		{"no flag", options{}, ratchet{"TestB", "TestD"}},
+		{"update", options{update: true}, ratchet{"TestA", "TestB", "TestC", "TestD"}},
+		{"remove", options{remove: true}, ratchet{"TestB"}},
+		{"another homeserver", options{update: true, remove: true, image: "launch.sh"}, ratchet{"TestB", "TestD"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "passing.txt")
+			if err := (ratchet{"TestD", "TestB", "TestB"}).write(path); err != nil {
+				t.Fatal(err)
+			}
+			if err := rewrite(path, tt.opts, v); err != nil {
+				t.Fatal(err)
+			}
+			got, err := readRatchet(path)
+			if err != nil || !slices.Equal(got, tt.want) {
+				t.Errorf("got %q, %v, want %q", got, err, tt.want)
+			}
+		})
+	}
+	path := filepath.Join(t.TempDir(), "unsorted.txt")
+	if err := os.WriteFile(path, []byte("TestB\nTestA\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readRatchet(path); err == nil {
+		t.Error("an unsorted list was read")
+	}
+}

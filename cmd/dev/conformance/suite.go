@@ -1,0 +1,339 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"switchboard/cmd/dev/checkout"
+)
+
+const (
+	// complement is the module path of the suite.
+	complement = "github.com/matrix-org/complement"
+
+	// share is the prefix of variables that Complement passes on to the
+	// homeservers, without the prefix.
+	share = "SWITCHBOARD_COMPLEMENT_"
+
+	// chunk is how many tests run in one process of the suite. They share
+	// nothing, but each process has a certificate authority to make.
+	chunk = 6
+
+	// limit is how long one process of the suite may take.
+	limit = 10 * time.Minute
+)
+
+// testPackage is a package of Complement, compiled.
+type testPackage struct {
+	path    string // import path
+	dir     string // of its source, where its tests expect to run
+	program string
+}
+
+// suite is everything that a run needs, and its results.
+type suite struct {
+	dockerless string
+	image      string
+	env        []string
+	logs       string // "" keeps none
+	verbose    bool
+	workers    int
+	names      []string // of all top-level tests, in the order of the source
+	packageOf  map[string]*testPackage
+	complete   bool // no package that the list covers is left out
+
+	mu      sync.Mutex // tier 1; guards what follows
+	results map[string]*result
+	chunks  int // processes so far, for the names of log directories
+}
+
+// prepare builds everything that a run needs in dir. It downloads Complement
+// and its modules, which a run could not do: it has no network.
+func prepare(ctx context.Context, root, dir string, opts options) (*suite, error) {
+	s := &suite{
+		dockerless: filepath.Join(dir, "dockerless"),
+		image:      opts.image,
+		logs:       opts.logs,
+		verbose:    opts.verbose,
+		workers:    max(opts.workers, 1),
+		packageOf:  map[string]*testPackage{},
+		complete:   slices.Contains(opts.packages, "tests/csapi"),
+		results:    map[string]*result{},
+	}
+	// The tests run in other directories than this program.
+	for _, path := range []*string{&s.image, &s.logs} {
+		if *path == "" {
+			continue
+		}
+		abs, err := filepath.Abs(*path)
+		if err != nil {
+			return nil, err
+		}
+		*path = abs
+	}
+	if s.logs != "" {
+		if err := os.MkdirAll(s.logs, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	fmt.Println("conformance: building")
+	if err := checkout.Build(ctx, root, "./cmd/dev/dockerless", s.dockerless); err != nil {
+		return nil, err
+	}
+	if s.image == "" {
+		s.image = filepath.Join(root, "cmd/dev/complement/launch.sh")
+		binary := opts.binary
+		if binary == "" {
+			binary = filepath.Join(dir, "switchboard")
+			if err := checkout.Build(ctx, root, "./cmd/switchboard", binary); err != nil {
+				return nil, err
+			}
+		}
+		binary, err := filepath.Abs(binary)
+		if err != nil {
+			return nil, err
+		}
+		s.env = append(s.env, "COMPLEMENT_SHARE_ENV_PREFIX="+share, share+"SWITCHBOARD_BIN="+binary)
+	}
+	for i, name := range opts.packages {
+		if err := s.load(ctx, filepath.Join(root, "cmd/dev/complement"), complement+"/"+name, filepath.Join(dir, fmt.Sprintf("suite%d.test", i))); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// load compiles a package of the suite and lists its tests.
+func (s *suite) load(ctx context.Context, module, path, program string) error {
+	gotool := func(args ...string) ([]byte, error) {
+		cmd := exec.CommandContext(ctx, "go", args...)
+		cmd.Dir = module
+		// The checksum database has no entry for this version; go.sum pins it.
+		cmd.Env = append(os.Environ(), "GONOSUMDB="+complement, "CGO_ENABLED=0")
+		out, err := cmd.Output()
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			return nil, fmt.Errorf("go %s: %w\n%s", args[0], err, exit.Stderr)
+		}
+		return out, err
+	}
+	if _, err := gotool("test", "-c", "-o", program, path); err != nil {
+		return err
+	}
+	text, err := gotool("list", "-json=Dir,TestGoFiles,XTestGoFiles", path)
+	if err != nil {
+		return err
+	}
+	var p struct {
+		Dir                       string
+		TestGoFiles, XTestGoFiles []string
+	}
+	if err := json.Unmarshal(text, &p); err != nil {
+		return err
+	}
+	pkg := &testPackage{path: path, dir: p.Dir, program: program}
+	for _, file := range slices.Concat(p.TestGoFiles, p.XTestGoFiles) {
+		names, err := testsIn(filepath.Join(p.Dir, file))
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			s.names = append(s.names, name)
+			s.packageOf[name] = pkg
+		}
+	}
+	return nil
+}
+
+// testsIn returns the names of the tests in a Go file.
+func testsIn(path string) ([]string, error) {
+	file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, d := range file.Decls {
+		f, ok := d.(*ast.FuncDecl)
+		if ok && f.Recv == nil && strings.HasPrefix(f.Name.Name, "Test") && f.Name.Name != "TestMain" && len(f.Type.Params.List) == 1 {
+			names = append(names, f.Name.Name)
+		}
+	}
+	return names, nil
+}
+
+// tests returns the names of the tests that match, all of them for nil.
+func (s *suite) tests(match *regexp.Regexp) []string {
+	var names []string
+	for _, name := range s.names {
+		if match == nil || match.MatchString(name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// runAll runs tests, some at once, and prints each result as it comes.
+func (s *suite) runAll(ctx context.Context, tests []string) error {
+	var chunks [][]string
+	for _, group := range s.byPackage(tests) {
+		chunks = slices.AppendSeq(chunks, slices.Chunk(group, chunk))
+	}
+	fmt.Printf("conformance: %d tests\n", len(tests))
+	return s.runChunks(ctx, chunks)
+}
+
+// repeat runs listed tests that failed once more, each alone. So it does with
+// tests that have no result, because another one took their process down.
+func (s *suite) repeat(ctx context.Context, tests []string, list ratchet) error {
+	var again [][]string
+	for _, name := range tests {
+		r := s.results[name]
+		if r == nil || r.outcome != passed && slices.Contains(list, name) {
+			again = append(again, []string{name})
+			delete(s.results, name)
+		}
+	}
+	if len(again) == 0 {
+		return ctx.Err()
+	}
+	fmt.Printf("conformance: repeating %d tests\n", len(again))
+	return s.runChunks(ctx, again)
+}
+
+// byPackage divides tests by the package that they are in.
+func (s *suite) byPackage(tests []string) [][]string {
+	var groups [][]string
+	at := map[*testPackage]int{}
+	for _, name := range tests {
+		p := s.packageOf[name]
+		i, ok := at[p]
+		if !ok {
+			i = len(groups)
+			at[p] = i
+			groups = append(groups, nil)
+		}
+		groups[i] = append(groups[i], name)
+	}
+	return groups
+}
+
+// runChunks runs each chunk in a process of its own, as many at once as there
+// are workers.
+func (s *suite) runChunks(ctx context.Context, chunks [][]string) error {
+	work := make(chan []string)
+	var group sync.WaitGroup
+	for range s.workers {
+		group.Go(func() {
+			for tests := range work {
+				if err := s.runChunk(ctx, tests); err != nil && ctx.Err() == nil {
+					fmt.Printf("conformance: %s: %v\n", strings.Join(tests, " "), err)
+				}
+			}
+		})
+	}
+	for _, c := range chunks {
+		work <- c
+	}
+	close(work)
+	group.Wait()
+	return ctx.Err()
+}
+
+// runChunk runs tests of one package in one process. That a test fails is no
+// error; that the process ends otherwise than by failing is.
+func (s *suite) runChunk(ctx context.Context, tests []string) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	pkg := s.packageOf[tests[0]]
+	s.mu.Lock()
+	s.chunks++
+	logs := filepath.Join(s.logs, fmt.Sprintf("servers-%02d", s.chunks))
+	s.mu.Unlock()
+
+	args := []string{"tool", "test2json", "-t", s.dockerless, "-image", s.image}
+	if s.logs != "" {
+		args = append(args, "-logs", logs)
+	}
+	args = append(args, "--", pkg.program, "-test.v=test2json", "-test.count=1", "-test.timeout="+limit.String(),
+		"-test.run=^("+strings.Join(tests, "|")+")$")
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = pkg.dir
+	cmd.Env = append(os.Environ(), s.env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// dockerless cleans up at SIGTERM; test2json alone would not pass it on.
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.WaitDelay = 20 * time.Second
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	loose, err := s.collect(out, len(tests))
+	status := cmd.Wait()
+	if err != nil {
+		return err
+	}
+	var exit *exec.ExitError
+	if status != nil && (!errors.As(status, &exit) || exit.ExitCode() != 1) {
+		return fmt.Errorf("%w\n%s", status, loose)
+	}
+	for _, name := range tests {
+		if s.result(name) == nil {
+			return fmt.Errorf("no result for %s\n%s", name, loose)
+		}
+	}
+	return nil
+}
+
+// result returns what is known of a test, nil for nothing yet.
+func (s *suite) result(name string) *result {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.results[name]
+}
+
+// collect reads the events of one process until its end, and takes and prints
+// the results. It returns the output that belongs to no test.
+func (s *suite) collect(events io.Reader, n int) (loose string, err error) {
+	c := newCollector()
+	dec := json.NewDecoder(events)
+	for {
+		var e event
+		if err := dec.Decode(&e); errors.Is(err, io.EOF) {
+			return c.loose.String(), nil
+		} else if err != nil {
+			return c.loose.String(), err
+		}
+		r := c.take(e)
+		if r == nil {
+			continue
+		}
+		s.mu.Lock()
+		s.results[r.name] = r
+		s.mu.Unlock()
+		fmt.Printf("%s %s (%.1fs)\n", r.outcome.mark(), r.name, r.seconds)
+		if s.logs != "" {
+			if err := os.WriteFile(filepath.Join(s.logs, r.name+".log"), []byte(r.output.String()), 0o644); err != nil {
+				return "", err
+			}
+		}
+	}
+}

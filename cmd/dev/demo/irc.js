@@ -1,0 +1,125 @@
+// The IRC side: InspIRCd with a configuration of its own, and a plain IRC
+// client that knows nothing of Matrix.
+
+import { once } from "node:events";
+import { writeFileSync } from "node:fs";
+import { connect } from "node:net";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+
+import { Process, freePort, workDirectory } from "./process.js";
+import { within } from "./expect.js";
+
+/**
+ * Starts an IRC server on a free port of the loopback interface.
+ *
+ * @returns {Promise<{port: number}>}
+ */
+export async function startIRCServer() {
+    const port = await freePort();
+    const file = join(workDirectory(), "inspircd.conf");
+    writeFileSync(file, configuration(port), { mode: 0o600 });
+    const args = ["--config", file, "--nofork", "--nopid", "--nolog"];
+    if (process.getuid?.() === 0) args.push("--runasroot");
+    const server = new Process("InspIRCd (Debian package inspircd)", "inspircd", args, {
+        env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin` },
+    });
+    await server.prints(/is now running/, 20);
+    return { port };
+}
+
+// The IRCv3 modules are those that a public network has; the limits are off
+// because everybody comes from one address.
+function configuration(port) {
+    const modules = ["cap", "ircv3", "ircv3_servertime", "ircv3_msgid", "ircv3_ctctags", "ircv3_echomessage",
+        "ircv3_labeledresponse", "ircv3_batch"];
+    return `
+<server name="irc.demo.test" description="Switchboard demo" network="Demo" id="0SB">
+<admin name="demo" nick="demo" email="demo@demo.test">
+<bind address="127.0.0.1" port="${port}" type="clients">
+<connect allow="127.0.0.0/8" resolvehostnames="no" useident="no" localmax="100" globalmax="100"
+  timeout="60" pingfreq="60" threshold="1000" commandrate="100000" fakelag="no" maxchans="50">
+<dns server="127.0.0.1" timeout="1">
+<options defaultmodes="nt">
+<security hideserver="">
+${modules.map((name) => `<module name="${name}">`).join("\n")}
+`;
+}
+
+/** An IRC client that keeps every line it was sent. */
+export class IRCClient {
+    /** @type {{source: string, command: string, params: string[]}[]} */
+    seen = [];
+
+    #socket;
+    #waiting = new Set();
+
+    constructor(nick) {
+        this.nick = nick;
+    }
+
+    /** Connects and returns once the server has welcomed the client. */
+    async connect(port) {
+        this.#socket = connect(port, "127.0.0.1");
+        await within(10, `${this.nick} connects to the IRC server`, once(this.#socket, "connect"));
+        createInterface({ input: this.#socket }).on("line", (line) => this.#receive(line));
+        this.#write(`NICK ${this.nick}`);
+        this.#write(`USER ${this.nick} 0 * :${this.nick}`);
+        await this.line(20, `${this.nick} is welcomed by the IRC server`, (l) => l.command === "001");
+    }
+
+    async join(channel) {
+        this.#write(`JOIN ${channel}`);
+        await this.line(10, `${this.nick} is in ${channel}`, (l) => l.command === "JOIN" && l.source === this.nick);
+    }
+
+    say(target, text) {
+        this.#write(`PRIVMSG ${target} :${text}`);
+    }
+
+    act(target, text) {
+        this.say(target, `\x01ACTION ${text}\x01`);
+    }
+
+    quit() {
+        this.#socket?.end("QUIT\r\n");
+    }
+
+    /**
+     * Waits for a line, seen or still to come.
+     *
+     * @param {number} seconds
+     * @param {string} what for the message when it does not come
+     * @param {(line: {source: string, command: string, params: string[]}) => boolean} matches
+     */
+    line(seconds, what, matches) {
+        const found = this.seen.find(matches);
+        if (found) return Promise.resolve(found);
+        let waiter;
+        const come = new Promise((resolve) => {
+            waiter = (line) => matches(line) && resolve(line);
+            this.#waiting.add(waiter);
+        });
+        return within(seconds, what, come).finally(() => this.#waiting.delete(waiter));
+    }
+
+    #receive(text) {
+        const line = parse(text);
+        if (line.command === "PING") this.#write(`PONG :${line.params.at(-1)}`);
+        this.seen.push(line);
+        this.#waiting.forEach((waiter) => waiter(line));
+    }
+
+    #write(line) {
+        this.#socket.write(`${line}\r\n`);
+    }
+}
+
+// parse takes a line of the protocol apart; of the source only the nick is kept.
+function parse(text) {
+    const [, source = "", command, rest = ""] = text.match(/^(?:@\S+ +)?(?::([^ !@]+)\S* +)?(\S+)(.*)$/) ?? [];
+    const [, middle, last] = rest.match(/^(.*?)(?: :(.*))?$/);
+    const params = middle.split(" ").filter(Boolean);
+    if (last !== undefined) params.push(last);
+    return { source, command, params };
+}

@@ -1,0 +1,256 @@
+// A person with a Matrix client: matrix-js-sdk, the library of Element Web,
+// with its encryption in Rust.
+
+import { ClientEvent, InteractiveAuth, MatrixEventEvent, RoomEvent, createClient } from "matrix-js-sdk";
+
+import { decryptAttachment, encryptAttachment } from "./attachment.js";
+import { within } from "./expect.js";
+
+/** A person on the homeserver. */
+export class Person {
+    #base;
+    #client;
+    #seen = []; // decrypted events of all rooms, oldest first
+    #waiting = new Set();
+
+    /**
+     * @param {string} name localpart of the user ID
+     * @param {string} base URL of the homeserver
+     */
+    constructor(name, base) {
+        this.name = name;
+        this.#base = base;
+    }
+
+    get userID() {
+        return this.#client.getUserId();
+    }
+
+    /**
+     * Makes the account, as any client does: it asks what the server wants,
+     * and gives it the token.
+     *
+     * @param {string} token
+     */
+    async register(token) {
+        const password = `${this.name}: a long password that nobody guesses`;
+        const anonymous = this.#create({});
+        const stages = [];
+        const dialog = new InteractiveAuth({
+            matrixClient: anonymous,
+            doRequest: (auth) =>
+                anonymous.registerRequest({
+                    username: this.name,
+                    password,
+                    initial_device_display_name: `${this.name}'s demo`,
+                    ...(auth && { auth }),
+                }),
+            stateUpdated: (stage) => {
+                stages.push(stage);
+                if (stage === "m.login.registration_token") dialog.submitAuthDict({ type: stage, token });
+            },
+            requestEmailToken: () => Promise.reject(new Error("the server asks for an e-mail address")),
+            supportedStages: ["m.login.registration_token", "m.login.dummy"],
+        });
+        const account = await within(20, `${this.name} registers`, dialog.attemptAuth());
+        this.#client = this.#create({
+            userId: account.user_id,
+            accessToken: account.access_token,
+            deviceId: account.device_id,
+        });
+        this.password = password;
+        if (!stages.includes("m.login.registration_token")) {
+            throw new Error(`${this.name} could register without a token`);
+        }
+    }
+
+    #create(options) {
+        return createClient({ baseUrl: this.#base, timelineSupport: true, ...options });
+    }
+
+    /** Starts encryption and /sync, and returns after the first sync. */
+    async start() {
+        const client = this.#client;
+        await client.initRustCrypto({ useIndexedDB: false });
+        client.on(RoomEvent.Timeline, (event, _room, toStart) => toStart || this.#take(event));
+        client.on(MatrixEventEvent.Decrypted, (event) => this.#take(event));
+        const synced = new Promise((resolve) => {
+            client.on(ClientEvent.Sync, (state) => state === "PREPARED" && resolve());
+        });
+        await client.startClient({ initialSyncLimit: 20, lazyLoadMembers: true });
+        await within(30, `${this.name}'s first sync ends`, synced);
+    }
+
+    /**
+     * Makes the keys with which a person vouches for their own devices, as a
+     * client does after the first login.
+     */
+    async secure() {
+        const crypto = this.#client.getCrypto();
+        await crypto.bootstrapCrossSigning({
+            authUploadDeviceSigningKeys: (makeRequest) =>
+                makeRequest(null).catch((err) => {
+                    if (err.httpStatus !== 401 || !err.data.session) throw err;
+                    return makeRequest({
+                        type: "m.login.password",
+                        identifier: { type: "m.id.user", user: this.userID },
+                        password: this.password,
+                        session: err.data.session,
+                    });
+                }),
+        });
+    }
+
+    stop() {
+        this.#client?.stopClient();
+    }
+
+    /**
+     * Creates an encrypted room and invites someone.
+     *
+     * @param {string} name
+     * @param {...string} invite user IDs
+     * @returns {Promise<string>} the room's ID
+     */
+    async createEncryptedRoom(name, ...invite) {
+        const { room_id } = await this.#client.createRoom({
+            name,
+            preset: "private_chat",
+            invite,
+            initial_state: [{ type: "m.room.encryption", state_key: "", content: { algorithm: "m.megolm.v1.aes-sha2" } }],
+        });
+        await this.#in(room_id, "join");
+        await within(20, `${this.name} sees that the room is encrypted`, this.#until(async () =>
+            await this.#client.getCrypto().isEncryptionEnabledInRoom(room_id)));
+        return room_id;
+    }
+
+    /** Opens a room for two, without encryption. */
+    async createDirectRoom(userID) {
+        const { room_id } = await this.#client.createRoom({ preset: "trusted_private_chat", is_direct: true, invite: [userID] });
+        return room_id;
+    }
+
+    /** Waits until other is a member of the room, as this person sees it. */
+    async meets(other, roomID) {
+        await within(30, `${this.name} sees that ${other} is in the room`, this.#until(() =>
+            this.#client.getRoom(roomID)?.getMember(other)?.membership === "join"));
+    }
+
+    /** Waits for an invitation to the room and accepts it. */
+    async acceptInvite(roomID) {
+        await this.#in(roomID, "invite");
+        await this.#client.joinRoom(roomID);
+        await this.#in(roomID, "join");
+    }
+
+    /**
+     * Waits for an invitation to a room that matches and accepts it.
+     *
+     * @param {string} what for the message when it does not come
+     * @param {(room: import("matrix-js-sdk").Room) => boolean} matches
+     * @returns {Promise<string>} the room's ID
+     */
+    async acceptInviteWhere(what, matches) {
+        const find = () => this.#client.getRooms().find((room) => ["invite", "join"].includes(room.getMyMembership()) && matches(room));
+        await within(30, `${this.name} is invited to ${what}`, this.#until(() => Boolean(find())));
+        const room = find();
+        if (room.getMyMembership() === "invite") await this.#client.joinRoom(room.roomId);
+        await this.#in(room.roomId, "join");
+        return room.roomId;
+    }
+
+    #in(roomID, membership) {
+        const what = membership === "join" ? `${this.name} is in the room` : `${this.name} is invited to the room`;
+        return within(30, what, this.#until(() => this.#client.getRoom(roomID)?.getMyMembership() === membership));
+    }
+
+    // until asks again after every sync.
+    #until(condition) {
+        const client = this.#client;
+        return new Promise((resolve, reject) => {
+            const check = async () => {
+                try {
+                    if (!(await condition())) return;
+                    client.off(ClientEvent.Sync, check);
+                    resolve();
+                } catch (err) {
+                    client.off(ClientEvent.Sync, check);
+                    reject(err);
+                }
+            };
+            client.on(ClientEvent.Sync, check);
+            check();
+        });
+    }
+
+    /** Sends a text and returns the event's ID. */
+    async say(roomID, text) {
+        return (await this.#client.sendTextMessage(roomID, text)).event_id;
+    }
+
+    /** Sends an action ("/me") and returns the event's ID. */
+    async act(roomID, text) {
+        return (await this.#client.sendEmoteMessage(roomID, text)).event_id;
+    }
+
+    /**
+     * Encrypts a picture, uploads it and sends it.
+     *
+     * @returns {Promise<Uint8Array>} what the server has stored
+     */
+    async sendPicture(roomID, name, bytes) {
+        const { data, info } = await encryptAttachment(bytes);
+        const { content_uri } = await this.#client.uploadContent(new Blob([data]), {
+            type: "application/octet-stream",
+            includeFilename: false,
+        });
+        await this.#client.sendMessage(roomID, {
+            msgtype: "m.image",
+            body: name,
+            info: { mimetype: "image/png", size: bytes.length, w: 240, h: 160 },
+            file: { ...info, url: content_uri },
+        });
+        return data;
+    }
+
+    /**
+     * Downloads and decrypts the picture of a message.
+     *
+     * @returns {Promise<{stored: Uint8Array, bytes: Uint8Array}>} as the server has it, and decrypted
+     */
+    async openPicture(event) {
+        const { file } = event.getContent();
+        const url = this.#client.mxcUrlToHttp(file.url, undefined, undefined, undefined, false, true, true);
+        const answer = await fetch(url, { headers: { Authorization: `Bearer ${this.#client.getAccessToken()}` } });
+        if (!answer.ok) throw new Error(`${this.name} downloads the picture: ${answer.status} ${await answer.text()}`);
+        const stored = new Uint8Array(await answer.arrayBuffer());
+        if ((await fetch(url)).ok) throw new Error("the picture can be downloaded without logging in");
+        return { stored, bytes: await decryptAttachment(stored, file) };
+    }
+
+    /**
+     * Waits for a message in a room, seen or still to come.
+     *
+     * @param {string} roomID
+     * @param {string} what for the message when it does not come
+     * @param {(event: import("matrix-js-sdk").MatrixEvent) => boolean} matches
+     */
+    sees(roomID, what, matches) {
+        const fits = (event) => event.getRoomId() === roomID && event.getType() === "m.room.message" && matches(event);
+        const found = this.#seen.find(fits);
+        if (found) return Promise.resolve(found);
+        let waiter;
+        const come = new Promise((resolve) => {
+            waiter = (event) => fits(event) && resolve(event);
+            this.#waiting.add(waiter);
+        });
+        return within(30, `${this.name} sees ${what}`, come).finally(() => this.#waiting.delete(waiter));
+    }
+
+    #take(event) {
+        if (event.isEncrypted() && !event.getClearContent()) return; // comes again when it is decrypted
+        this.#seen.push(event);
+        this.#waiting.forEach((waiter) => waiter(event));
+    }
+}

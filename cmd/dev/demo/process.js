@@ -1,0 +1,122 @@
+// Processes and files that the demo makes, and their end: everything is
+// stopped by its process ID and removed, however the demo ends.
+
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const running = new Set();
+let directory;
+
+/** Returns the demo's own directory, which cleanUp removes. */
+export function workDirectory() {
+    directory ??= mkdtempSync(join(tmpdir(), "switchboard-demo-"));
+    return directory;
+}
+
+/** A program that runs until it is stopped. */
+export class Process {
+    /** Everything that the program has printed, newest last. */
+    output = "";
+
+    #child;
+    #ended;
+    #listeners = new Set();
+
+    /**
+     * @param {string} name for messages
+     * @param {string} program
+     * @param {string[]} args
+     * @param {import("node:child_process").SpawnOptions} options
+     */
+    constructor(name, program, args, options = {}) {
+        this.name = name;
+        this.#child = spawn(program, args, { ...options, stdio: ["ignore", "pipe", "pipe"] });
+        this.#ended = new Promise((resolve) => {
+            this.#child.once("error", (err) => resolve(`did not start: ${err.message}`));
+            this.#child.once("close", (code, signal) => resolve(`ended with ${signal ?? `status ${code}`}`));
+        });
+        for (const stream of [this.#child.stdout, this.#child.stderr]) {
+            stream.setEncoding("utf8").on("data", (text) => {
+                this.output += text;
+                this.#listeners.forEach((listener) => listener());
+            });
+        }
+        running.add(this);
+        this.#ended.then(() => running.delete(this));
+    }
+
+    /**
+     * Waits until the program has printed what pattern matches.
+     *
+     * @param {RegExp} pattern
+     * @param {number} seconds
+     * @returns {Promise<RegExpMatchArray>}
+     */
+    async prints(pattern, seconds) {
+        let listener, timer;
+        const matched = new Promise((resolve, reject) => {
+            listener = () => {
+                const match = this.output.match(pattern);
+                if (match) resolve(match);
+            };
+            timer = setTimeout(() => reject(this.#failure(`did not print ${pattern} within ${seconds} s`)), seconds * 1000);
+            this.#listeners.add(listener);
+            this.#ended.then((how) => reject(this.#failure(how)));
+            listener();
+        });
+        try {
+            return await matched;
+        } finally {
+            clearTimeout(timer);
+            this.#listeners.delete(listener);
+        }
+    }
+
+    #failure(what) {
+        return new Error(`${this.name} ${what}. Its output was:\n${this.output.trimEnd() || "(nothing)"}`);
+    }
+
+    /** Asks the program to end, and makes it end if it does not within 10 seconds. */
+    async stop() {
+        if (!running.has(this)) return;
+        this.#child.kill("SIGTERM");
+        const timer = setTimeout(() => this.#child.kill("SIGKILL"), 10_000);
+        await this.#ended;
+        clearTimeout(timer);
+    }
+
+    /** Makes the program end at once. */
+    kill() {
+        this.#child.kill("SIGKILL");
+    }
+}
+
+/** Returns a port of the loopback interface where nobody listens now. */
+export function freePort() {
+    return new Promise((resolve, reject) => {
+        const server = createServer().once("error", reject);
+        server.listen(0, "127.0.0.1", () => {
+            const { port } = server.address();
+            server.close(() => resolve(port));
+        });
+    });
+}
+
+/** Stops what still runs and removes the demo's files. */
+export async function cleanUp() {
+    await Promise.all([...running].map((process) => process.stop()));
+    if (directory) rmSync(directory, { recursive: true, force: true });
+    directory = undefined;
+}
+
+// Ctrl-C, a closed terminal and the like must not leave processes behind.
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
+    process.once(signal, () => {
+        running.forEach((process) => process.kill());
+        if (directory) rmSync(directory, { recursive: true, force: true });
+        process.exit(130);
+    });
+}
