@@ -1,0 +1,128 @@
+package account
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	"switchboard/homeserver/matrix"
+)
+
+// Mode tells who may make an account.
+type Mode string
+
+// The modes of registration.
+const (
+	Closed Mode = "closed" // nobody but the operator, and who holds the operator's first token
+	Token  Mode = "token"  // who has a registration token
+	Open   Mode = "open"   // everybody
+)
+
+// Config is the section "accounts" of the configuration file.
+type Config struct {
+	// Registration is who may make an account: closed, token or open.
+	Registration Mode `yaml:"registration"`
+
+	// SharedSecret lets who knows it make accounts through
+	// /_synapse/admin/v1/register. Empty turns that off.
+	SharedSecret string `yaml:"shared_secret"`
+
+	// Guests may come in without a name of their own.
+	Guests bool `yaml:"guests"`
+
+	// TokenLifetime is how long an access token lives that can be refreshed.
+	TokenLifetime time.Duration `yaml:"token_lifetime"`
+
+	// LoginTokens lets a device that is logged in log another one in.
+	LoginTokens bool `yaml:"login_tokens"`
+
+	// PasswordLength is the least number of characters in a new password.
+	PasswordLength int `yaml:"password_length"`
+
+	// Terms are the documents that a new user must accept.
+	Terms []Document `yaml:"terms"`
+
+	// Hash is what it costs to try a password.
+	Hash Argon2 `yaml:"hash"`
+}
+
+// Document is a text that a new user must accept, such as "privacy_policy".
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#terms-of-service-at-registration
+type Document struct {
+	ID      string          `yaml:"id"`
+	Version string          `yaml:"version"`
+	Texts   map[string]Text `yaml:"texts"` // by language, such as "en"
+}
+
+// Text is a document in one language.
+type Text struct {
+	Name string `yaml:"name"`
+	URL  string `yaml:"url"`
+}
+
+// DefaultConfig lets nobody in but who holds the operator's first token.
+func DefaultConfig() Config {
+	return Config{
+		Registration:   Closed,
+		TokenLifetime:  time.Hour,
+		PasswordLength: 8,
+		Hash:           Argon2{Memory: 19 << 10, Time: 2, Threads: 1},
+	}
+}
+
+// Check returns everything that is wrong, not only the first thing.
+func (c Config) Check() error {
+	var errs []error
+	bad := func(key, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("accounts.%s: %s", key, fmt.Sprintf(format, args...)))
+	}
+	switch c.Registration {
+	case Closed, Token, Open:
+	default:
+		bad("registration", "%q is not closed, token or open", c.Registration)
+	}
+	if n := len(c.SharedSecret); n > 0 && n < 8 {
+		bad("shared_secret", "has %d bytes, needs at least 8", n)
+	}
+	if c.TokenLifetime < time.Minute {
+		bad("token_lifetime", "%s is less than a minute", c.TokenLifetime)
+	}
+	if c.PasswordLength < 1 || c.PasswordLength > longestPassword {
+		bad("password_length", "must be between 1 and %d", longestPassword)
+	}
+	if h := c.Hash; h.Memory < 8<<10 || h.Time < 1 || h.Threads < 1 {
+		bad("hash", "needs a memory of at least 8192 KiB, a time and threads of at least 1")
+	}
+	for i, d := range c.Terms {
+		key := fmt.Sprintf("terms[%d]", i)
+		if d.ID == "" || d.Version == "" || len(d.Texts) == 0 {
+			bad(key, "needs id, version and texts")
+		}
+		for lang, t := range d.Texts {
+			if u, err := url.Parse(t.URL); err != nil || u.Host == "" || t.Name == "" {
+				bad(key+".texts."+lang, "needs a name and the URL of a page")
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// terms are the documents as the stage m.login.terms shows them.
+func (c Config) terms() map[string]any {
+	policies := make(map[string]any, len(c.Terms))
+	for _, d := range c.Terms {
+		p := map[string]any{"version": d.Version}
+		for lang, t := range d.Texts {
+			p[lang] = map[string]string{"name": t.Name, "url": t.URL}
+		}
+		policies[d.ID] = p
+	}
+	return map[string]any{"policies": policies}
+}
+
+// errClosed answers who tries to register where registration is closed.
+func errClosed() error {
+	return matrix.Errorf(matrix.Forbidden, "registration is closed on this server")
+}

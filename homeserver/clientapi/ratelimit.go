@@ -1,0 +1,183 @@
+package clientapi
+
+import (
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"switchboard/homeserver/matrix"
+)
+
+// Rate allows Burst requests at once and PerSecond on average. The zero value
+// allows everything.
+type Rate struct {
+	PerSecond float64 `yaml:"per_second"`
+	Burst     int     `yaml:"burst"`
+}
+
+// Rates are the limits of one user, or of one address where nobody has logged
+// in.
+type Rates struct {
+	Login       Rate `yaml:"login"`        // logins and refreshes from an address
+	FailedLogin Rate `yaml:"failed_login"` // wrong passwords for an account
+	Register    Rate `yaml:"register"`     // registrations from an address
+	Message     Rate `yaml:"message"`      // events sent by a user
+	Join        Rate `yaml:"join"`         // joins and knocks by a user
+	Invite      Rate `yaml:"invite"`       // invites by a user
+	Create      Rate `yaml:"create"`       // rooms made by a user
+	Public      Rate `yaml:"public"`       // everything else from an address without a token
+	Request     Rate `yaml:"request"`      // everything else by a user
+}
+
+// DefaultRates stop abuse and are not noticed by people.
+func DefaultRates() Rates {
+	return Rates{
+		Login:       Rate{PerSecond: 0.5, Burst: 20},
+		FailedLogin: Rate{PerSecond: 0.1, Burst: 6},
+		Register:    Rate{PerSecond: 0.2, Burst: 10},
+		Message:     Rate{PerSecond: 5, Burst: 50},
+		Join:        Rate{PerSecond: 0.5, Burst: 30},
+		Invite:      Rate{PerSecond: 1, Burst: 50},
+		Create:      Rate{PerSecond: 0.2, Burst: 20},
+		Public:      Rate{PerSecond: 50, Burst: 500},
+		Request:     Rate{PerSecond: 100, Burst: 1000},
+	}
+}
+
+// class is what a limit counts.
+type class uint8
+
+const (
+	classRequest class = iota
+	classPublic
+	classLogin
+	classFailedLogin
+	classRegister
+	classMessage
+	classJoin
+	classInvite
+	classCreate
+	classes // how many there are
+)
+
+// classOf gives the class of the patterns that have one of their own.
+var classOf = map[string]class{
+	"POST /_matrix/client/v3/login":                                         classLogin,
+	"POST /_matrix/client/v3/refresh":                                       classLogin,
+	"POST /_matrix/client/v3/register":                                      classRegister,
+	"GET /_matrix/client/v3/register/available":                             classRegister,
+	"GET /_matrix/client/v1/register/m.login.registration_token/validity":   classRegister,
+	"POST /_synapse/admin/v1/register":                                      classRegister,
+	"PUT /_matrix/client/v3/rooms/{roomId}/send/{eventType}/{txnId}":        classMessage,
+	"PUT /_matrix/client/v3/rooms/{roomId}/state/{eventType}":               classMessage,
+	"PUT /_matrix/client/v3/rooms/{roomId}/state/{eventType}/{stateKey}":    classMessage,
+	"PUT /_matrix/client/v3/rooms/{roomId}/state/{eventType}/{stateKey...}": classMessage,
+	"PUT /_matrix/client/v3/rooms/{roomId}/redact/{eventId}/{txnId}":        classMessage,
+	"POST /_matrix/client/v3/rooms/{roomId}/join":                           classJoin,
+	"POST /_matrix/client/v3/join/{roomIdOrAlias}":                          classJoin,
+	"POST /_matrix/client/v3/knock/{roomIdOrAlias}":                         classJoin,
+	"POST /_matrix/client/v3/rooms/{roomId}/invite":                         classInvite,
+	"POST /_matrix/client/v3/createRoom":                                    classCreate,
+}
+
+// mostBuckets bounds each of the two halves of the buckets, about 100 bytes
+// each.
+const mostBuckets = 1 << 16
+
+// Limits is a bucket of tokens for each user or address and class. A bucket
+// that nobody used for long is forgotten, which is as good as full.
+type Limits struct {
+	rates [classes]Rate
+
+	mu         sync.Mutex // tier 1; guards all below
+	young, old map[bucketKey]bucket
+}
+
+type bucketKey struct {
+	class class
+	who   string
+}
+
+// bucket is empty at a time; from then on it fills.
+type bucket struct{ empty time.Time }
+
+// NewLimits makes limits with nothing counted yet.
+func NewLimits(r Rates) *Limits {
+	return &Limits{young: make(map[bucketKey]bucket), rates: [classes]Rate{
+		classRequest: r.Request, classPublic: r.Public, classLogin: r.Login, classFailedLogin: r.FailedLogin, classRegister: r.Register,
+		classMessage: r.Message, classJoin: r.Join, classInvite: r.Invite, classCreate: r.Create,
+	}}
+}
+
+// limitAddress counts a request of nobody known, by its address.
+func (a *API) limitAddress(r *request) error {
+	c := classOf[r.Pattern]
+	if c == classRequest {
+		c = classPublic
+	}
+	return a.Limits.take(c, network(address(r.Request)), time.Now())
+}
+
+// limitUser counts a request of a user. An appservice's own user is free, and
+// so are its other users unless the registration says otherwise.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#rate-limiting
+func (a *API) limitUser(r *request) error {
+	if reg := r.Appservice; reg != nil && (!reg.RateLimited || string(r.User) == reg.Sender(string(a.ServerName))) {
+		return nil
+	}
+	return a.Limits.take(classOf[r.Pattern], string(r.User), time.Now())
+}
+
+// network is what is counted of an address: an IPv6 client has at least a /64.
+func network(address string) string {
+	ip, err := netip.ParseAddr(address)
+	if err != nil || ip.Is4() {
+		return address
+	}
+	p, _ := ip.WithZone("").Prefix(64)
+	return p.String()
+}
+
+// take takes one token out of a bucket, or tells when there will be one.
+func (l *Limits) take(c class, who string, now time.Time) error {
+	if l == nil || l.rates[c].PerSecond <= 0 {
+		return nil
+	}
+	return l.count(c, who, now, 1)
+}
+
+// check tells whether there is a token and leaves it in the bucket.
+func (l *Limits) check(c class, who string, now time.Time) error {
+	if l == nil || l.rates[c].PerSecond <= 0 {
+		return nil
+	}
+	return l.count(c, who, now, 0)
+}
+
+func (l *Limits) count(c class, who string, now time.Time, tokens int) error {
+	rate := l.rates[c]
+	one := time.Duration(float64(time.Second) / rate.PerSecond)
+	full := one * time.Duration(max(rate.Burst, 1))
+	k := bucketKey{c, strings.Clone(who)}
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b, ok := l.young[k]
+	if !ok {
+		b, ok = l.old[k]
+	}
+	if !ok || now.Sub(b.empty) > full {
+		b.empty = now.Add(-full)
+	}
+	if left := b.empty.Add(one).Sub(now); left > 0 {
+		return &matrix.Error{Code: matrix.LimitExceeded, Text: "too many requests", RetryAfter: left}
+	}
+	b.empty = b.empty.Add(one * time.Duration(tokens))
+	if len(l.young) >= mostBuckets {
+		l.old, l.young = l.young, make(map[bucketKey]bucket)
+	}
+	l.young[k] = b
+	return nil
+}
