@@ -3,5 +3,5 @@
 // it.
 
 if (!process.env.DEMO_DEBUG) {
-    for (const level of ["trace", "debug", "info", "log", "warn"]) console[level] = () => {};
+    for (const level of ["trace", "debug", "info", "log", "warn", "error"]) console[level] = () => {};
 }
