@@ -19,14 +19,14 @@ const (
 	Open   Mode = "open"   // everybody
 )
 
-// Config is the section "accounts" of the configuration file.
+// Config is the section "registration" of the configuration file.
 type Config struct {
 	// Registration is who may make an account: closed, token or open.
-	Registration Mode `yaml:"registration"`
+	Registration Mode `yaml:"mode" oneof:"closed token open"`
 
 	// SharedSecret lets who knows it make accounts through
 	// /_synapse/admin/v1/register. Empty turns that off.
-	SharedSecret string `yaml:"shared_secret"`
+	SharedSecret string `yaml:"shared_secret" secret:"true"`
 
 	// Guests may come in without a name of their own.
 	Guests bool `yaml:"guests"`
@@ -76,12 +76,12 @@ func DefaultConfig() Config {
 func (c Config) Check() error {
 	var errs []error
 	bad := func(key, format string, args ...any) {
-		errs = append(errs, fmt.Errorf("accounts.%s: %s", key, fmt.Sprintf(format, args...)))
+		errs = append(errs, fmt.Errorf("registration.%s: %s", key, fmt.Sprintf(format, args...)))
 	}
 	switch c.Registration {
 	case Closed, Token, Open:
 	default:
-		bad("registration", "%q is not closed, token or open", c.Registration)
+		bad("mode", "%q is not closed, token or open", c.Registration)
 	}
 	if n := len(c.SharedSecret); n > 0 && n < 8 {
 		bad("shared_secret", "has %d bytes, needs at least 8", n)
