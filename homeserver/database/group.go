@@ -1,0 +1,286 @@
+package database
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"time"
+)
+
+// session is one transaction on the write connection.
+//
+// Statements may be queued until a result is needed. Each has an owner, the
+// index of the closure it belongs to, or -1. An error is a *failure when the
+// transaction is lost.
+type session interface {
+	savepoint(ctx context.Context) error
+	release(ctx context.Context) error
+	undo(ctx context.Context) error // back to the savepoint, which ends
+
+	exec(ctx context.Context, owner int, st *statement, args []any) error
+	count(ctx context.Context, owner int, st *statement, args []any) (int64, error)
+	query(ctx context.Context, owner int, st *statement, args []any) (cursor, error)
+	script(ctx context.Context, owner int, text string) error
+
+	// commit ends the transaction. After an error, and only then, it must be
+	// rolled back.
+	commit(ctx context.Context) error
+	rollback(ctx context.Context)
+}
+
+// failure is an error that ended the transaction of a whole group.
+type failure struct {
+	err     error
+	owner   int  // whose statement it was, or -1
+	retry   bool // nothing was committed, and it may go well next time
+	pause   bool // before the next time
+	unclear bool // whether it was committed is not known
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+// wait pauses before the next try.
+func (f *failure) wait(tried int) {
+	if f.pause {
+		time.Sleep(50 * time.Millisecond << tried)
+	}
+}
+
+// group is one transaction for several closures.
+type group struct {
+	db   *DB
+	s    session
+	jobs []*job
+
+	current int      // index of the closure that runs
+	opened  bool     // the current closure has a savepoint
+	broken  *failure // the transaction is lost
+	guilty  int      // which closure broke it, or -1
+	numbers numbers
+}
+
+// run runs all closures and commits. It returns nil when each job has its
+// outcome.
+func (g *group) run() *failure {
+	ctx := context.WithoutCancel(g.jobs[0].ctx)
+	s, err := g.db.store.begin(ctx)
+	if err != nil {
+		return asFailure(err)
+	}
+	g.s = s
+	over := false
+	defer func() {
+		if !over {
+			s.rollback(ctx)
+		}
+	}()
+	kept := 0
+	for i, j := range g.jobs {
+		g.current, g.opened = i, false
+		j.err, j.commits = nil, nil
+		if j.err = g.call(j); j.err == nil && g.broken == nil {
+			kept++
+		}
+		if err := g.settle(ctx, j); err != nil {
+			return err
+		}
+	}
+	g.current = -1
+	if kept == 0 {
+		return nil
+	}
+	if err := g.numbers.store(ctx, g); err != nil {
+		return asFailure(err)
+	}
+	if err := s.commit(ctx); err != nil {
+		f := asFailure(err)
+		g.guilty = f.owner
+		return f
+	}
+	over = true
+	if g.numbers.pos > 0 {
+		g.db.position.Store(g.numbers.pos)
+	}
+	return nil
+}
+
+// settle keeps or undoes what the current closure did.
+func (g *group) settle(ctx context.Context, j *job) *failure {
+	if g.broken != nil {
+		g.guilty = g.broken.owner
+		return g.broken
+	}
+	if !g.opened {
+		return nil
+	}
+	end := g.s.release
+	if j.err != nil {
+		end = g.s.undo
+		g.numbers.undone(g.current)
+	}
+	if err := end(ctx); err != nil {
+		g.guilty = g.current
+		return asFailure(err)
+	}
+	return nil
+}
+
+// call runs the closure of j. A panic is its error.
+func (g *group) call(j *job) (err error) {
+	tx := &Tx{g: g, job: j}
+	defer func() {
+		tx.g = nil
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	if err := j.f(tx); err != nil {
+		return err
+	}
+	return tx.err
+}
+
+// open gives the current closure a savepoint before its first write. One that
+// is alone needs none: the transaction is its own.
+func (g *group) open(ctx context.Context) error {
+	if g.opened || len(g.jobs) == 1 {
+		return nil
+	}
+	g.opened = true
+	return g.s.savepoint(ctx)
+}
+
+func asFailure(err error) *failure {
+	var f *failure
+	if errors.As(err, &f) {
+		return f
+	}
+	return &failure{err: err, owner: -1}
+}
+
+// Tx is the transaction of one closure of Update. It is valid until the
+// closure returns and for one goroutine.
+type Tx struct {
+	g   *group
+	job *job
+	err error // the first error of a statement: the closure has failed
+}
+
+var errOver = errors.New("the transaction is over")
+
+// Exec runs a statement. PostgreSQL may get it only with the next query or at
+// the end, so that an error of the database may show there; the closure fails
+// in any case.
+func (tx *Tx) Exec(ctx context.Context, q string, args ...any) error {
+	st, args, err := tx.writes(ctx, q, args)
+	if err != nil {
+		return err
+	}
+	return tx.check(tx.g.s.exec(context.WithoutCancel(ctx), tx.g.current, st, args))
+}
+
+// ExecCount runs a statement and returns how many rows it affected.
+func (tx *Tx) ExecCount(ctx context.Context, q string, args ...any) (int64, error) {
+	st, args, err := tx.writes(ctx, q, args)
+	if err != nil {
+		return 0, err
+	}
+	n, err := tx.g.s.count(context.WithoutCancel(ctx), tx.g.current, st, args)
+	return n, tx.check(err)
+}
+
+// Query runs q, which may also write and return rows. On PostgreSQL the whole
+// answer is read into memory.
+func (tx *Tx) Query(ctx context.Context, q string, args ...any) (*Rows, error) {
+	cur, err := tx.cursor(ctx, q, args)
+	if err != nil {
+		return nil, err
+	}
+	rows := newRows(cur)
+	return rows, tx.check(rows.err)
+}
+
+// QueryRow runs q, which should find at most one row. Errors come with Scan.
+func (tx *Tx) QueryRow(ctx context.Context, q string, args ...any) *Row {
+	cur, err := tx.cursor(ctx, q, args)
+	if err != nil {
+		return &Row{err: err}
+	}
+	row := newRow(cur)
+	if row.err != nil && !errors.Is(row.err, ErrNoRows) {
+		row.err = tx.check(row.err)
+	}
+	return row
+}
+
+// OnCommit has f called after the commit, before Update returns: the functions
+// of all closures one after the other, in the order of their positions. It is
+// not called when the closure fails. f must be quick and must not call Update.
+func (tx *Tx) OnCommit(f func()) { tx.job.commits = append(tx.job.commits, f) }
+
+func (tx *Tx) cursor(ctx context.Context, q string, args []any) (cursor, error) {
+	prepare := tx.prepare
+	if !isSelect(q) {
+		prepare = tx.writes
+	}
+	st, args, err := prepare(ctx, q, args)
+	if err != nil {
+		return nil, err
+	}
+	cur, err := tx.g.s.query(context.WithoutCancel(ctx), tx.g.current, st, args)
+	return cur, tx.check(err)
+}
+
+// writes is prepare for a statement that may change something.
+func (tx *Tx) writes(ctx context.Context, q string, args []any) (*statement, []any, error) {
+	st, args, err := tx.prepare(ctx, q, args)
+	if err == nil {
+		err = tx.check(tx.g.open(context.WithoutCancel(ctx)))
+	}
+	return st, args, err
+}
+
+func (tx *Tx) prepare(_ context.Context, q string, args []any) (*statement, []any, error) {
+	if tx.g == nil {
+		return nil, nil, errOver
+	}
+	if tx.err != nil {
+		return nil, nil, tx.err
+	}
+	st, args, err := tx.g.db.prepare(q, args)
+	return st, args, tx.check(err)
+}
+
+// check makes the closure fail if a statement did, even if it goes on as if
+// nothing had happened.
+func (tx *Tx) check(err error) error {
+	if err == nil {
+		return nil
+	}
+	var f *failure
+	if errors.As(err, &f) {
+		tx.g.broken = f
+	}
+	if tx.err == nil {
+		tx.err = err
+	}
+	return err
+}
+
+// isSelect reports whether q only reads.
+func isSelect(q string) bool {
+	q = strings.TrimLeft(q, " \t\r\n")
+	return len(q) > 6 && strings.EqualFold(q[:6], "SELECT")
+}
+
+// in adds the beginning of the statement q to its error.
+func in(err error, q string) error {
+	q = strings.Join(strings.Fields(q), " ")
+	if len(q) > 80 {
+		q = q[:80] + "…"
+	}
+	return fmt.Errorf("%w (in %s)", err, q)
+}

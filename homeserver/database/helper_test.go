@@ -1,0 +1,5 @@
+package database_test
+
+import "runtime"
+
+func yield() { runtime.Gosched() }

@@ -1,0 +1,146 @@
+package database
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+
+	"github.com/rs/zerolog"
+)
+
+// ErrUnclear is returned by Update when the connection was lost while the
+// database committed: the changes may be stored or not.
+var ErrUnclear = errors.New("the connection was lost during COMMIT; whether it took place is not known")
+
+// PanicError is returned by Update for a closure that panicked.
+type PanicError struct {
+	Value any
+	Stack []byte
+}
+
+// Error implements error.
+func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
+
+// Update runs f in a transaction and commits it. Several callers share a
+// transaction and its commit: f sees what the closures before it wrote, and
+// its own part alone is undone when it returns an error, which Update returns
+// as it is, or panics (*PanicError).
+//
+// f may be run more than once, so it must have no effect outside of tx but
+// variables that it sets anew each time; for all else there is tx.OnCommit.
+// It must not call Update, wait for anything slow, or keep tx.
+//
+// When ctx ends while the caller still queues, nothing is done and its error
+// is returned. Once f has begun ctx does not interrupt it.
+func (db *DB) Update(ctx context.Context, f func(tx *Tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	j := &job{f: f, ctx: ctx, turn: make(chan struct{}, 2)}
+	leads, err := db.lane.enter(j)
+	if err != nil {
+		return err
+	}
+	if leads {
+		db.lead()
+	}
+	for {
+		select {
+		case <-j.turn:
+		case <-ctx.Done():
+			if db.lane.leave(j) {
+				return ctx.Err()
+			}
+			<-j.turn
+		}
+		if db.finished(j) {
+			return j.err
+		}
+		db.lead()
+	}
+}
+
+func (db *DB) finished(j *job) bool {
+	db.lane.mu.Lock()
+	defer db.lane.mu.Unlock()
+	return j.done
+}
+
+// lead commits one batch and hands the lane on.
+func (db *DB) lead() {
+	jobs := db.lane.take()
+	complete := false
+	defer func() {
+		if !complete { // runtime.Goexit in a closure: leave nobody waiting
+			for _, j := range jobs {
+				j.err = errExited
+			}
+			db.lane.answer(jobs)
+		}
+		db.lane.handOver()
+	}()
+	db.commit(jobs)
+	complete = true
+}
+
+// retries is how often a transaction is tried again when that is safe.
+const retries = 5
+
+// commit runs jobs in one transaction and answers them. If one of them breaks
+// the transaction of all, it is run again alone after the others.
+func (db *DB) commit(jobs []*job) {
+	var alone []*job
+	for tried := 0; len(jobs) > 0; {
+		g := &group{db: db, jobs: jobs, guilty: -1}
+		f := g.run()
+		switch {
+		case f == nil:
+			g.finish()
+			jobs = nil
+		case f.retry && tried < retries:
+			f.wait(tried)
+			tried++
+		case f.unclear || f.retry || len(jobs) == 1:
+			for _, j := range jobs {
+				if j.err == nil {
+					j.err = f.err
+				}
+			}
+			db.lane.answer(jobs)
+			jobs = nil
+		case g.guilty >= 0:
+			alone = append(alone, jobs[g.guilty])
+			jobs = append(jobs[:g.guilty:g.guilty], jobs[g.guilty+1:]...)
+		default:
+			alone = append(jobs, alone...)
+			jobs = nil
+		}
+	}
+	for _, j := range alone {
+		db.commit([]*job{j})
+	}
+}
+
+// finish runs what the closures wanted to have run, in their order, and
+// answers them.
+func (g *group) finish() {
+	for _, j := range g.jobs {
+		if j.err == nil {
+			for _, f := range j.commits {
+				j.notify(f)
+			}
+		}
+	}
+	g.db.lane.answer(g.jobs)
+}
+
+// notify calls f, which must not spoil a commit that took place.
+func (j *job) notify(f func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			zerolog.Ctx(j.ctx).Error().Any("err", v).Bytes("stack", debug.Stack()).Msg("panic after a commit")
+		}
+	}()
+	f()
+}
