@@ -1,0 +1,124 @@
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"switchboard/homeserver/clientapi"
+)
+
+// shrink rewrites testdata/absent.txt without the operations that are there
+// now. It never adds one.
+var shrink = flag.Bool("shrink", false, "strike operations that have a route from testdata/absent.txt")
+
+// absentFile lists the specification's operations that have no route yet.
+const absentFile = "testdata/absent.txt"
+
+// operation is one operation of the specification's OpenAPI.
+type operation struct {
+	API    string `json:"api"`
+	Method string `json:"method"`
+	Path   string `json:"path"`
+	ID     string `json:"op"`
+}
+
+// String is the operation's line in absentFile.
+func (o operation) String() string { return o.API + " " + o.ID + " " + o.Method + " " + o.Path }
+
+// served returns the route tables of all edges, by the API that they serve.
+func served() map[string][]operation {
+	tables := map[string][]operation{}
+	for _, r := range clientapi.Routes() {
+		tables["client-server"] = append(tables["client-server"], operation{"client-server", r.Method, r.Path, r.Operation})
+	}
+	return tables
+}
+
+// specified returns all operations of the specification.
+func specified(t *testing.T) []operation {
+	t.Helper()
+	text, err := os.ReadFile("testdata/endpoints.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []operation
+	if err := json.Unmarshal(text, &list); err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// plain writes a path of net/http.ServeMux as the specification does.
+func plain(path string) string {
+	path = strings.TrimSuffix(path, "{$}")
+	return strings.ReplaceAll(path, "...}", "}")
+}
+
+// TestRoutes compares the route tables with the specification: every route
+// that bears an operation's name has its method and path, every operation has
+// a route or stands in the list of absent ones, and that list only shrinks.
+func TestRoutes(t *testing.T) {
+	spec := specified(t)
+	present := map[operation]bool{}
+	for api, table := range served() {
+		for _, r := range table {
+			r.Path = plain(r.Path)
+			at := slices.IndexFunc(spec, func(o operation) bool { return o.API == api && o.Method == r.Method && o.Path == r.Path })
+			switch {
+			case r.ID == "" && at >= 0:
+				t.Errorf("%s %s is the operation %s, and the table does not say so", r.Method, r.Path, spec[at].ID)
+			case r.ID == "":
+			case at < 0:
+				t.Errorf("%s has the route %s %s, which is not the specification's", r.ID, r.Method, r.Path)
+			case spec[at].ID != r.ID:
+				t.Errorf("%s %s is called %s, and the specification calls it %s", r.Method, r.Path, r.ID, spec[at].ID)
+			case present[spec[at]]:
+				t.Errorf("%s has two routes", r)
+			default:
+				present[spec[at]] = true
+			}
+		}
+	}
+	var missing []string
+	for _, o := range spec {
+		if !present[o] {
+			missing = append(missing, o.String())
+		}
+	}
+	slices.Sort(missing)
+	compareAbsent(t, missing, len(present), len(spec))
+}
+
+// compareAbsent compares the operations without a route with the list of those
+// that may be without.
+func compareAbsent(t *testing.T, missing []string, present, all int) {
+	t.Helper()
+	text, err := os.ReadFile(absentFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := strings.FieldsFunc(string(text), func(r rune) bool { return r == '\n' })
+	if *shrink {
+		listed = slices.DeleteFunc(listed, func(line string) bool { return !slices.Contains(missing, line) })
+		slices.Sort(listed)
+		if err := os.WriteFile(absentFile, []byte(strings.Join(append(listed, ""), "\n")), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, line := range listed {
+		if !slices.Contains(missing, line) {
+			t.Errorf("%s is there now (or not in the specification): strike it from %s (go test ./cmd/switchboard -run TestRoutes -shrink)", line, absentFile)
+		}
+	}
+	for _, line := range missing {
+		if !slices.Contains(listed, line) {
+			t.Errorf("%s has no route", line)
+		}
+	}
+	t.Log(fmt.Sprintf("%d of %d operations have a route", present, all))
+}
