@@ -48,6 +48,7 @@ type Server struct {
 	t       testing.TB
 	binary  string
 	config  string
+	client  *http.Client
 	log     logBuffer
 	process *os.Process
 	exited  chan struct{} // closed when the process has ended
@@ -65,11 +66,13 @@ func New(t testing.TB, binary, database string) *Server {
 		t:      t,
 		binary: binary,
 		config: filepath.Join(dir, "switchboard.yaml"),
+		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}},
 	}
 	if err := os.WriteFile(s.config, configuration(dir, port, database), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		s.client.CloseIdleConnections()
 		if s.Running() {
 			s.Kill()
 		}
@@ -112,7 +115,7 @@ func (s *Server) awaitAnswer() {
 	s.t.Helper()
 	deadline := time.After(patience)
 	for {
-		answer, err := http.Get(s.URL + "/_matrix/client/versions")
+		answer, err := s.client.Get(s.URL + "/_matrix/client/versions")
 		if err == nil {
 			answer.Body.Close()
 			if answer.StatusCode == http.StatusOK {

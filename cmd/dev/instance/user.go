@@ -26,15 +26,24 @@ type User struct {
 	transaction atomic.Int64
 }
 
+const register = "/_matrix/client/v3/register"
+
 // password is the password of every account, known for logins after the first.
 const password = "correct horse battery staple"
 
 // Register makes an account, which must succeed.
 func (s *Server) Register(name string) *User {
 	s.t.Helper()
-	return s.logIn("/_matrix/client/v3/register", map[string]any{
-		"username": name, "password": password, "auth": map[string]any{"type": "m.login.dummy"},
-	})
+	account := map[string]any{"username": name, "password": password}
+	answer, err := (&User{s: s}).Do(s.t.Context(), "POST", register, account)
+	var challenge struct {
+		Session string `json:"session"`
+	}
+	if err != nil || answer.Status != http.StatusUnauthorized || json.Unmarshal(answer.Body, &challenge) != nil {
+		s.t.Fatalf("register %s: %d %s, %v, want a challenge", name, answer.Status, answer.Body, err)
+	}
+	account["auth"] = map[string]any{"type": "m.login.dummy", "session": challenge.Session}
+	return s.logIn(register, account)
 }
 
 // LogIn makes another login of the account, which must succeed.
@@ -87,7 +96,7 @@ func (u *User) Do(ctx context.Context, method, path string, body any) (Answer, e
 	if body != nil {
 		r.Header.Set("Content-Type", "application/json")
 	}
-	answer, err := http.DefaultClient.Do(r)
+	answer, err := u.s.client.Do(r)
 	if err != nil {
 		return Answer{}, err
 	}
