@@ -115,8 +115,9 @@ func Members(dst []Member, obj []byte, n Numbers) ([]Member, error) {
 	}
 	e.pos++
 	e.depth = 1
+	e.space()
 	base, sorted := len(dst), true
-	for e.space(); e.peek() != '}'; {
+	for more := e.peek() != '}'; more; {
 		m, err := e.member()
 		if err != nil {
 			return nil, err
@@ -131,14 +132,15 @@ func Members(dst []Member, obj []byte, n Numbers) ([]Member, error) {
 		}
 		dst = append(dst, m)
 		e.space()
-		if e.peek() == '}' {
-			break
-		}
-		if e.peek() != ',' {
+		switch e.peek() {
+		case '}':
+			more = false
+		case ',':
+			e.pos++
+			e.space()
+		default:
 			return nil, e.fail("expected , or }")
 		}
-		e.pos++
-		e.space()
 	}
 	e.pos++
 	e.space()

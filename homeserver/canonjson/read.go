@@ -158,8 +158,11 @@ func skip(b []byte, i int) int {
 			for i++; i < len(b) && b[i] != ',' && b[i] != '}' && b[i] != ']'; i++ {
 			}
 		}
-		if depth <= 0 {
+		switch {
+		case depth == 0:
 			return i
+		case depth < 0: // a bracket that closes nothing
+			return -1
 		}
 	}
 	return -1
