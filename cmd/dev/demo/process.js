@@ -94,6 +94,17 @@ export class Process {
     }
 }
 
+/**
+ * Returns what the running programs have said last, for who looks for a fault.
+ *
+ * @returns {string}
+ */
+export function lastWords() {
+    return [...running]
+        .map(({ name, output }) => `The last lines of ${name}:\n${output.trimEnd().split("\n").slice(-30).join("\n")}\n`)
+        .join("\n");
+}
+
 /** Returns a port of the loopback interface where nobody listens now. */
 export function freePort() {
     return new Promise((resolve, reject) => {

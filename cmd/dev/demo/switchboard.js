@@ -1,0 +1,61 @@
+// The server: the real binary over a new directory, with the few lines of
+// configuration that the demo needs.
+
+import { execFile } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+
+import { Process, freePort, workDirectory } from "./process.js";
+
+const run = promisify(execFile);
+const repository = fileURLToPath(new URL("../../..", import.meta.url));
+
+/** A running Switchboard. */
+export class Switchboard {
+    /** URL of the client API. */
+    url;
+
+    /** The token that the server prints when it has no accounts yet. */
+    firstToken;
+
+    #binary;
+    #config = join(workDirectory(), "switchboard.yaml");
+
+    /**
+     * Starts the server.
+     *
+     * @param {{ircPort: number}} options where the IRC server of the bridge's only network is
+     */
+    async start({ ircPort }) {
+        this.#binary = process.env.SWITCHBOARD_BIN || (await build());
+        const port = await freePort();
+        this.url = `http://127.0.0.1:${port}`;
+        writeFileSync(this.#config, configuration(port, ircPort), { mode: 0o600 });
+        const server = new Process("switchboard", this.#binary, ["serve", "--config", this.#config], { cwd: workDirectory() });
+        [, this.firstToken] = await server.prints(/token\W+([A-Za-z0-9_-]{8,})/i, 60);
+    }
+
+    /** Makes a registration token for one more account, as an administrator does. */
+    async createToken() {
+        const { stdout } = await run(this.#binary, ["token", "create", "--config", this.#config], { cwd: workDirectory() });
+        return stdout.trim();
+    }
+}
+
+async function build() {
+    const binary = join(workDirectory(), "switchboard");
+    await run("go", ["build", "-o", binary, "./cmd/switchboard"], {
+        cwd: repository,
+        env: { ...process.env, CGO_ENABLED: "0" },
+    });
+    return binary;
+}
+
+function configuration(port, ircPort) {
+    return `
+listeners:
+  - address: 127.0.0.1:${port}
+`;
+}
