@@ -39,13 +39,14 @@ type Event struct {
 	State      statetree.ID // root of the state after the event
 	Current    statetree.ID // root of the room's state when the event came
 	RedactedBy EventNum     // 0: not redacted
+	Replaces   EventNum     // the state event in whose place this one came; 0: none
 
 	// Request is which client asked for the event, where it was sent here and
 	// is still in memory.
 	Request *Request
 }
 
-const eventColumns = `num, event_id, room, pos, status, state, current, redaction, json`
+const eventColumns = `num, event_id, room, pos, status, state, current, redaction, replaces, json`
 
 // Event finds an event by its ID, or answers ErrNotFound.
 func (s *Store) Event(ctx context.Context, id matrix.EventID) (*Event, error) {
@@ -150,8 +151,8 @@ func (s *Store) queryEvents(ctx context.Context, q string, args ...any) ([]*Even
 	var list []raw
 	for rows.Next() {
 		var r raw
-		var pos, current, redaction *int64
-		if err := rows.Scan(&r.e.Num, &r.id, &r.e.Room, &pos, &r.e.Status, &r.e.State, &current, &redaction, &r.json); err != nil {
+		var pos, current, redaction, replaces *int64
+		if err := rows.Scan(&r.e.Num, &r.id, &r.e.Room, &pos, &r.e.Status, &r.e.State, &current, &redaction, &replaces, &r.json); err != nil {
 			return nil, fmt.Errorf("read events: %w", err)
 		}
 		r.e.Current = r.e.State
@@ -163,6 +164,9 @@ func (s *Store) queryEvents(ctx context.Context, q string, args ...any) ([]*Even
 		}
 		if redaction != nil {
 			r.e.RedactedBy = EventNum(*redaction)
+		}
+		if replaces != nil {
+			r.e.Replaces = EventNum(*replaces)
 		}
 		list = append(list, r)
 	}
@@ -202,7 +206,7 @@ func (s *Store) setEvent(e *Event) {
 // AppendEvent stores e, whose Num is a fresh position. With a Pos it becomes
 // part of the timeline.
 func (tx *Tx) AppendEvent(ctx context.Context, e *Event) error {
-	var pos, key, current, redaction *int64
+	var pos, key, current, redaction, replaces *int64
 	if e.Pos != 0 {
 		pos = &e.Pos
 	}
@@ -212,6 +216,9 @@ func (tx *Tx) AppendEvent(ctx context.Context, e *Event) error {
 	if e.RedactedBy != 0 {
 		redaction = (*int64)(&e.RedactedBy)
 	}
+	if e.Replaces != 0 {
+		replaces = (*int64)(&e.Replaces)
+	}
 	if e.PDU.StateKey != nil {
 		k, err := tx.StateKey(ctx, e.PDU.Type, *e.PDU.StateKey)
 		if err != nil {
@@ -220,9 +227,9 @@ func (tx *Tx) AppendEvent(ctx context.Context, e *Event) error {
 		n := int64(k)
 		key = &n
 	}
-	const q = `INSERT INTO events (num, event_id, room, pos, status, type, key, sender, state, current, redaction, json)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
-	err := tx.Exec(ctx, q, e.Num, e.PDU.ID, e.Room, pos, e.Status, e.PDU.Type, key, e.PDU.Sender, e.State, current, redaction, e.PDU.JSON)
+	const q = `INSERT INTO events (num, event_id, room, pos, status, type, key, sender, state, current, redaction, replaces, json)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
+	err := tx.Exec(ctx, q, e.Num, e.PDU.ID, e.Room, pos, e.Status, e.PDU.Type, key, e.PDU.Sender, e.State, current, redaction, replaces, e.PDU.JSON)
 	if err != nil {
 		return fmt.Errorf("append event: %w", err)
 	}
@@ -273,7 +280,7 @@ type relation struct {
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#forming-relationships-between-events
 func (tx *Tx) putRelation(ctx context.Context, e *Event) error {
 	var r relation
-	if !e.PDU.HasContent("m.relates_to") || json.Unmarshal(e.PDU.Content, &r) != nil ||
+	if e.PDU.ContentValue("m.relates_to") == nil || json.Unmarshal(e.PDU.Content, &r) != nil ||
 		r.RelatesTo.Type == "" || r.RelatesTo.Event == "" {
 		return nil
 	}

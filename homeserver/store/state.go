@@ -22,7 +22,7 @@ func (s *Store) StateKey(ctx context.Context, typ, key string) (statetree.Key, b
 	return s.readStateKey(ctx, s.db, typ, key)
 }
 
-func (s *Store) readStateKey(ctx context.Context, q querier, typ, key string) (statetree.Key, bool, error) {
+func (s *Store) readStateKey(ctx context.Context, q database.Querier, typ, key string) (statetree.Key, bool, error) {
 	var k statetree.Key
 	err := q.QueryRow(ctx, `SELECT num FROM state_keys WHERE state_key = $1 AND type = $2`, key, typ).Scan(&k)
 	if errors.Is(err, database.ErrNoRows) {
@@ -47,11 +47,11 @@ func (tx *Tx) StateKey(ctx context.Context, typ, key string) (statetree.Key, err
 	var k statetree.Key
 	err := tx.QueryRow(ctx, `SELECT num FROM state_keys WHERE state_key = $1 AND type = $2`, key, typ).Scan(&k)
 	if errors.Is(err, database.ErrNoRows) {
-		var pos int64
-		if pos, err = tx.NextPosition(ctx); err != nil {
+		var n int64
+		if n, err = tx.NextNumber(ctx, "state_keys"); err != nil {
 			return 0, err
 		}
-		k = statetree.Key(pos)
+		k = statetree.Key(n)
 		err = tx.Exec(ctx, `INSERT INTO state_keys (num, type, state_key) VALUES ($1, $2, $3)`, k, typ, key)
 	}
 	if err != nil {

@@ -29,13 +29,6 @@ type Tx struct {
 	s *Store
 }
 
-// querier is what reading needs; a DB reads what is committed, a Tx also what
-// it has itself written.
-type querier interface {
-	Query(ctx context.Context, sql string, args ...any) (*database.Rows, error)
-	QueryRow(ctx context.Context, sql string, args ...any) *database.Row
-}
-
 // New brings the schema of db up to date and reads what the store keeps in
 // memory. The store does not close db.
 //

@@ -38,6 +38,7 @@ CREATE TABLE events (
 	state     BIGINT NOT NULL, -- root of the state after the event
 	current   BIGINT,          -- root of the room's state then, where it is another one
 	redaction BIGINT,          -- number of the event that redacted this one
+	replaces  BIGINT,          -- number of the state event in whose place this one came
 	json      BLOB   NOT NULL  -- canonical JSON of the PDU
 );
 CREATE UNIQUE INDEX events_by_place ON events (room, pos);
@@ -82,3 +83,19 @@ CREATE TABLE requests (
 );
 CREATE INDEX requests_by_event ON requests (event);
 CREATE INDEX requests_by_at ON requests (at);
+
+-- Names of rooms on this server.
+CREATE TABLE aliases (
+	alias   TEXT   PRIMARY KEY,
+	room    BIGINT NOT NULL,
+	creator TEXT   NOT NULL
+);
+CREATE INDEX aliases_by_room ON aliases (room);
+
+-- Rooms in the public directory. list is '' for the server's own one, else that
+-- of an appservice and network.
+CREATE TABLE published (
+	list TEXT   NOT NULL,
+	room BIGINT NOT NULL,
+	PRIMARY KEY (list, room)
+);

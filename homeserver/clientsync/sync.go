@@ -1,0 +1,292 @@
+// Package clientsync answers /sync: it reads the log behind the client's
+// position and waits for the bell where there is nothing new. It changes
+// nothing but what a client acknowledges by its position.
+package clientsync
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"switchboard/homeserver/e2ee"
+	"switchboard/homeserver/ephemeral"
+	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/notify"
+	"switchboard/homeserver/room"
+	"switchboard/homeserver/store"
+)
+
+// Service answers syncs. Its methods may be called from several goroutines.
+type Service struct {
+	Store     *store.Store
+	Rooms     *room.Service
+	Bell      *notify.Bell
+	Keys      *e2ee.Service
+	Ephemeral *ephemeral.Service
+
+	// Stopping is closed when the server stops, so that waiting syncs end.
+	Stopping <-chan struct{}
+
+	counts counts
+}
+
+// Request is one call of /sync.
+type Request struct {
+	User       matrix.UserID
+	Device     matrix.DeviceID
+	Since      string
+	Timeout    time.Duration
+	FullState  bool
+	StateAfter bool
+	Filter     *Filter
+}
+
+// token is a place in the log, and in the changes of who is typing.
+type token struct{ pos, typing int64 }
+
+// String implements fmt.Stringer.
+func (t token) String() string {
+	return "s" + strconv.FormatInt(t.pos, 10) + "_" + strconv.FormatInt(t.typing, 10)
+}
+
+func parseToken(s string) (token, error) {
+	if s == "" {
+		return token{}, nil
+	}
+	var t token
+	a, b, _ := strings.Cut(strings.TrimPrefix(s, "s"), "_")
+	var err error
+	if t.pos, err = strconv.ParseInt(a, 10, 64); err == nil && b != "" {
+		t.typing, err = strconv.ParseInt(b, 10, 64)
+	}
+	if err != nil || s[0] != 's' || t.pos < 0 {
+		return token{}, matrix.Errorf(matrix.InvalidParam, "%q is not a since token of this server", s)
+	}
+	return t, nil
+}
+
+// Sync answers with what is new, at once if there is something, else when there
+// is or the time is up.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
+func (s *Service) Sync(ctx context.Context, r Request) (*Answer, error) {
+	since, err := parseToken(r.Since)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Keys.Acknowledge(ctx, r.User, r.Device, since.pos); err != nil {
+		return nil, err
+	}
+	var timer <-chan time.Time
+	for first := true; ; first = false {
+		rung := s.Bell.Listen(string(r.User))
+		a, err := s.read(ctx, r, since)
+		if err != nil {
+			return nil, err
+		}
+		if !a.empty() || r.Since == "" || r.Timeout <= 0 || first && r.FullState {
+			return a, nil
+		}
+		if timer == nil {
+			t := time.NewTimer(r.Timeout)
+			defer t.Stop()
+			timer = t.C
+		}
+		select {
+		case <-rung:
+		case <-timer:
+			return a, nil
+		case <-s.Stopping:
+			return a, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// reading is one look at the log on behalf of one client.
+type reading struct {
+	*Service
+	Request
+	ctx   context.Context
+	since token
+	now   token
+
+	ignored     map[matrix.UserID]bool
+	accountData map[matrix.RoomID][]json.RawMessage // changed, "" for global
+	receipts    map[matrix.RoomID][]json.RawMessage // changed
+	rooms       rooms
+
+	newcomers []matrix.UserID // who may have come into view: their devices are news
+	gone      []matrix.UserID // who may have gone out of view
+}
+
+// read collects what is behind since.
+func (s *Service) read(ctx context.Context, r Request, since token) (*Answer, error) {
+	rd := &reading{Service: s, Request: r, ctx: ctx, since: since,
+		now: token{pos: s.Store.Position(), typing: s.Ephemeral.Serial()}}
+	if rd.Filter == nil {
+		rd.Filter = &Filter{}
+	}
+	if since.pos > rd.now.pos {
+		return nil, matrix.Errorf(matrix.InvalidParam, "the since token is from the future of this server")
+	}
+	a := &Answer{NextBatch: rd.now.String()}
+	steps := []func(*Answer) error{rd.readAccountData, rd.readReceipts, rd.readRooms, rd.readToDevice, rd.readDevices, rd.readPresence}
+	for _, step := range steps {
+		if err := step(a); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+func (rd *reading) initial() bool { return rd.Since == "" }
+
+// readAccountData collects the settings that changed.
+func (rd *reading) readAccountData(a *Answer) error {
+	list, err := rd.Store.AccountDataSince(rd.ctx, rd.User, rd.since.pos, rd.now.pos)
+	if err != nil {
+		return err
+	}
+	rd.accountData = map[matrix.RoomID][]json.RawMessage{}
+	for _, d := range list {
+		f := &rd.Filter.AccountData
+		if d.Room != "" {
+			f = &rd.Filter.Room.AccountData
+		}
+		if !f.wants(d.Type, "", d.Room) {
+			continue
+		}
+		typ, err := json.Marshal(d.Type)
+		if err != nil {
+			return err
+		}
+		e := json.RawMessage(`{"type":` + string(typ) + `,"content":` + string(d.Content) + `}`)
+		rd.accountData[d.Room] = append(rd.accountData[d.Room], e)
+	}
+	global, err := rd.defaults(list)
+	if err != nil {
+		return err
+	}
+	a.AccountData = some(append(global, rd.accountData[""]...))
+	return rd.readIgnored()
+}
+
+// readIgnored finds out whose events the user does not want.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#ignoring-users
+func (rd *reading) readIgnored() error {
+	raw, ok, err := rd.Store.AccountData(rd.ctx, rd.User, "", "m.ignored_user_list")
+	if err != nil || !ok {
+		return err
+	}
+	var c struct {
+		Users map[matrix.UserID]json.RawMessage `json:"ignored_users"`
+	}
+	if json.Unmarshal(raw, &c) != nil {
+		return nil // the client wrote something else; nobody is ignored
+	}
+	rd.ignored = make(map[matrix.UserID]bool, len(c.Users))
+	for u := range c.Users {
+		rd.ignored[u] = u != rd.User
+	}
+	return nil
+}
+
+// readRooms collects the rooms in which something changed.
+func (rd *reading) readRooms(a *Answer) error {
+	rd.rooms = rooms{Join: map[matrix.RoomID]*joined{}, Invite: map[matrix.RoomID]*outside{},
+		Knock: map[matrix.RoomID]*outside{}, Leave: map[matrix.RoomID]*joined{}}
+	for _, m := range rd.Store.Memberships(rd.User) {
+		r, err := rd.Store.RoomByNum(rd.ctx, m.Room)
+		if err != nil {
+			return err
+		}
+		if m.Forgotten || !rd.Filter.Room.wants(r.ID) || int64(m.Event) > rd.now.pos {
+			continue
+		}
+		if err := rd.readRoom(m, r); err != nil {
+			return err
+		}
+	}
+	if !rd.rooms.empty() {
+		a.Rooms = &rd.rooms
+	}
+	return nil
+}
+
+// readRoom puts a room where the user's membership says.
+func (rd *reading) readRoom(m store.Membership, r *store.Room) error {
+	news := int64(m.Event) > rd.since.pos
+	was := m.Membership
+	if news && !rd.initial() {
+		var err error
+		if was, err = rd.membershipAt(r, rd.since.pos); err != nil {
+			return err
+		}
+	}
+	switch m.Membership {
+	case "join":
+		j, err := rd.readJoined(r, rd.initial() || was != "join")
+		if err == nil && j != nil {
+			rd.rooms.Join[r.ID] = j
+		}
+		return err
+	case "invite", "knock":
+		if !news {
+			return nil
+		}
+		return rd.readOutside(m, r)
+	}
+	if rd.initial() && !rd.Filter.Room.IncludeLeave || !rd.initial() && !news {
+		return nil
+	}
+	j, err := rd.readLeft(m, r, rd.initial() || was != "join")
+	if err == nil {
+		rd.rooms.Leave[r.ID] = j
+	}
+	return err
+}
+
+// membershipAt is what the user was in a room at a position of the log.
+func (rd *reading) membershipAt(r *store.Room, pos int64) (string, error) {
+	root, err := rd.rootAt(r, pos)
+	if err != nil || root == 0 {
+		return "", err
+	}
+	e, err := rd.Rooms.StateEvent(rd.ctx, root, "m.room.member", string(rd.User))
+	if err != nil || e == nil {
+		return "", err
+	}
+	return e.PDU.Membership(), nil
+}
+
+// readOutside adds a room to which the user is invited, or on whose door they knocked.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
+func (rd *reading) readOutside(m store.Membership, r *store.Room) error {
+	e, err := rd.Store.EventByNum(rd.ctx, m.Event)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if m.Membership == "invite" && rd.ignored[e.PDU.Sender] {
+		return nil
+	}
+	list, err := rd.Rooms.Stripped(rd.ctx, e.State, rd.User)
+	if err != nil {
+		return err
+	}
+	if m.Membership == "invite" {
+		rd.rooms.Invite[r.ID] = &outside{Invite: &events{list}}
+	} else {
+		rd.rooms.Knock[r.ID] = &outside{Knock: &events{list}}
+	}
+	return nil
+}

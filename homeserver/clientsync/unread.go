@@ -1,0 +1,159 @@
+package clientsync
+
+import (
+	"encoding/json"
+	"sync"
+
+	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/pushrule"
+	"switchboard/homeserver/store"
+)
+
+// mostCounted bounds how many events behind the read receipt are looked at;
+// whoever has more unread than that is shown the count of the newest.
+const mostCounted = 2000
+
+// counts keeps what was counted, so that each event is counted once for each
+// user. It can be counted again from the log and the receipts.
+type counts struct {
+	mu         sync.Mutex // tier 1; guards the maps
+	young, old map[countKey]counted
+}
+
+type countKey struct {
+	user matrix.UserID
+	room store.RoomNum
+}
+
+// counted is the unread of a user in a room.
+type counted struct {
+	read int64 // the receipt from which was counted
+	upto int64 // up to here
+	unread
+}
+
+const mostCounts = 50_000
+
+func (c *counts) find(k countKey) counted {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if v, ok := c.young[k]; ok {
+		return v
+	}
+	return c.old[k]
+}
+
+func (c *counts) put(k countKey, v counted) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.young == nil || len(c.young) >= mostCounts {
+		c.old, c.young = c.young, map[countKey]counted{}
+	}
+	c.young[k] = v
+}
+
+// unread counts the events behind the user's read receipt for which the push
+// rules say "notify". What the user sends is read.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#receiving-notifications
+func (rd *reading) unread(r *store.Room, user matrix.UserID, upto int64) (*unread, error) {
+	read, err := rd.Store.ReadUpTo(rd.ctx, user, r.Num)
+	if err != nil {
+		return nil, err
+	}
+	if m := rd.Store.Membership(user, r.Num); int64(m.Event) > read {
+		read = int64(m.Event)
+	}
+	key := countKey{user, r.Num}
+	c := rd.counts.find(key)
+	if c.upto == 0 || c.read != read {
+		c = counted{read: read, upto: read}
+	}
+	if c.upto < upto && r.Last > c.upto {
+		list, err := rd.Store.Newest(rd.ctx, r.Num, c.upto, upto, mostCounted)
+		if err != nil {
+			return nil, err
+		}
+		if err := rd.count(&c, r, user, list); err != nil {
+			return nil, err
+		}
+	}
+	c.upto = max(c.upto, upto)
+	rd.counts.put(key, c)
+	return &unread{c.Highlight, c.Notify}, nil
+}
+
+// count evaluates the user's push rules for events.
+func (rd *reading) count(c *counted, r *store.Room, user matrix.UserID, list []*store.Event) error {
+	if len(list) == 0 {
+		return nil
+	}
+	rules, err := rd.rules(user)
+	if err != nil {
+		return err
+	}
+	levels, err := rd.Rooms.Levels(rd.ctx, r)
+	if err != nil {
+		return err
+	}
+	member, err := rd.Rooms.StateEvent(rd.ctx, r.Current, "m.room.member", string(user))
+	if err != nil {
+		return err
+	}
+	info := pushrule.RoomInfo{Members: r.Joined}
+	if member != nil {
+		info.DisplayName = member.PDU.ContentString("displayname")
+	}
+	for _, e := range list {
+		if e.PDU.Sender == user {
+			c.unread = unread{} // whoever writes has read
+			continue
+		}
+		info.SenderMayNotify = func(key string) bool { return levels.User(e.PDU.Sender) >= levels.Notification(key) }
+		act := rules.Match(pushrule.NewEvent(pushrule.Fields{
+			ID: e.PDU.ID, Room: e.PDU.Room, Type: e.PDU.Type, Sender: e.PDU.Sender, StateKey: e.PDU.StateKey,
+			Redacts: e.PDU.Redacts, OriginServerTS: e.PDU.OriginServerTS, Content: e.PDU.Content,
+		}), info)
+		if act.Notify {
+			c.Notify++
+		}
+		if act.Highlight {
+			c.Highlight++
+		}
+	}
+	return nil
+}
+
+// rules are the user's compiled push rules.
+func (rd *reading) rules(user matrix.UserID) (*pushrule.Compiled, error) {
+	raw, ok, err := rd.Store.AccountData(rd.ctx, user, "", "m.push_rules")
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return pushrule.DefaultCompiled(user), nil
+	}
+	rs, err := pushrule.Parse(user, raw)
+	if err != nil {
+		return nil, err
+	}
+	return rs.Compile(), nil
+}
+
+// defaults are the settings that a client gets with its first sync although the
+// user never wrote them.
+func (rd *reading) defaults(list []store.AccountData) ([]json.RawMessage, error) {
+	if !rd.initial() || !rd.Filter.AccountData.wants("m.push_rules", "", "") {
+		return nil, nil
+	}
+	for _, d := range list {
+		if d.Room == "" && d.Type == "m.push_rules" {
+			return nil, nil
+		}
+	}
+	raw, err := json.Marshal(pushrule.Default(rd.User))
+	if err != nil {
+		return nil, err
+	}
+	return []json.RawMessage{json.RawMessage(`{"type":"m.push_rules","content":` + string(raw) + `}`)}, nil
+}

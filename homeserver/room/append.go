@@ -1,0 +1,290 @@
+package room
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"switchboard/homeserver/event"
+	"switchboard/homeserver/eventauth"
+	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/statetree"
+	"switchboard/homeserver/store"
+)
+
+// draft is an event that is to be made.
+type draft struct {
+	Type     string
+	StateKey *string
+	Sender   matrix.UserID
+	Content  json.RawMessage
+	Redacts  matrix.EventID
+	At       int64 // origin_server_ts in ms; 0: now
+}
+
+// head is the end of a room, to which events are appended under its lock.
+type head struct {
+	room  *store.Room // a zero Num means that the room is not stored yet
+	view  *view
+	prev  []matrix.EventID
+	depth int64
+	made  []*event.PDU
+}
+
+// open reads the end of a room. The caller holds the room's lock.
+func (s *Service) open(ctx context.Context, r *store.Room) (*head, error) {
+	h := &head{room: r, view: s.view(ctx, r.Current)}
+	heads, err := s.Store.EventsByNum(ctx, r.Heads)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range r.Heads {
+		e := heads[n]
+		if e == nil {
+			return nil, fmt.Errorf("room %s: head %d is missing", r.ID, n)
+		}
+		h.prev = append(h.prev, e.PDU.ID)
+		h.depth = max(h.depth, e.PDU.Depth)
+	}
+	return h, nil
+}
+
+// maxDepth is the largest number that canonical JSON allows.
+const maxDepth = 1<<53 - 1
+
+// build makes an event on top of h: chooses what authorizes it, hashes, signs
+// and checks it. It becomes part of h, and of the store with commit.
+func (s *Service) build(h *head, d draft) (*event.PDU, error) {
+	keys := eventauth.Selection(h.room.Version, d.Type, d.Sender, d.StateKey, d.Content)
+	var auth []matrix.EventID
+	for _, k := range keys {
+		if p := h.view.Event(k.Type, k.StateKey); p != nil {
+			auth = append(auth, p.ID)
+		}
+	}
+	if h.view.err != nil {
+		return nil, h.view.err
+	}
+	at := d.At
+	if at == 0 {
+		at = now()
+	}
+	p, err := event.Build(h.room.Version, event.Draft{
+		Room: h.room.ID, Type: d.Type, Sender: d.Sender, StateKey: d.StateKey, Content: d.Content, Redacts: d.Redacts,
+		PrevEvents: h.prev, AuthEvents: auth, Depth: min(h.depth+1, maxDepth), OriginServerTS: at,
+	}, s.ServerName, s.Key)
+	if err != nil {
+		return nil, err
+	}
+	if err := eventauth.Check(p, h.view); err != nil {
+		if h.view.err != nil {
+			return nil, h.view.err
+		}
+		var refused *eventauth.Error
+		if errors.As(err, &refused) {
+			return nil, matrix.Errorf(matrix.Forbidden, "%s", refused.Text)
+		}
+		return nil, err
+	}
+	h.add(p)
+	return p, nil
+}
+
+// add makes p the end of the room.
+func (h *head) add(p *event.PDU) {
+	h.made = append(h.made, p)
+	h.prev, h.depth = []matrix.EventID{p.ID}, p.Depth
+	if p.IsState() {
+		if h.view.pending == nil {
+			h.view.pending = map[eventauth.Key]*event.PDU{}
+		}
+		h.view.pending[eventauth.Key{Type: p.Type, StateKey: *p.StateKey}] = p
+	}
+}
+
+// also is what a commit writes beside the events, in the same transaction.
+type also func(ctx context.Context, tx *store.Tx, events []*store.Event) error
+
+// commit stores what was built on h and wakes whom it concerns. The answer
+// holds the events in order.
+func (s *Service) commit(ctx context.Context, h *head, more ...also) ([]*store.Event, error) {
+	var done *step
+	err := s.Store.Update(ctx, func(tx *store.Tx) error {
+		done = &step{s: s, ctx: ctx, tx: tx, tree: h.view.tree, room: *h.room}
+		return done.run(h, more)
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.trees.put(done.tree.ID(), done.tree)
+	s.ring(done.room.Num, h.made)
+	return done.events, nil
+}
+
+// ring wakes the readers of the log and the syncs of those whom events of a
+// room concern.
+func (s *Service) ring(room store.RoomNum, made []*event.PDU) {
+	keys := []string{store.LogBell}
+	for _, u := range s.Store.LocalMembers(room) {
+		keys = append(keys, string(u))
+	}
+	for _, p := range made {
+		if p.Type == "m.room.member" && p.IsState() {
+			keys = append(keys, *p.StateKey)
+		}
+	}
+	s.Bell.Ring(keys...)
+}
+
+// step is one commit inside its transaction. It may be run more than once.
+type step struct {
+	s      *Service
+	ctx    context.Context
+	tx     *store.Tx
+	tree   statetree.Tree
+	room   store.Room
+	events []*store.Event
+}
+
+func (st *step) run(h *head, more []also) error {
+	if st.room.Num == 0 {
+		n, err := st.tx.NextNumber(st.ctx, "rooms")
+		if err != nil {
+			return err
+		}
+		st.room.Num = store.RoomNum(n)
+	}
+	for _, p := range h.made {
+		if err := st.append(p); err != nil {
+			return err
+		}
+	}
+	if len(st.events) > 0 {
+		last := st.events[len(st.events)-1]
+		st.room.Heads, st.room.Last = []store.EventNum{last.Num}, last.Pos
+	}
+	st.room.Current = st.tree.ID()
+	for _, f := range more {
+		if err := f(st.ctx, st.tx, st.events); err != nil {
+			return err
+		}
+	}
+	room := st.room
+	return st.tx.PutRoom(st.ctx, &room)
+}
+
+// append stores one event and the state after it.
+func (st *step) append(p *event.PDU) error {
+	pos, err := st.tx.NextPosition(st.ctx)
+	if err != nil {
+		return err
+	}
+	e := &store.Event{PDU: p, Num: store.EventNum(pos), Pos: pos, Room: st.room.Num}
+	if p.IsState() {
+		if err := st.setState(e); err != nil {
+			return err
+		}
+	}
+	e.State = st.tree.ID()
+	e.Current = e.State
+	if err := st.tx.AppendEvent(st.ctx, e); err != nil {
+		return err
+	}
+	st.events = append(st.events, e)
+	return nil
+}
+
+// setState puts e into the state, and into the memberships if it is one.
+func (st *step) setState(e *store.Event) error {
+	p := e.PDU
+	key, err := st.tx.StateKey(st.ctx, p.Type, *p.StateKey)
+	if err != nil {
+		return err
+	}
+	loader := st.s.Store.Nodes(st.ctx)
+	old, _, err := st.tree.Value(loader, key)
+	if err != nil {
+		return err
+	}
+	e.Replaces = store.EventNum(old)
+	tree, nodes, err := st.tree.Put(loader, statetree.Entry{Key: key, Value: statetree.Value(e.Num)})
+	if err != nil {
+		return err
+	}
+	st.tree = tree
+	if err := st.tx.PutNodes(st.ctx, nodes); err != nil {
+		return err
+	}
+	if p.Type != "m.room.member" {
+		return nil
+	}
+	was, err := st.oldMembership(e.Replaces)
+	if err != nil {
+		return err
+	}
+	is := p.Membership()
+	st.room.Joined += count(is, "join") - count(was, "join")
+	st.room.Invited += count(is, "invite") - count(was, "invite")
+	user := matrix.UserID(*p.StateKey)
+	return st.tx.PutMembership(st.ctx, store.Membership{
+		User: user, Room: st.room.Num, Membership: is, Event: e.Num, Local: user.Server() == st.s.ServerName,
+	})
+}
+
+// oldMembership is what the event with a number says, which may be one of this step.
+func (st *step) oldMembership(num store.EventNum) (string, error) {
+	if num == 0 {
+		return "", nil
+	}
+	if i := slices.IndexFunc(st.events, func(e *store.Event) bool { return e.Num == num }); i >= 0 {
+		return st.events[i].PDU.Membership(), nil
+	}
+	e, err := st.s.Store.EventByNum(st.ctx, num)
+	if err != nil {
+		return "", err
+	}
+	return e.PDU.Membership(), nil
+}
+
+func count(membership, want string) int {
+	if membership == want {
+		return 1
+	}
+	return 0
+}
+
+// act locks a room that this server is in, builds one event and commits it.
+func (s *Service) act(ctx context.Context, id matrix.RoomID, d draft, more ...also) (*store.Event, error) {
+	defer s.locks.lock(id)()
+	r, err := s.find(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	h, err := s.open(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.build(h, d); err != nil {
+		return nil, err
+	}
+	events, err := s.commit(ctx, h, more...)
+	if err != nil {
+		return nil, err
+	}
+	return events[0], nil
+}
+
+// with adds fields to a JSON object of a client.
+func with(content json.RawMessage, fields object) (json.RawMessage, error) {
+	o := object{}
+	if len(content) > 0 {
+		if err := json.Unmarshal(content, &o); err != nil {
+			return nil, matrix.Errorf(matrix.BadJSON, "the content is not a JSON object")
+		}
+	}
+	maps.Copy(o, fields)
+	return o.raw(), nil
+}
