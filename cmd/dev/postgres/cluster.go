@@ -10,15 +10,15 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"syscall"
 	"time"
+
+	"switchboard/cmd/dev/child"
 )
 
 // superuser is the role that the cluster's URLs log in as.
@@ -34,9 +34,8 @@ type Cluster struct {
 	port     int
 	password string
 	account  *syscall.Credential // who runs the server; nil for the user of this process
-	log      *bytes.Buffer       // read only once exited is closed
-	process  *os.Process
-	exited   chan struct{}
+	log      *bytes.Buffer       // read only once process has ended
+	process  *child.Process
 }
 
 // Options say what a cluster is for.
@@ -63,7 +62,7 @@ func Start(ctx context.Context, opts Options) (*Cluster, error) {
 	}
 	c := &Cluster{
 		bin: bin, dir: dir, password: rand.Text(), account: account,
-		log: new(bytes.Buffer), exited: make(chan struct{}),
+		log: new(bytes.Buffer),
 	}
 	if account != nil {
 		err = os.Chown(dir, int(account.Uid), int(account.Gid))
@@ -169,7 +168,7 @@ func (c *Cluster) data() string { return filepath.Join(c.dir, "data") }
 func (c *Cluster) serve(ctx context.Context, opts Options) error {
 	var err error
 	for range 5 {
-		if c.port, err = freePort(); err != nil {
+		if c.port, err = child.FreePort(); err != nil {
 			return err
 		}
 		if err = c.launch(opts); err != nil {
@@ -199,26 +198,11 @@ func (c *Cluster) launch(opts Options) error {
 		args = append(args, "-c", s)
 	}
 	cmd := c.command(context.Background(), "postgres", args...)
+	c.log.Reset()
 	cmd.Stdout, cmd.Stderr = c.log, c.log
-	cmd.SysProcAttr.Pdeathsig = syscall.SIGINT // "fast shutdown"
-	c.exited = make(chan struct{})
-	started := make(chan error)
-	go func() {
-		// The death signal is tied to the thread that starts the process.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			cmd.Wait()
-			close(c.exited)
-		}
-	}()
-	if err := <-started; err != nil {
-		return err
-	}
-	c.process = cmd.Process
-	return nil
+	var err error
+	c.process, err = child.Start(cmd, syscall.SIGINT) // "fast shutdown"
+	return err
 }
 
 // ready waits until the server answers. It stops a server that does not.
@@ -231,25 +215,14 @@ func (c *Cluster) ready(ctx context.Context) error {
 			return nil
 		}
 		select {
-		case <-c.exited:
+		case <-c.process.Exited():
 			return fmt.Errorf("the server ended: %s", bytes.TrimSpace(c.log.Bytes()))
 		case <-ctx.Done():
-			c.process.Kill()
-			<-c.exited
+			c.process.Stop(syscall.SIGQUIT, time.Second) // "immediate shutdown"
 			return ctx.Err()
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-}
-
-// freePort returns a port of the loopback interface where nobody listens now.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 // URL returns the address of one of the cluster's databases, with the name and
@@ -277,12 +250,5 @@ func (c *Cluster) Version(ctx context.Context) (string, error) {
 // Stop ends the server at once, whoever is still connected, and removes the
 // cluster's files.
 func (c *Cluster) Stop() error {
-	c.process.Signal(syscall.SIGINT) // an error means that it has ended
-	select {
-	case <-c.exited:
-	case <-time.After(patience):
-		c.process.Kill()
-		<-c.exited
-	}
-	return os.RemoveAll(c.dir)
+	return errors.Join(c.process.Stop(syscall.SIGINT, patience), os.RemoveAll(c.dir))
 }

@@ -1,0 +1,81 @@
+// Package child runs programs that must not outlive this one: servers for tests
+// and measurements. It knows nothing of what they do.
+package child
+
+import (
+	"errors"
+	"net"
+	"os/exec"
+	"runtime"
+	"syscall"
+	"time"
+)
+
+// Process is a program that was started.
+type Process struct {
+	PID int
+
+	cmd    *exec.Cmd
+	exited chan struct{}
+	err    error // how it ended; read once exited is closed
+}
+
+// Start starts cmd in a process group of its own, away from the terminal's
+// Ctrl-C. The kernel sends it the signal last should this process end without
+// having stopped it.
+func Start(cmd *exec.Cmd, last syscall.Signal) (*Process, error) {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = new(syscall.SysProcAttr)
+	}
+	cmd.SysProcAttr.Setpgid = true
+	cmd.SysProcAttr.Pdeathsig = last
+	p := &Process{cmd: cmd, exited: make(chan struct{})}
+	started := make(chan error)
+	go func() {
+		// The death signal is tied to the thread that starts the process.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			p.err = cmd.Wait()
+			close(p.exited)
+		}
+	}()
+	if err := <-started; err != nil {
+		return nil, err
+	}
+	p.PID = cmd.Process.Pid
+	return p, nil
+}
+
+// Exited is closed when the process has ended.
+func (p *Process) Exited() <-chan struct{} { return p.exited }
+
+// Err returns how the process ended, nil for success. Call it when Exited is
+// closed.
+func (p *Process) Err() error { return p.err }
+
+// Stop sends a signal and waits. A process that has not ended when patience is
+// over is killed, which is an error.
+func (p *Process) Stop(s syscall.Signal, patience time.Duration) error {
+	p.cmd.Process.Signal(s) // an error means that it has ended
+	select {
+	case <-p.exited:
+		return nil
+	case <-time.After(patience):
+		p.cmd.Process.Kill()
+		<-p.exited
+		return errors.New("did not stop in time and was killed")
+	}
+}
+
+// FreePort returns a port of the loopback interface where nobody listens now.
+func FreePort() (int, error) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}

@@ -1,0 +1,48 @@
+package child
+
+import (
+	"os/exec"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestStop ends programs that listen to a signal, that do not, and that are
+// gone already.
+func TestStop(t *testing.T) {
+	tests := []struct {
+		name, script string
+		patience     time.Duration
+		refused      bool
+	}{
+		{"obeys", "sleep 60", time.Minute, false},
+		{"ignores", "trap '' TERM; while :; do sleep 0.05; done", 200 * time.Millisecond, true},
+		{"gone", "exit 3", time.Minute, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p, err := Start(exec.Command("sh", "-c", "echo up; "+tt.script), syscall.SIGKILL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.name == "gone" {
+				<-p.Exited()
+			} else {
+				time.Sleep(100 * time.Millisecond) // let the shell set its trap
+			}
+			if err := p.Stop(syscall.SIGTERM, tt.patience); (err != nil) != tt.refused {
+				t.Errorf("Stop: %v", err)
+			}
+			<-p.Exited()
+			if p.Err() == nil {
+				t.Error("a stopped program counts as successful")
+			}
+			if err := syscall.Kill(p.PID, 0); err == nil {
+				t.Error("the process is still there")
+			}
+		})
+	}
+	if _, err := Start(exec.Command("/nonexistent"), syscall.SIGKILL); err == nil {
+		t.Error("a program that does not exist was started")
+	}
+}
