@@ -178,7 +178,7 @@ func (s *Service) masquerade(ctx context.Context, reg *registrations.Registratio
 func (s *Service) addSender(ctx context.Context, reg *registrations.Registration, sender matrix.UserID) (store.User, error) {
 	u := store.User{ID: sender, Kind: store.AppserviceUser, Appservice: reg.ID, CreatedTS: time.Now().UnixMilli()}
 	err := s.Store.Update(ctx, func(tx *store.Tx) error {
-		_, err := s.addUser(ctx, tx, u)
+		_, err := tx.AddUser(ctx, u) // another request may have made it just now
 		return err
 	})
 	return u, err

@@ -19,53 +19,67 @@ const (
 	Open   Mode = "open"   // everybody
 )
 
-// Config is the section "registration" of the configuration file.
+// Config is the section "registration" of the configuration file: who may make
+// an account, and what logging in is like.
 type Config struct {
-	// Registration is who may make an account: closed, token or open.
-	Registration Mode `yaml:"mode" oneof:"closed token open"`
+	// Mode is who may make an account: "closed" is nobody but the operator,
+	// "token" is who has a registration token (switchboard token create),
+	// "open" is everybody.
+	Mode Mode `yaml:"mode" oneof:"closed token open"`
 
-	// SharedSecret lets who knows it make accounts through
+	// SharedSecret lets programs that know it make accounts through
 	// /_synapse/admin/v1/register. Empty turns that off.
 	SharedSecret string `yaml:"shared_secret" secret:"true"`
 
-	// Guests may come in without a name of their own.
+	// Guests says whether people may look in without an account.
 	Guests bool `yaml:"guests"`
 
-	// TokenLifetime is how long an access token lives that can be refreshed.
+	// TokenLifetime is how long an access token lives that the client can
+	// refresh.
 	TokenLifetime time.Duration `yaml:"token_lifetime"`
 
-	// LoginTokens lets a device that is logged in log another one in.
+	// LoginTokens says whether a device that is logged in may log in another
+	// one, as by a QR code.
 	LoginTokens bool `yaml:"login_tokens"`
 
 	// PasswordLength is the least number of characters in a new password.
 	PasswordLength int `yaml:"password_length"`
 
-	// Terms are the documents that a new user must accept.
+	// Terms are documents that a new user must accept.
 	Terms []Document `yaml:"terms"`
 
-	// Hash is what it costs to try a password.
+	// Hash is what it costs to try a password. After a change each password is
+	// hashed anew when its user logs in.
 	Hash Argon2 `yaml:"hash"`
 }
 
-// Document is a text that a new user must accept, such as "privacy_policy".
+// Document is a text that a new user must accept.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#terms-of-service-at-registration
 type Document struct {
-	ID      string          `yaml:"id"`
-	Version string          `yaml:"version"`
-	Texts   map[string]Text `yaml:"texts"` // by language, such as "en"
+	// ID names the document, such as privacy_policy.
+	ID string `yaml:"id"`
+
+	// Version changes when the text does.
+	Version string `yaml:"version"`
+
+	// Texts are the document by language, such as en.
+	Texts map[string]Text `yaml:"texts"`
 }
 
 // Text is a document in one language.
 type Text struct {
+	// Name is the title.
 	Name string `yaml:"name"`
-	URL  string `yaml:"url"`
+
+	// URL is the page that shows the text.
+	URL string `yaml:"url"`
 }
 
 // DefaultConfig lets nobody in but who holds the operator's first token.
 func DefaultConfig() Config {
 	return Config{
-		Registration:   Closed,
+		Mode:           Closed,
 		TokenLifetime:  time.Hour,
 		PasswordLength: 8,
 		Hash:           Argon2{Memory: 19 << 10, Time: 2, Threads: 1},
@@ -78,10 +92,10 @@ func (c Config) Check() error {
 	bad := func(key, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("registration.%s: %s", key, fmt.Sprintf(format, args...)))
 	}
-	switch c.Registration {
+	switch c.Mode {
 	case Closed, Token, Open:
 	default:
-		bad("mode", "%q is not closed, token or open", c.Registration)
+		bad("mode", "%q is not closed, token or open", c.Mode)
 	}
 	if n := len(c.SharedSecret); n > 0 && n < 8 {
 		bad("shared_secret", "has %d bytes, needs at least 8", n)

@@ -21,9 +21,14 @@ const longestPassword = 512
 
 // Argon2 is what it costs to try a password with argon2id.
 type Argon2 struct {
-	Memory  uint32 `yaml:"memory"` // KiB
-	Time    uint32 `yaml:"time"`   // passes
-	Threads uint8  `yaml:"threads"`
+	// Memory is how much memory one try takes, in KiB.
+	Memory uint32 `yaml:"memory"`
+
+	// Time is how often the memory is gone through.
+	Time uint32 `yaml:"time"`
+
+	// Threads is how many threads work at one try.
+	Threads uint8 `yaml:"threads"`
 }
 
 const (

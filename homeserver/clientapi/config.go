@@ -19,6 +19,20 @@ type API struct {
 
 	// Limits bounds requests; nil means no limits.
 	Limits *Limits
+
+	// PublicURL is the address that clients use, without a "/" at its end. ""
+	// tells them nothing.
+	PublicURL string
+
+	// Delegate is the host and port where other servers reach this one. ""
+	// tells them nothing.
+	Delegate string
+
+	// Support tells users whom to ask about the server.
+	Support Support
+
+	// DefaultRoomVersion is the version of new rooms; "" means ours.
+	DefaultRoomVersion string
 }
 
 func (a *API) maxBody() int64 {

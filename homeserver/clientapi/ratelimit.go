@@ -12,22 +12,42 @@ import (
 // Rate allows Burst requests at once and PerSecond on average. The zero value
 // allows everything.
 type Rate struct {
+	// PerSecond is how many are allowed on average; 0 sets no limit.
 	PerSecond float64 `yaml:"per_second"`
-	Burst     int     `yaml:"burst"`
+
+	// Burst is how many are allowed at once.
+	Burst int `yaml:"burst"`
 }
 
 // Rates are the limits of one user, or of one address where nobody has logged
 // in.
 type Rates struct {
-	Login       Rate `yaml:"login"`        // logins and refreshes from an address
-	FailedLogin Rate `yaml:"failed_login"` // wrong passwords for an account
-	Register    Rate `yaml:"register"`     // registrations from an address
-	Message     Rate `yaml:"message"`      // events sent by a user
-	Join        Rate `yaml:"join"`         // joins and knocks by a user
-	Invite      Rate `yaml:"invite"`       // invites by a user
-	Create      Rate `yaml:"create"`       // rooms made by a user
-	Public      Rate `yaml:"public"`       // everything else from an address without a token
-	Request     Rate `yaml:"request"`      // everything else by a user
+	// Login counts logins and refreshed tokens by address.
+	Login Rate `yaml:"login"`
+
+	// FailedLogin counts wrong passwords by account.
+	FailedLogin Rate `yaml:"failed_login"`
+
+	// Register counts registrations by address.
+	Register Rate `yaml:"register"`
+
+	// Message counts events sent by a user.
+	Message Rate `yaml:"message"`
+
+	// Join counts joins and knocks by a user.
+	Join Rate `yaml:"join"`
+
+	// Invite counts invites by a user.
+	Invite Rate `yaml:"invite"`
+
+	// Create counts rooms made by a user.
+	Create Rate `yaml:"create"`
+
+	// Public counts everything else that is asked without a token, by address.
+	Public Rate `yaml:"public"`
+
+	// Request counts everything else by a user.
+	Request Rate `yaml:"request"`
 }
 
 // DefaultRates stop abuse and are not noticed by people.

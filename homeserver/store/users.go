@@ -14,7 +14,7 @@ type UserKind string
 
 // The kinds of accounts.
 const (
-	Person         UserKind = ""
+	OrdinaryUser   UserKind = ""
 	Guest          UserKind = "guest"
 	AppserviceUser UserKind = "appservice"
 )

@@ -1,0 +1,100 @@
+package account
+
+import (
+	"context"
+	"encoding/json"
+	"regexp"
+
+	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/store"
+)
+
+// The bounds of a profile, in bytes.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#profiles
+const (
+	longestProfile     = 64 << 10
+	longestProfileKey  = 255
+	longestDisplayName = 256 // a display name goes into an event of every room
+	longestAvatarURL   = 1000
+)
+
+// The fields that go into rooms.
+const (
+	DisplayName = "displayname"
+	AvatarURL   = "avatar_url"
+)
+
+// profileKey is the grammar of names: those of the specification, and
+// namespaced ones.
+//
+// Spec: https://spec.matrix.org/v1.19/appendices/#common-namespaced-identifier-grammar
+var profileKey = regexp.MustCompile(`^[a-z][a-z0-9_.-]*$`)
+
+// Profile gives what a user of this server tells about itself. The error is
+// M_NOT_FOUND if there is no such user.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3profileuserid
+func (s *Service) Profile(ctx context.Context, user matrix.UserID) (store.Profile, error) {
+	p, err := s.Store.Profile(ctx, user)
+	if err != nil || len(p) > 0 {
+		return p, err
+	}
+	u, ok, err := s.Store.User(ctx, user)
+	if err == nil && (!ok || u.Deactivated) {
+		err = matrix.Errorf(matrix.NotFound, "there is no profile of this user")
+	}
+	return p, err
+}
+
+// SetProfile writes one field of a user's profile; a value of nil deletes it.
+// It does not carry display name and avatar into rooms. The errors are
+// M_KEY_TOO_LARGE, M_PROFILE_TOO_LARGE, M_INVALID_PARAM and M_BAD_JSON.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3profileuseridkeyname
+func (s *Service) SetProfile(ctx context.Context, user matrix.UserID, name string, value json.RawMessage) error {
+	if len(name) > longestProfileKey {
+		return matrix.Errorf(matrix.KeyTooLarge, "the name of a field may have %d bytes", longestProfileKey)
+	}
+	if !profileKey.MatchString(name) {
+		return matrix.Errorf(matrix.InvalidParam, "not the name of a profile field")
+	}
+	value, err := profileValue(name, value)
+	if err != nil {
+		return err
+	}
+	return s.Store.Update(ctx, func(tx *store.Tx) error {
+		if value == nil {
+			return tx.DeleteProfileField(ctx, user, name)
+		}
+		p, err := tx.Profile(ctx, user)
+		if err != nil {
+			return err
+		}
+		p[name] = value
+		if p.Size() > longestProfile {
+			return matrix.Errorf(matrix.ProfileTooLarge, "a profile may have %d bytes", longestProfile)
+		}
+		return tx.SetProfileField(ctx, user, name, value)
+	})
+}
+
+// profileValue checks the value of a field. An empty display name or avatar is
+// none.
+func profileValue(name string, value json.RawMessage) (json.RawMessage, error) {
+	most := map[string]int{DisplayName: longestDisplayName, AvatarURL: longestAvatarURL}[name]
+	if most == 0 || value == nil {
+		return value, nil
+	}
+	var text *string
+	if json.Unmarshal(value, &text) != nil {
+		return nil, matrix.Errorf(matrix.BadJSON, "%s must be a text", name)
+	}
+	if text == nil || *text == "" {
+		return nil, nil
+	}
+	if err := checkText(name, *text, most); err != nil {
+		return nil, err
+	}
+	return value, nil
+}

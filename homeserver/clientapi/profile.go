@@ -1,0 +1,83 @@
+package clientapi
+
+import (
+	"encoding/json"
+
+	"switchboard/homeserver/account"
+	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/store"
+)
+
+var profileRoutes = []route{
+	{"getUserProfile", "GET /_matrix/client/v3/profile/{userId}", public, (*API).getUserProfile},
+	{"getProfileField", "GET /_matrix/client/v3/profile/{userId}/{keyName}", public, (*API).getProfileField},
+	{"setProfileField", "PUT /_matrix/client/v3/profile/{userId}/{keyName}", guests, (*API).setProfileField},
+	{"deleteProfileField", "DELETE /_matrix/client/v3/profile/{userId}/{keyName}", guests, (*API).deleteProfileField},
+}
+
+// getUserProfile shows what a user tells about itself.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3profileuserid
+func (a *API) getUserProfile(r *request) (any, error) { return a.profile(r) }
+
+func (a *API) profile(r *request) (store.Profile, error) {
+	user, err := matrix.ParseUserID(r.PathValue("userId"))
+	if err != nil {
+		return nil, err
+	}
+	return a.Accounts.Profile(r.Context(), user)
+}
+
+// getProfileField shows one field of a profile.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3profileuseridkeyname
+func (a *API) getProfileField(r *request) (any, error) {
+	p, err := a.profile(r)
+	if err != nil {
+		return nil, err
+	}
+	name := r.PathValue("keyName")
+	value, ok := p[name]
+	if !ok {
+		return nil, matrix.Errorf(matrix.NotFound, "the profile has no such field")
+	}
+	return map[string]json.RawMessage{name: value}, nil
+}
+
+// setProfileField writes one field of the user's own profile.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3profileuseridkeyname
+func (a *API) setProfileField(r *request) (any, error) {
+	b, err := r.object()
+	if err != nil {
+		return nil, err
+	}
+	var body map[string]json.RawMessage
+	if err := decode(b, &body); err != nil {
+		return nil, err
+	}
+	value, ok := body[r.PathValue("keyName")]
+	if !ok {
+		return nil, matrix.Errorf(matrix.MissingParam, "the body needs the name of the field as its key")
+	}
+	return a.putProfileField(r, value)
+}
+
+// deleteProfileField deletes one field of the user's own profile.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#delete_matrixclientv3profileuseridkeyname
+func (a *API) deleteProfileField(r *request) (any, error) { return a.putProfileField(r, nil) }
+
+func (a *API) putProfileField(r *request, value json.RawMessage) (any, error) {
+	if err := r.self(); err != nil {
+		return nil, err
+	}
+	name := r.PathValue("keyName")
+	switch {
+	case r.Guest && name != account.DisplayName:
+		return nil, matrix.Errorf(matrix.GuestAccessForbidden, "guests may set no more than their display name")
+	case r.Suspended:
+		return nil, matrix.Errorf(matrix.UserSuspended, "this account has been suspended")
+	}
+	return empty{}, a.Accounts.SetProfile(r.Context(), r.User, name, value)
+}

@@ -1,0 +1,52 @@
+package clientapi
+
+import (
+	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/store"
+)
+
+var pusherRoutes = []route{
+	{"getPushers", "GET /_matrix/client/v3/pushers", users, (*API).getPushers},
+	{"postPusher", "POST /_matrix/client/v3/pushers/set", users, (*API).postPusher},
+}
+
+// getPushers lists where the user's notifications are sent.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3pushers
+func (a *API) getPushers(r *request) (any, error) {
+	list, err := a.Accounts.Pushers(r.Context(), r.User)
+	if err != nil {
+		return nil, err
+	}
+	if list == nil {
+		list = []store.Pusher{}
+	}
+	return map[string][]store.Pusher{"pushers": list}, nil
+}
+
+// postPusher makes, replaces or ends a pusher.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3pushersset
+func (a *API) postPusher(r *request) (any, error) {
+	var body struct {
+		store.Pusher
+		Kind   *string `json:"kind"` // null ends it
+		Append bool    `json:"append"`
+	}
+	b, err := r.object()
+	if err != nil {
+		return nil, err
+	}
+	if err := decode(b, &body); err != nil {
+		return nil, err
+	}
+	p := body.Pusher
+	if body.Kind == nil {
+		if p.AppID == "" || p.Pushkey == "" {
+			return nil, matrix.Errorf(matrix.MissingParam, "app_id and pushkey are needed")
+		}
+		return empty{}, a.Accounts.DeletePusher(r.Context(), r.User, p.AppID, p.Pushkey)
+	}
+	p.User, p.Device, p.Kind = r.User, r.Device, *body.Kind
+	return empty{}, a.Accounts.SetPusher(r.Context(), p, body.Append)
+}

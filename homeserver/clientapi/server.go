@@ -1,0 +1,118 @@
+package clientapi
+
+import (
+	"switchboard/homeserver/matrix"
+)
+
+var serverRoutes = []route{
+	{"getVersions", "GET /_matrix/client/versions", public, (*API).getVersions},
+	{"getCapabilities", "GET /_matrix/client/v3/capabilities", guests, (*API).getCapabilities},
+	{"getWellknown", "GET /.well-known/matrix/client", public, (*API).getWellknown},
+	{"getWellKnown", "GET /.well-known/matrix/server", public, (*API).getWellKnown},
+	{"getWellknownSupport", "GET /.well-known/matrix/support", public, (*API).getWellknownSupport},
+}
+
+// Support tells users whom to ask about the server.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#getwell-knownmatrixsupport
+type Support struct {
+	Contacts []Contact `json:"contacts,omitempty"`
+	Page     string    `json:"support_page,omitempty"`
+}
+
+// Contact is one person or office to ask.
+type Contact struct {
+	MatrixID string `json:"matrix_id,omitempty"`
+	Email    string `json:"email_address,omitempty"`
+	Role     string `json:"role"`
+}
+
+// versions are the versions of the specification that clients may count on.
+var versions = []string{"v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11", "v1.12"}
+
+// features are proposals and newer parts of the specification that work here.
+var features = map[string]bool{
+	"org.matrix.e2e_cross_signing": true,
+	"org.matrix.msc2285.stable":    true, // private read receipts
+	"org.matrix.msc4323":           true, // locking and suspending accounts
+	"uk.tcpip.msc4133.stable":      true, // profile fields
+}
+
+// getVersions tells what the server can do.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientversions
+func (a *API) getVersions(*request) (any, error) {
+	return map[string]any{"versions": versions, "unstable_features": features}, nil
+}
+
+// getCapabilities tells what the user can do.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3capabilities
+func (a *API) getCapabilities(r *request) (any, error) {
+	u, err := a.Accounts.User(r.Context(), r.User)
+	if err != nil {
+		return nil, err
+	}
+	type enabled struct {
+		Enabled bool `json:"enabled"`
+	}
+	rooms := struct {
+		Default   string            `json:"default"`
+		Available map[string]string `json:"available"`
+	}{a.DefaultRoomVersion, make(map[string]string)}
+	if rooms.Default == "" {
+		rooms.Default = matrix.DefaultRoomVersion
+	}
+	for _, v := range matrix.Versions() {
+		rooms.Available[v.ID] = "unstable"
+		if v.Stable {
+			rooms.Available[v.ID] = "stable"
+		}
+	}
+	member := enabled{!r.Guest}
+	return map[string]any{"capabilities": map[string]any{
+		"m.room_versions":      rooms,
+		"m.change_password":    enabled{u.Password != ""},
+		"m.set_displayname":    enabled{true},
+		"m.set_avatar_url":     member,
+		"m.profile_fields":     member,
+		"m.3pid_changes":       enabled{false},
+		"m.get_login_token":    enabled{a.Accounts.Config.LoginTokens && u.Password != ""},
+		"m.account_moderation": map[string]bool{"suspend": r.Admin, "lock": r.Admin},
+	}}, nil
+}
+
+// discovery tells clients where the server is.
+func (a *API) discovery() map[string]map[string]string {
+	return map[string]map[string]string{"m.homeserver": {"base_url": a.PublicURL}}
+}
+
+// getWellknown tells clients where the server is.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#getwell-knownmatrixclient
+func (a *API) getWellknown(*request) (any, error) {
+	if a.PublicURL == "" {
+		return nil, matrix.Errorf(matrix.NotFound, "nothing is told here")
+	}
+	return a.discovery(), nil
+}
+
+// getWellKnown tells other servers where the server is.
+//
+// Spec: https://spec.matrix.org/v1.19/server-server-api/#getwell-knownmatrixserver
+func (a *API) getWellKnown(*request) (any, error) {
+	if a.Delegate == "" {
+		return nil, matrix.Errorf(matrix.NotFound, "nothing is told here")
+	}
+	return map[string]string{"m.server": a.Delegate}, nil
+}
+
+// getWellknownSupport tells whom to ask about the server.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#getwell-knownmatrixsupport
+func (a *API) getWellknownSupport(*request) (any, error) {
+	if len(a.Support.Contacts) == 0 && a.Support.Page == "" {
+		return nil, matrix.Errorf(matrix.NotFound, "nothing is told here")
+	}
+	return a.Support, nil
+}

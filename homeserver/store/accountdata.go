@@ -1,0 +1,124 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"switchboard/homeserver/database"
+	"switchboard/homeserver/matrix"
+)
+
+// AccountData is a setting that a user's clients share.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#client-config
+type AccountData struct {
+	User    matrix.UserID
+	Room    matrix.RoomID // "" for a global setting
+	Type    string
+	Content json.RawMessage // an object
+	Pos     int64           // when it was written
+}
+
+// AccountData reads one setting. Room is "" for a global one. ok is false if
+// there is none.
+func (s *Store) AccountData(ctx context.Context, user matrix.UserID, room matrix.RoomID, typ string) (content json.RawMessage, ok bool, err error) {
+	return accountData(ctx, s.db, user, room, typ)
+}
+
+// AccountData reads one setting as the transaction sees it.
+func (tx *Tx) AccountData(ctx context.Context, user matrix.UserID, room matrix.RoomID, typ string) (content json.RawMessage, ok bool, err error) {
+	return accountData(ctx, tx, user, room, typ)
+}
+
+func accountData(ctx context.Context, q querier, user matrix.UserID, room matrix.RoomID, typ string) (json.RawMessage, bool, error) {
+	var content json.RawMessage
+	err := q.QueryRow(ctx, `SELECT content FROM account_data WHERE user_id = $1 AND room_id = $2 AND type = $3`, user, room, typ).Scan(&content)
+	if errors.Is(err, database.ErrNoRows) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("account data: %w", err)
+	}
+	return content, true, nil
+}
+
+// AccountDataSince lists the user's settings, global ones and those of rooms,
+// that were written behind since and not behind upto, in order of position.
+func (s *Store) AccountDataSince(ctx context.Context, user matrix.UserID, since, upto int64) ([]AccountData, error) {
+	if !s.ChangedSince(AccountDataChanged, string(user), since) {
+		return nil, nil
+	}
+	const q = `
+		SELECT user_id, room_id, type, content, pos FROM account_data
+		WHERE user_id = $1 AND pos > $2 AND pos <= $3 ORDER BY pos`
+	rows, err := s.db.Query(ctx, q, user, since, upto)
+	if err != nil {
+		return nil, fmt.Errorf("account data since: %w", err)
+	}
+	defer rows.Close()
+	var list []AccountData
+	for rows.Next() {
+		var d AccountData
+		if err := rows.Scan(&d.User, &d.Room, &d.Type, &d.Content, &d.Pos); err != nil {
+			return nil, fmt.Errorf("account data since: %w", err)
+		}
+		list = append(list, d)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("account data since: %w", err)
+	}
+	return list, nil
+}
+
+// PutAccountData writes d at the next position of the log, replacing an older
+// value, and returns that position. d.Pos is not looked at.
+func (tx *Tx) PutAccountData(ctx context.Context, d AccountData) (int64, error) {
+	pos, err := tx.NextPosition(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("put account data: %w", err)
+	}
+	return pos, tx.putAccountData(ctx, d, pos)
+}
+
+func (tx *Tx) putAccountData(ctx context.Context, d AccountData, pos int64) error {
+	const q = `
+		INSERT INTO account_data (user_id, room_id, type, content, pos)
+		VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (user_id, room_id, type)
+		DO UPDATE SET content = excluded.content, pos = excluded.pos`
+	if err := tx.Exec(ctx, q, d.User, d.Room, d.Type, string(d.Content), pos); err != nil {
+		return fmt.Errorf("put account data: %w", err)
+	}
+	tx.Note(AccountDataChanged, string(d.User), pos)
+	return nil
+}
+
+// ChangeAccountData replaces a setting with what change makes of it; nil is
+// given where there is none. Nobody else changes it in between, because the
+// position of the log is taken first.
+func (tx *Tx) ChangeAccountData(ctx context.Context, user matrix.UserID, room matrix.RoomID, typ string, change func(json.RawMessage) (json.RawMessage, error)) error {
+	pos, err := tx.NextPosition(ctx)
+	if err != nil {
+		return fmt.Errorf("change account data: %w", err)
+	}
+	old, _, err := tx.AccountData(ctx, user, room, typ)
+	if err != nil {
+		return err
+	}
+	content, err := change(old)
+	if err != nil {
+		return err
+	}
+	return tx.putAccountData(ctx, AccountData{User: user, Room: room, Type: typ, Content: content}, pos)
+}
+
+// DeleteAllAccountData deletes all settings of a user. No sync tells of it: it
+// is for users who cannot log in any more.
+func (tx *Tx) DeleteAllAccountData(ctx context.Context, user matrix.UserID) error {
+	if err := tx.Exec(ctx, `DELETE FROM account_data WHERE user_id = $1`, user); err != nil {
+		return fmt.Errorf("delete account data: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,83 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"switchboard/homeserver/matrix"
+)
+
+// Pusher is where notifications of a user are sent.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3pushers
+type Pusher struct {
+	User       matrix.UserID   `json:"-"`
+	Device     matrix.DeviceID `json:"-"` // whose logout ends the pusher
+	AppID      string          `json:"app_id"`
+	Pushkey    string          `json:"pushkey"`
+	Kind       string          `json:"kind"`
+	AppName    string          `json:"app_display_name"`
+	DeviceName string          `json:"device_display_name"`
+	ProfileTag string          `json:"profile_tag,omitempty"`
+	Lang       string          `json:"lang"`
+	Data       json.RawMessage `json:"data"`
+	CreatedTS  int64           `json:"-"`
+}
+
+// Pushers lists the user's pushers, the oldest first.
+func (s *Store) Pushers(ctx context.Context, user matrix.UserID) ([]Pusher, error) {
+	const q = `
+		SELECT user_id, device_id, app_id, pushkey, kind, app_name, device_name, profile_tag, lang, data, created_ts
+		FROM pushers WHERE user_id = $1 ORDER BY created_ts, app_id, pushkey`
+	rows, err := s.db.Query(ctx, q, user)
+	if err != nil {
+		return nil, fmt.Errorf("pushers: %w", err)
+	}
+	defer rows.Close()
+	var list []Pusher
+	for rows.Next() {
+		var p Pusher
+		err := rows.Scan(&p.User, &p.Device, &p.AppID, &p.Pushkey, &p.Kind, &p.AppName, &p.DeviceName, &p.ProfileTag, &p.Lang, &p.Data, &p.CreatedTS)
+		if err != nil {
+			return nil, fmt.Errorf("pushers: %w", err)
+		}
+		list = append(list, p)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("pushers: %w", err)
+	}
+	return list, nil
+}
+
+// PutPusher writes a pusher, replacing one of the same user, app and key.
+func (tx *Tx) PutPusher(ctx context.Context, p Pusher) error {
+	const q = `
+		INSERT INTO pushers (user_id, device_id, app_id, pushkey, kind, app_name, device_name, profile_tag, lang, data, created_ts)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+		ON CONFLICT (user_id, app_id, pushkey) DO UPDATE
+		SET device_id = excluded.device_id, kind = excluded.kind, app_name = excluded.app_name, device_name = excluded.device_name,
+			profile_tag = excluded.profile_tag, lang = excluded.lang, data = excluded.data`
+	err := tx.Exec(ctx, q, p.User, p.Device, p.AppID, p.Pushkey, p.Kind, p.AppName, p.DeviceName, p.ProfileTag, p.Lang, string(p.Data), p.CreatedTS)
+	if err != nil {
+		return fmt.Errorf("put pusher: %w", err)
+	}
+	return nil
+}
+
+// DeletePusher deletes a pusher of a user.
+func (tx *Tx) DeletePusher(ctx context.Context, user matrix.UserID, appID, pushkey string) error {
+	if err := tx.Exec(ctx, `DELETE FROM pushers WHERE user_id = $1 AND app_id = $2 AND pushkey = $3`, user, appID, pushkey); err != nil {
+		return fmt.Errorf("delete pusher: %w", err)
+	}
+	return nil
+}
+
+// DeletePushersOfOthers deletes the pushers of all users but one with this app
+// and key: the app is now that user's.
+func (tx *Tx) DeletePushersOfOthers(ctx context.Context, user matrix.UserID, appID, pushkey string) error {
+	if err := tx.Exec(ctx, `DELETE FROM pushers WHERE app_id = $2 AND pushkey = $3 AND user_id <> $1`, user, appID, pushkey); err != nil {
+		return fmt.Errorf("delete pushers of others: %w", err)
+	}
+	return nil
+}

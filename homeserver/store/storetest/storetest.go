@@ -1,0 +1,27 @@
+// Package storetest opens fresh stores for tests, on SQLite and on PostgreSQL.
+// It puts nothing into them.
+package storetest
+
+import (
+	"testing"
+
+	"switchboard/homeserver/database"
+	"switchboard/homeserver/database/databasetest"
+	"switchboard/homeserver/store"
+)
+
+// Budget is what the caches of a store for tests may take, in bytes.
+const Budget = 16 << 20
+
+// Each runs f as a subtest on a store on SQLite and, if
+// SWITCHBOARD_TEST_POSTGRES is set, on one on PostgreSQL.
+func Each(t *testing.T, f func(t *testing.T, st *store.Store)) {
+	t.Helper()
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
+		st, err := store.New(t.Context(), db, Budget)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f(t, st)
+	})
+}
