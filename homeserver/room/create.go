@@ -97,7 +97,7 @@ func (s *Service) plan(c Creation) (*plan, error) {
 		name = matrix.DefaultRoomVersion
 	}
 	var ok bool
-	if p.version, ok = matrix.Version(name); !ok {
+	if p.version, ok = matrix.Version(name); !ok || p.version.EventIDInEvent {
 		return nil, matrix.Errorf(matrix.UnsupportedRoomVersion, "this server does not know room version %q", name)
 	}
 	switch c.Visibility {

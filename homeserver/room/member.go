@@ -232,17 +232,13 @@ func (s *Service) addProfile(ctx context.Context, o object, user matrix.UserID) 
 		return nil
 	}
 	p, err := s.Store.Profile(ctx, user)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
 	if err != nil {
 		return err
 	}
-	if _, ok := o["displayname"]; !ok && p.DisplayName != "" {
-		o["displayname"] = p.DisplayName
-	}
-	if _, ok := o["avatar_url"]; !ok && p.AvatarURL != "" {
-		o["avatar_url"] = p.AvatarURL
+	for key, value := range map[string]string{"displayname": p.DisplayName(), "avatar_url": p.AvatarURL()} {
+		if _, given := o[key]; !given && value != "" {
+			o[key] = value
+		}
 	}
 	return nil
 }

@@ -68,6 +68,7 @@ func (s *Service) Send(ctx context.Context, d Sending) (matrix.EventID, error) {
 			return id, err
 		}
 	}
+	d.Redacts = redacts(r, d)
 	redact, err := s.redaction(ctx, h, d)
 	if err != nil {
 		return "", err
@@ -182,6 +183,17 @@ func (h *head) same(d Sending) (matrix.EventID, error) {
 	return p.ID, nil
 }
 
+// redacts is what an event redacts, wherever the room version puts it.
+func redacts(r *store.Room, d Sending) matrix.EventID {
+	var c struct {
+		Redacts matrix.EventID `json:"redacts"`
+	}
+	if d.Redacts == "" && d.Type == "m.room.redaction" && r.Version.RedactsInContent && json.Unmarshal(d.Content, &c) == nil {
+		return c.Redacts
+	}
+	return d.Redacts
+}
+
 // redaction checks whether the user may redact and gives what carries it out.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3roomsroomidredacteventidtxnid
@@ -220,16 +232,9 @@ func (s *Service) redaction(ctx context.Context, h *head, d Sending) (also, erro
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3roomsroomidredacteventidtxnid
 func (s *Service) Redact(ctx context.Context, d Sending, reason *string) (matrix.EventID, error) {
-	r, err := s.joinedRoom(ctx, d.Room, d.User)
-	if err != nil {
-		return "", err
-	}
 	content := object{}
 	if reason != nil {
 		content["reason"] = *reason
-	}
-	if r.Version.RedactsInContent {
-		content["redacts"] = d.Redacts
 	}
 	d.Type, d.Content = "m.room.redaction", content.raw()
 	return s.Send(ctx, d)

@@ -74,9 +74,6 @@ func (s *Service) stay(ctx context.Context, room *store.Room, user matrix.UserID
 		if err != nil {
 			return stay{}, err
 		}
-		if e.PDU.Membership() == "join" {
-			return stay{until: 0}, nil
-		}
 		if e.Replaces == 0 {
 			break
 		}

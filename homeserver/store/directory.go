@@ -2,8 +2,10 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"switchboard/homeserver/database"
 	"switchboard/homeserver/matrix"
@@ -106,4 +108,43 @@ func (s *Store) PublicRooms(ctx context.Context, list string) ([]*Room, error) {
 		rooms = append(rooms, r)
 	}
 	return rooms, rows.Err()
+}
+
+// Person is a user as others see them in a room.
+type Person struct {
+	User                   matrix.UserID
+	DisplayName, AvatarURL string
+}
+
+// SearchUsers finds up to limit users of this server whose ID or name contains
+// term (in lower case), and who share a room with user or are in a public one.
+func (s *Store) SearchUsers(ctx context.Context, user matrix.UserID, term string, limit int) ([]Person, error) {
+	const q = `
+		SELECT p.user_id, COALESCE(n.value, '""'), COALESCE(a.value, '""')
+		FROM (SELECT DISTINCT m.user_id FROM memberships m WHERE m.membership = 'join' AND m.local AND (
+				m.room IN (SELECT room FROM memberships WHERE user_id = $1 AND membership = 'join')
+				OR m.room IN (SELECT room FROM published))) p
+			LEFT JOIN profile_fields n ON n.user_id = p.user_id AND n.name = 'displayname'
+			LEFT JOIN profile_fields a ON a.user_id = p.user_id AND a.name = 'avatar_url'
+		WHERE p.user_id <> $1 AND (LOWER(p.user_id) LIKE $2 ESCAPE '!' OR LOWER(COALESCE(n.value, '')) LIKE $2 ESCAPE '!')
+		ORDER BY p.user_id LIMIT $3`
+	like := "%" + strings.NewReplacer("!", "!!", "%", "!%", "_", "!_").Replace(term) + "%"
+	rows, err := s.db.Query(ctx, q, user, like, limit)
+	if err != nil {
+		return nil, fmt.Errorf("search users: %w", err)
+	}
+	defer rows.Close()
+	var list []Person
+	for rows.Next() {
+		var p Person
+		var name, avatar string
+		if err := rows.Scan(&p.User, &name, &avatar); err != nil {
+			return nil, fmt.Errorf("search users: %w", err)
+		}
+		if json.Unmarshal([]byte(name), &p.DisplayName) != nil || json.Unmarshal([]byte(avatar), &p.AvatarURL) != nil {
+			return nil, fmt.Errorf("search users: the profile of %s is broken", p.User)
+		}
+		list = append(list, p)
+	}
+	return list, rows.Err()
 }

@@ -22,7 +22,7 @@ func (s *Store) StateKey(ctx context.Context, typ, key string) (statetree.Key, b
 	return s.readStateKey(ctx, s.db, typ, key)
 }
 
-func (s *Store) readStateKey(ctx context.Context, q database.Querier, typ, key string) (statetree.Key, bool, error) {
+func (s *Store) readStateKey(ctx context.Context, q querier, typ, key string) (statetree.Key, bool, error) {
 	var k statetree.Key
 	err := q.QueryRow(ctx, `SELECT num FROM state_keys WHERE state_key = $1 AND type = $2`, key, typ).Scan(&k)
 	if errors.Is(err, database.ErrNoRows) {

@@ -29,6 +29,9 @@ type Tx struct {
 	s *Store
 }
 
+// querier reads: a DB what is committed, a Tx also what it has itself written.
+type querier = database.Querier
+
 // New brings the schema of db up to date and reads what the store keeps in
 // memory. The store does not close db.
 //

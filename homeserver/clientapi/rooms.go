@@ -1,0 +1,258 @@
+package clientapi
+
+import (
+	"encoding/json"
+
+	"switchboard/homeserver/directory"
+	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/room"
+)
+
+var roomRoutes = []route{
+	{"createRoom", "POST /_matrix/client/v3/createRoom", users, (*API).createRoom},
+	{"joinRoomById", "POST /_matrix/client/v3/rooms/{roomId}/join", guests, (*API).joinRoomByID},
+	{"joinRoom", "POST /_matrix/client/v3/join/{roomIdOrAlias}", guests, (*API).joinRoom},
+	{"knockRoom", "POST /_matrix/client/v3/knock/{roomIdOrAlias}", users, (*API).knockRoom},
+	{"leaveRoom", "POST /_matrix/client/v3/rooms/{roomId}/leave", guests, (*API).leaveRoom},
+	{"forgetRoom", "POST /_matrix/client/v3/rooms/{roomId}/forget", guests, (*API).forgetRoom},
+	{"inviteUser", "POST /_matrix/client/v3/rooms/{roomId}/invite", users, (*API).inviteUser},
+	{"kick", "POST /_matrix/client/v3/rooms/{roomId}/kick", users, (*API).kick},
+	{"ban", "POST /_matrix/client/v3/rooms/{roomId}/ban", users, (*API).ban},
+	{"unban", "POST /_matrix/client/v3/rooms/{roomId}/unban", users, (*API).unban},
+	{"getJoinedRooms", "GET /_matrix/client/v3/joined_rooms", guests, (*API).getJoinedRooms},
+	{"getRoomSummary", "GET /_matrix/client/v1/room_summary/{roomIdOrAlias}", optional, (*API).getRoomSummary},
+	{"", "GET /_matrix/client/unstable/im.nheko.summary/rooms/{roomIdOrAlias}/summary", optional, (*API).getRoomSummary},
+}
+
+// createRoom makes a room.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3createroom
+func (a *API) createRoom(r *request) (any, error) {
+	var c room.Creation
+	if err := r.json(&c); err != nil {
+		return nil, err
+	}
+	c.Creator = r.User
+	if c.AliasName != "" {
+		alias, err := matrix.ParseRoomAlias("#" + c.AliasName + ":" + string(a.ServerName))
+		if err != nil {
+			return nil, err
+		}
+		if err := a.Directory.MayName(r.caller(), alias); err != nil {
+			return nil, err
+		}
+	}
+	id, err := a.Rooms.Create(r.Context(), c)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]matrix.RoomID{"room_id": id}, nil
+}
+
+// caller is who asks, for the directory.
+func (r *request) caller() directory.Caller {
+	return directory.Caller{User: r.User, Appservice: r.Appservice, Admin: r.Admin}
+}
+
+// reader is who asks, for reading events.
+func (r *request) reader() room.Reader { return room.Reader{User: r.User, Device: r.Device} }
+
+// resolve finds the room that the path names by its ID or an alias.
+func (a *API) resolve(r *request) (matrix.RoomID, error) {
+	name := r.PathValue("roomIdOrAlias")
+	if name != "" && name[0] == '#' {
+		alias, err := matrix.ParseRoomAlias(name)
+		if err != nil {
+			return "", err
+		}
+		id, _, err := a.Directory.Resolve(r.Context(), alias)
+		return id, err
+	}
+	return matrix.ParseRoomID(name)
+}
+
+// membershipBody is what the operations on memberships take.
+type membershipBody struct {
+	User   *matrix.UserID  `json:"user_id"`
+	Reason *string         `json:"reason"`
+	Signed json.RawMessage `json:"third_party_signed"`
+	ID     string          `json:"id_server"`
+	Medium string          `json:"medium"`
+}
+
+// change reads the body of an operation on a membership.
+func (r *request) change(id matrix.RoomID) (room.Change, error) {
+	var b membershipBody
+	if err := r.json(&b); err != nil {
+		return room.Change{}, err
+	}
+	at, err := r.timestamp()
+	return room.Change{Room: id, Actor: r.User, Reason: b.Reason, Guest: r.Guest, At: at}, err
+}
+
+// changeOf is change for operations that name another user.
+func (r *request) changeOf() (room.Change, error) {
+	id, err := r.room()
+	if err != nil {
+		return room.Change{}, err
+	}
+	var b membershipBody
+	if err := r.json(&b); err != nil {
+		return room.Change{}, err
+	}
+	if b.User == nil {
+		if b.Medium != "" {
+			return room.Change{}, matrix.Errorf(matrix.ThreepidDenied, "this server has no identity server and cannot invite by e-mail address or phone number")
+		}
+		return room.Change{}, matrix.Errorf(matrix.MissingParam, "user_id is missing")
+	}
+	if _, err := matrix.ParseUserID(string(*b.User)); err != nil {
+		return room.Change{}, err
+	}
+	at, err := r.timestamp()
+	return room.Change{Room: id, Actor: r.User, Target: *b.User, Reason: b.Reason, At: at}, err
+}
+
+// joinRoomByID joins a room.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidjoin
+func (a *API) joinRoomByID(r *request) (any, error) {
+	id, err := r.room()
+	if err != nil {
+		return nil, err
+	}
+	return a.join(r, id)
+}
+
+// joinRoom joins a room named by its ID or alias.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3joinroomidoralias
+func (a *API) joinRoom(r *request) (any, error) {
+	id, err := a.resolve(r)
+	if err != nil {
+		return nil, err
+	}
+	return a.join(r, id)
+}
+
+func (a *API) join(r *request, id matrix.RoomID) (any, error) {
+	c, err := r.change(id)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.Rooms.Join(r.Context(), c); err != nil {
+		return nil, err
+	}
+	return map[string]matrix.RoomID{"room_id": id}, nil
+}
+
+// knockRoom asks to be invited.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3knockroomidoralias
+func (a *API) knockRoom(r *request) (any, error) {
+	id, err := a.resolve(r)
+	if err != nil {
+		return nil, err
+	}
+	c, err := r.change(id)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.Rooms.Knock(r.Context(), c); err != nil {
+		return nil, err
+	}
+	return map[string]matrix.RoomID{"room_id": id}, nil
+}
+
+// leaveRoom leaves a room or declines an invitation.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidleave
+func (a *API) leaveRoom(r *request) (any, error) {
+	id, err := r.room()
+	if err != nil {
+		return nil, err
+	}
+	c, err := r.change(id)
+	if err != nil {
+		return nil, err
+	}
+	return empty{}, a.Rooms.Leave(r.Context(), c)
+}
+
+// forgetRoom hides a room that was left.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidforget
+func (a *API) forgetRoom(r *request) (any, error) {
+	id, err := r.room()
+	if err != nil {
+		return nil, err
+	}
+	return empty{}, a.Rooms.Forget(r.Context(), id, r.User)
+}
+
+// inviteUser invites somebody.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidinvite
+func (a *API) inviteUser(r *request) (any, error) {
+	c, err := r.changeOf()
+	if err != nil {
+		return nil, err
+	}
+	return empty{}, a.Rooms.Invite(r.Context(), c)
+}
+
+// kick makes somebody leave.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidkick
+func (a *API) kick(r *request) (any, error) {
+	c, err := r.changeOf()
+	if err != nil {
+		return nil, err
+	}
+	return empty{}, a.Rooms.Kick(r.Context(), c)
+}
+
+// ban makes somebody leave and keeps them out.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidban
+func (a *API) ban(r *request) (any, error) {
+	c, err := r.changeOf()
+	if err != nil {
+		return nil, err
+	}
+	return empty{}, a.Rooms.Ban(r.Context(), c)
+}
+
+// unban lets somebody come back.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidunban
+func (a *API) unban(r *request) (any, error) {
+	c, err := r.changeOf()
+	if err != nil {
+		return nil, err
+	}
+	return empty{}, a.Rooms.Unban(r.Context(), c)
+}
+
+// getJoinedRooms lists the rooms that the user is in.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3joined_rooms
+func (a *API) getJoinedRooms(r *request) (any, error) {
+	list, err := a.Rooms.JoinedRooms(r.Context(), r.User)
+	if err != nil {
+		return nil, err
+	}
+	return map[string][]matrix.RoomID{"joined_rooms": list}, nil
+}
+
+// getRoomSummary describes a room to somebody who is not in it.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1room_summaryroomidoralias
+func (a *API) getRoomSummary(r *request) (any, error) {
+	id, err := a.resolve(r)
+	if err != nil {
+		return nil, err
+	}
+	return a.Rooms.Preview(r.Context(), id, r.User)
+}
+

@@ -1,0 +1,65 @@
+package clientapi
+
+import (
+	"encoding/json"
+	"strconv"
+	"strings"
+	"time"
+
+	"switchboard/homeserver/clientsync"
+	"switchboard/homeserver/matrix"
+)
+
+var syncRoutes = []route{
+	{"sync", "GET /_matrix/client/v3/sync", guests, (*API).sync},
+}
+
+// longestPoll bounds how long a sync waits.
+const longestPoll = 5 * time.Minute
+
+// sync answers with what is new for a client.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
+func (a *API) sync(r *request) (any, error) {
+	q := r.URL.Query()
+	timeout, err := r.number("timeout", 0, int(longestPoll.Milliseconds()))
+	if err != nil {
+		return nil, err
+	}
+	ask := clientsync.Request{
+		User: r.User, Device: r.Device, Since: q.Get("since"), Timeout: time.Duration(timeout) * time.Millisecond,
+	}
+	if ask.FullState, err = r.flag("full_state"); err != nil {
+		return nil, err
+	}
+	for _, name := range []string{"use_state_after", "org.matrix.msc4222.use_state_after"} {
+		set, err := r.flag(name)
+		if err != nil {
+			return nil, err
+		}
+		ask.StateAfter = ask.StateAfter || set
+	}
+	if ask.Filter, err = a.filter(r, q.Get("filter")); err != nil {
+		return nil, err
+	}
+	if err := a.syncPresence(r, q.Get("set_presence")); err != nil {
+		return nil, err
+	}
+	return a.Sync.Sync(r.Context(), ask)
+}
+
+// filter reads the filter of a sync: JSON, or the ID of a stored one.
+func (a *API) filter(r *request, s string) (*clientsync.Filter, error) {
+	if s == "" || strings.HasPrefix(s, "{") {
+		return clientsync.ParseFilter([]byte(s))
+	}
+	id, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return nil, matrix.Errorf(matrix.InvalidParam, "filter must be JSON or the ID of a filter")
+	}
+	raw, err := a.Accounts.Filter(r.Context(), r.User, id)
+	if err != nil {
+		return nil, err
+	}
+	return clientsync.ParseFilter(json.RawMessage(raw))
+}
