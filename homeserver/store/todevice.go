@@ -35,11 +35,14 @@ func (s *Store) ToDevice(ctx context.Context, user matrix.UserID, device matrix.
 		WHERE user_id = $1 AND device_id = $2 AND pos > $3 AND pos <= $4 ORDER BY pos, num LIMIT $5`, user, device, since, upto, limit)
 }
 
-// ToDeviceLog lists up to limit messages that wait for any device of this
-// server and came behind since, in the order in which they came.
+// ToDeviceLog lists about limit messages that wait for any device of this
+// server and came behind since, in the order in which they came. Messages with
+// the same Num are all in it, or none of them is.
 func (s *Store) ToDeviceLog(ctx context.Context, since int64, limit int) ([]ToDevice, error) {
 	return s.queryToDevice(ctx, `SELECT `+toDeviceColumns+` FROM to_device
-		WHERE num > $1 AND num <= $2 ORDER BY num LIMIT $3`, since, s.Position(), limit)
+		WHERE num > $1 AND num <= (SELECT COALESCE(MAX(num), 0) FROM (
+			SELECT num FROM to_device WHERE num > $1 AND num <= $2 ORDER BY num LIMIT $3) AS first)
+		ORDER BY num, user_id, device_id`, since, s.Position(), limit)
 }
 
 func (s *Store) queryToDevice(ctx context.Context, q string, args ...any) ([]ToDevice, error) {

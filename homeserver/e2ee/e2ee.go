@@ -1,0 +1,105 @@
+// Package e2ee is what the server does for end-to-end encryption: it keeps the
+// public keys of devices and users and gives them out, keeps encrypted backups
+// of room keys, carries messages from device to device, and knows whose keys
+// changed. It never sees a private key, and it knows the users of this server
+// only: keys and devices of others come through whoever talks to their servers.
+package e2ee
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/notify"
+	"switchboard/homeserver/store"
+)
+
+// Service is the end-to-end encryption of one server. Its exported fields are
+// set before the first call and not changed afterwards; its methods may be
+// called from several goroutines.
+type Service struct {
+	Store      *store.Store
+	Bell       *notify.Bell
+	ServerName matrix.ServerName
+
+	counts recent[deviceKey, counted]
+	acked  recent[deviceKey, int64]
+}
+
+// deviceKey names a device of a user.
+type deviceKey struct {
+	user   matrix.UserID
+	device matrix.DeviceID
+}
+
+// local tells whether a user is one of this server.
+func (s *Service) local(user matrix.UserID) bool { return user.Server() == s.ServerName }
+
+// changed wakes all whose syncs tell of a change of a user's keys.
+func (s *Service) changed(user matrix.UserID) {
+	keys := []string{string(user), store.LogBell}
+	for _, u := range s.Store.Neighbours(user) {
+		keys = append(keys, string(u))
+	}
+	s.Bell.Ring(keys...)
+}
+
+// now is the time in milliseconds.
+func now() int64 { return time.Now().UnixMilli() }
+
+// longest is how many bytes an ID or a name of an algorithm may have.
+const longest = 255
+
+// name checks a word that a client chose: not empty, not too long, and of
+// characters that can be stored.
+func name(what, s string) error {
+	if s == "" || len(s) > longest || !utf8.ValidString(s) || strings.IndexByte(s, 0) >= 0 {
+		return matrix.Errorf(matrix.InvalidParam, "%s must be text of 1 to %d bytes", what, longest)
+	}
+	return nil
+}
+
+// recent remembers about 2*recentMost values, those used last.
+type recent[K comparable, V any] struct {
+	mu         sync.Mutex // tier 1; guards the maps
+	young, old map[K]V
+}
+
+const recentMost = 1 << 14
+
+func (r *recent[K, V]) find(k K) (V, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v, ok := r.young[k]
+	if !ok {
+		if v, ok = r.old[k]; ok {
+			r.add(k, v)
+		}
+	}
+	return v, ok
+}
+
+func (r *recent[K, V]) put(k K, v V) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.add(k, v)
+}
+
+func (r *recent[K, V]) add(k K, v V) {
+	if r.young == nil || len(r.young) >= recentMost {
+		r.old, r.young = r.young, make(map[K]V)
+	}
+	r.young[k] = v
+}
+
+// device is the device that a request must come from.
+func (s *Service) device(ctx context.Context, tx *store.Tx, user matrix.UserID, id matrix.DeviceID) error {
+	_, ok, err := tx.Device(ctx, user, id)
+	if err == nil && !ok {
+		err = matrix.Errorf(matrix.UnknownDevice, "there is no such device")
+	}
+	return err
+}
