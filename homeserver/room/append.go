@@ -58,24 +58,22 @@ const maxDepth = 1<<53 - 1
 // build makes an event on top of h: chooses what authorizes it, hashes, signs
 // and checks it. It becomes part of h, and of the store with commit.
 func (s *Service) build(h *head, d draft) (*event.PDU, error) {
-	keys := eventauth.Selection(h.room.Version, d.Type, d.Sender, d.StateKey, d.Content)
-	var auth []matrix.EventID
-	for _, k := range keys {
+	full := event.Draft{
+		Room: h.room.ID, Type: d.Type, Sender: d.Sender, StateKey: d.StateKey, Content: d.Content, Redacts: d.Redacts,
+		PrevEvents: h.prev, Depth: min(h.depth+1, maxDepth), OriginServerTS: d.At,
+	}
+	if full.OriginServerTS == 0 {
+		full.OriginServerTS = now()
+	}
+	for _, k := range eventauth.Selection(h.room.Version, full) {
 		if p := h.view.Event(k.Type, k.StateKey); p != nil {
-			auth = append(auth, p.ID)
+			full.AuthEvents = append(full.AuthEvents, p.ID)
 		}
 	}
 	if h.view.err != nil {
 		return nil, h.view.err
 	}
-	at := d.At
-	if at == 0 {
-		at = now()
-	}
-	p, err := event.Build(h.room.Version, event.Draft{
-		Room: h.room.ID, Type: d.Type, Sender: d.Sender, StateKey: d.StateKey, Content: d.Content, Redacts: d.Redacts,
-		PrevEvents: h.prev, AuthEvents: auth, Depth: min(h.depth+1, maxDepth), OriginServerTS: at,
-	}, s.ServerName, s.Key)
+	p, err := event.Build(h.room.Version, full, s.ServerName, s.Key)
 	if err != nil {
 		return nil, err
 	}

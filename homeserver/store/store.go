@@ -7,6 +7,7 @@ import (
 	"context"
 	"embed"
 	"fmt"
+	"io/fs"
 
 	"switchboard/homeserver/database"
 )
@@ -37,7 +38,11 @@ type querier = database.Querier
 //
 // Budget is how many bytes of memory the caches may take.
 func New(ctx context.Context, db *database.DB, budget int) (*Store, error) {
-	if err := database.Migrate(ctx, db, migrations); err != nil {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, err
+	}
+	if err := database.Migrate(ctx, db, files); err != nil {
 		return nil, fmt.Errorf("migrate: %w", err)
 	}
 	s := &Store{db: db}
