@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/notify"
 	"switchboard/homeserver/store"
 )
 
@@ -73,12 +74,18 @@ func (s *Service) SetDevice(ctx context.Context, user matrix.UserID, id matrix.D
 		case name == nil:
 			return nil
 		}
-		return tx.SetDeviceName(ctx, user, id, *name)
+		if err := tx.SetDeviceName(ctx, user, id, *name); err != nil {
+			return err
+		}
+		_, err = tx.PutDeviceListChange(ctx, user, "") // others see the name beside the keys
+		return err
 	})
-	if created {
-		s.cache.dropUser(user, id)
+	if err != nil {
+		return false, err
 	}
-	return created, err
+	s.cache.dropUser(user, id)
+	s.wake(user)
+	return created, nil
 }
 
 // DeleteDevices deletes devices of a user, with their tokens and keys. Those
@@ -97,12 +104,24 @@ func (s *Service) DeleteDevices(ctx context.Context, user matrix.UserID, ids []m
 	for _, id := range ids {
 		s.cache.dropUser(user, id)
 	}
-	s.Bell.Ring(string(user))
+	s.wake(user)
 	return err
+}
+
+// wake wakes the syncs of a user and of all who see the user's devices.
+func (s *Service) wake(user matrix.UserID) {
+	keys := []string{string(user), notify.Log}
+	for _, u := range s.Store.Neighbours(user) {
+		keys = append(keys, string(u))
+	}
+	s.Bell.Ring(keys...)
 }
 
 // deleteDevice deletes a device with all that belongs to it.
 func deleteDevice(ctx context.Context, tx *store.Tx, user matrix.UserID, id matrix.DeviceID) error {
+	if err := tx.DropDeviceKeys(ctx, user, id); err != nil {
+		return err
+	}
 	return tx.DeleteDevice(ctx, user, id)
 }
 

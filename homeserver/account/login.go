@@ -306,7 +306,7 @@ func (s *Service) Logout(ctx context.Context, session Session) error {
 func (s *Service) LogoutAll(ctx context.Context, user matrix.UserID) error {
 	err := s.Store.Update(ctx, func(tx *store.Tx) error { return deleteDevices(ctx, tx, user, "") })
 	s.cache.dropUser(user, "")
-	s.Bell.Ring(string(user))
+	s.wake(user)
 	return err
 }
 

@@ -128,7 +128,7 @@ func (s *Service) SetPassword(ctx context.Context, id matrix.UserID, password st
 		return deleteDevices(ctx, tx, id, keep)
 	})
 	s.cache.dropUser(id, "")
-	s.Bell.Ring(string(id))
+	s.wake(id)
 	return err
 }
 
@@ -160,7 +160,7 @@ func (s *Service) Deactivate(ctx context.Context, id matrix.UserID, erase bool) 
 		return tx.DeleteAllAccountData(ctx, id)
 	})
 	s.cache.dropUser(id, "")
-	s.Bell.Ring(string(id))
+	s.wake(id)
 	return err
 }
 

@@ -93,7 +93,7 @@ func (s *Store) Users(ctx context.Context, after matrix.UserID, limit int) ([]Us
 // HasUsers tells whether a person has an account here.
 func (s *Store) HasUsers(ctx context.Context) (bool, error) {
 	var n int64
-	err := s.db.QueryRow(ctx, `SELECT COUNT(*) FROM (SELECT 1 FROM users WHERE kind = '' LIMIT 1) AS some`).Scan(&n)
+	err := s.db.QueryRow(ctx, `SELECT COUNT(*) FROM (SELECT 1 FROM users WHERE kind = '' LIMIT 1) AS found`).Scan(&n)
 	if err != nil {
 		return false, fmt.Errorf("has users: %w", err)
 	}
