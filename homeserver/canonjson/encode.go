@@ -69,10 +69,8 @@ func (e *encoder) value() error {
 	switch c := e.peek(); {
 	case c == '"':
 		return e.text()
-	case c == '{':
-		return e.nested((*encoder).object)
-	case c == '[':
-		return e.nested((*encoder).array)
+	case c == '{' || c == '[':
+		return e.nested(c)
 	case c == '-' || c >= '0' && c <= '9':
 		return e.number()
 	}
@@ -86,17 +84,20 @@ func (e *encoder) value() error {
 	return e.fail("expected a value")
 }
 
-func (e *encoder) nested(read func(*encoder) error) error {
+func (e *encoder) nested(c byte) error {
 	if e.depth++; e.depth > MaxDepth {
 		return e.fail("nested too deep")
 	}
 	e.pos++
 	e.space()
-	if err := read(e); err != nil {
-		return err
+	var err error
+	if c == '{' {
+		err = e.object()
+	} else {
+		err = e.array()
 	}
 	e.depth--
-	return nil
+	return err
 }
 
 func (e *encoder) array() error {

@@ -1,10 +1,13 @@
 package event
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
+	"unicode/utf8"
 
 	"switchboard/homeserver/canonjson"
 	"switchboard/homeserver/matrix"
@@ -52,38 +55,36 @@ func Build(v *matrix.RoomVersion, d Draft, server matrix.ServerName, key signing
 	if err != nil {
 		return nil, err
 	}
-	members, err := d.members(v, content)
+	parts, err := d.parts(v)
 	if err != nil {
 		return nil, err
 	}
+	var buf [2048]byte
+	sum := sha256.Sum256(parts.append(buf[:0], content, parts.redacts, nil, nil))
 	if v.EventIDInEvent {
 		// The sender chooses the ID. The hash of the rest is as good as chance.
-		id := eventID(&matrix.RoomVersion{URLSafeEventID: true}, contentHash(members))
-		members = set(members, "event_id", text(string(id)+":"+string(server)))
+		parts.id = append(eventID(true, sum), ':')
+		parts.id = append(parts.id, server...)
+		sum = sha256.Sum256(parts.append(buf[:0], content, parts.redacts, nil, nil))
 	}
-	sum := contentHash(members)
-	members = set(members, "hashes", canonjson.Object(nil, []canonjson.Member{
-		{Key: []byte("sha256"), Value: text(signing.EncodeBase64(sum[:]))},
-	}, nil))
-	var buf [2048]byte
-	signature := key.Sign(canonjson.Object(buf[:0], redact(v, d.Type, members), nil))
-	signatures, err := signing.AddSignature(nil, string(server), key.ID, signature)
-	if err != nil {
-		return nil, fmt.Errorf("build event: %w", err)
-	}
-	members = set(members, "signatures", signatures)
-	p := &PDU{Version: v, JSON: canonjson.Object(make([]byte, 0, 512+len(content)), members, nil)}
+	hash := make([]byte, 43)
+	base64.RawStdEncoding.Encode(hash, sum[:])
+
+	// The signature covers what the reference hash covers.
+	signed := parts.append(buf[:0], redactContent(v, d.Type, content), nil, hash, nil)
+	signatures := signature(server, key.ID, key.Sign(signed))
+	p := &PDU{Version: v, JSON: parts.append(make([]byte, 0, 512+len(content)), content, parts.redacts, hash, signatures)}
 	if len(p.JSON) > MaxSize {
 		return nil, tooLarge("the event", len(p.JSON), MaxSize)
 	}
-	if err := p.fill(); err != nil {
+	if err := p.fill(required); err != nil {
 		return nil, badEvent(err)
 	}
-	if err := p.check(members); err != nil {
+	if err := p.check(); err != nil {
 		return nil, err
 	}
 	if !v.EventIDInEvent {
-		p.ID = eventID(v, referenceHash(v, p.Type, members))
+		p.ID = matrix.EventID(eventID(v.URLSafeEventID, sha256.Sum256(signed)))
 	}
 	p.nameRoom()
 	return p, nil
@@ -91,6 +92,9 @@ func Build(v *matrix.RoomVersion, d Draft, server matrix.ServerName, key signing
 
 // draftContent is the content in canonical form.
 func draftContent(v *matrix.RoomVersion, d Draft) ([]byte, error) {
+	if !utf8.ValidString(d.Type) || d.StateKey != nil && !utf8.ValidString(*d.StateKey) {
+		return nil, matrix.Errorf(matrix.BadJSON, "type or state key is not UTF-8")
+	}
 	if len(d.Content) == 0 {
 		d.Content = json.RawMessage("{}")
 	}
@@ -114,44 +118,94 @@ func draftContent(v *matrix.RoomVersion, d Draft) ([]byte, error) {
 	return content, nil
 }
 
-// members lists the event's top level in canonical order, without what is
-// computed later.
-func (d Draft) members(v *matrix.RoomVersion, content []byte) ([]canonjson.Member, error) {
-	auth, err := d.references(v, d.AuthEvents)
-	if err != nil {
-		return nil, err
-	}
-	prev, err := d.references(v, d.PrevEvents)
-	if err != nil {
-		return nil, err
-	}
-	members := make([]canonjson.Member, 0, maxMembers)
-	add := func(key string, value []byte) {
-		members = append(members, canonjson.Member{Key: []byte(key), Value: value})
-	}
-	add("auth_events", auth)
-	add("content", content)
-	add("depth", strconv.AppendInt(nil, d.Depth, 10))
-	add("origin_server_ts", strconv.AppendInt(nil, d.OriginServerTS, 10))
-	add("prev_events", prev)
-	if d.Redacts != "" && !v.RedactsInContent {
-		add("redacts", text(string(d.Redacts)))
-	}
-	if d.Room != "" {
-		add("room_id", text(string(d.Room)))
-	}
-	add("sender", text(string(d.Sender)))
-	if d.StateKey != nil {
-		add("state_key", text(*d.StateKey))
-	}
-	add("type", text(d.Type))
-	return members, nil
+// parts are the pieces of an event's canonical JSON between those that are
+// computed.
+type parts struct {
+	auth    []byte // auth_events
+	depth   []byte
+	id      []byte // event_id, without quotes; nil if the event has none
+	prev    []byte // origin_server_ts and prev_events
+	redacts []byte // redacts with its comma; nil if it has none
+	sender  []byte // room_id and sender
+	typ     []byte // state_key and type
 }
 
-// references writes a list of events as the room version wants it.
-func (d Draft) references(v *matrix.RoomVersion, ids []matrix.EventID) ([]byte, error) {
-	out := make([]byte, 0, 2+48*len(ids))
-	out = append(out, '[')
+func (d Draft) parts(v *matrix.RoomVersion) (parts, error) {
+	var p parts
+	var err error
+	if p.auth, err = d.references(v, nil, d.AuthEvents); err != nil {
+		return p, err
+	}
+	p.depth = strconv.AppendInt(nil, d.Depth, 10)
+	p.prev = strconv.AppendInt(make([]byte, 0, 128), d.OriginServerTS, 10)
+	p.prev = append(p.prev, `,"prev_events":`...)
+	if p.prev, err = d.references(v, p.prev, d.PrevEvents); err != nil {
+		return p, err
+	}
+	if d.Redacts != "" && !v.RedactsInContent {
+		p.redacts = canonjson.AppendText([]byte(`,"redacts":`), string(d.Redacts))
+	}
+	p.sender = make([]byte, 0, 128)
+	if d.Room != "" {
+		p.sender = append(p.sender, `,"room_id":`...)
+		p.sender = canonjson.AppendText(p.sender, string(d.Room))
+	}
+	p.sender = append(p.sender, `,"sender":`...)
+	p.sender = canonjson.AppendText(p.sender, string(d.Sender))
+	p.typ = make([]byte, 0, 128)
+	if d.StateKey != nil {
+		p.typ = append(p.typ, `,"state_key":`...)
+		p.typ = canonjson.AppendText(p.typ, *d.StateKey)
+	}
+	p.typ = append(p.typ, `,"type":`...)
+	p.typ = canonjson.AppendText(p.typ, d.Type)
+	return p, nil
+}
+
+// append appends the event in canonical form, with the given values; nil ones
+// are left out.
+func (p *parts) append(dst, content, redacts, hash, signatures []byte) []byte {
+	dst = append(dst, `{"auth_events":`...)
+	dst = append(dst, p.auth...)
+	dst = append(dst, `,"content":`...)
+	dst = append(dst, content...)
+	dst = append(dst, `,"depth":`...)
+	dst = append(dst, p.depth...)
+	if p.id != nil {
+		dst = append(dst, `,"event_id":`...)
+		dst = canonjson.AppendText(dst, string(p.id))
+	}
+	if hash != nil {
+		dst = append(dst, `,"hashes":{"sha256":"`...)
+		dst = append(dst, hash...)
+		dst = append(dst, `"}`...)
+	}
+	dst = append(dst, `,"origin_server_ts":`...)
+	dst = append(dst, p.prev...)
+	dst = append(dst, redacts...)
+	dst = append(dst, p.sender...)
+	if signatures != nil {
+		dst = append(dst, `,"signatures":`...)
+		dst = append(dst, signatures...)
+	}
+	dst = append(dst, p.typ...)
+	return append(dst, '}')
+}
+
+// signature writes the signatures of an event that has one.
+func signature(server matrix.ServerName, keyID, sig string) []byte {
+	dst := append(make([]byte, 0, 192), '{')
+	dst = canonjson.AppendText(dst, string(server))
+	dst = append(dst, ':', '{')
+	dst = canonjson.AppendText(dst, keyID)
+	dst = append(dst, ':')
+	dst = canonjson.AppendText(dst, sig)
+	return append(dst, '}', '}')
+}
+
+// references appends a list of events as the room version wants it.
+func (d Draft) references(v *matrix.RoomVersion, out []byte, ids []matrix.EventID) ([]byte, error) {
+	out = append(slices.Grow(out, 2+48*len(ids)), '[')
 	for i, id := range ids {
 		if i > 0 {
 			out = append(out, ',')

@@ -3,21 +3,16 @@ package event
 import (
 	"strings"
 
-	"switchboard/homeserver/canonjson"
 	"switchboard/homeserver/matrix"
 )
 
 // maxField is the longest type and state key in bytes.
 const maxField = 255
 
-// check tells what the format of the room version does not allow. members is the
-// event's top level.
+// check tells what the format of the room version does not allow.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#size-limits
-func (p *PDU) check(members []canonjson.Member) error {
-	if err := p.checkPresence(members); err != nil {
-		return err
-	}
+func (p *PDU) check() error {
 	if len(p.Type) > maxField {
 		return tooLarge("type", len(p.Type), maxField)
 	}
@@ -59,28 +54,3 @@ func (p *PDU) check(members []canonjson.Member) error {
 
 // makesRoom tells whether the event gives its room the ID.
 func (p *PDU) makesRoom() bool { return p.Version.RoomIDFromCreate && p.Type == TypeCreate }
-
-// required are the keys that every event must have.
-var required = [...]string{
-	"auth_events", "content", "depth", "hashes", "origin_server_ts", "prev_events", "sender", "signatures", "type",
-}
-
-// checkPresence tells which required key is missing. room_id and event_id are
-// checked as values.
-func (p *PDU) checkPresence(members []canonjson.Member) error {
-	i := 0
-	for _, m := range members {
-		if i < len(required) && string(m.Key) == required[i] {
-			i++
-		}
-		if k := string(m.Key); k == "hashes" || k == "signatures" {
-			if !canonjson.IsObject(m.Value) {
-				return matrix.Errorf(matrix.BadJSON, "invalid event: %s is no object", k)
-			}
-		}
-	}
-	if i < len(required) {
-		return matrix.Errorf(matrix.BadJSON, "invalid event: no %s", required[i])
-	}
-	return nil
-}

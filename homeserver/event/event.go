@@ -124,7 +124,7 @@ func numbers(v *matrix.RoomVersion) canonjson.Numbers {
 	return canonjson.Any
 }
 
-// members lists the top level of the event.
+// members appends the top level of the event to dst.
 func (p *PDU) members(dst []canonjson.Member) []canonjson.Member {
 	for k, v := range canonjson.Fields(p.JSON) {
 		dst = append(dst, canonjson.Member{Key: k, Value: v})
@@ -132,12 +132,18 @@ func (p *PDU) members(dst []canonjson.Member) []canonjson.Member {
 	return dst
 }
 
+// appendRedacted appends the redacted form to dst, without the members for which
+// skip is true.
+func (p *PDU) appendRedacted(dst []byte, skip func(key []byte) bool) []byte {
+	var all, kept [maxMembers]canonjson.Member
+	return canonjson.Object(dst, redact(p.Version, p.Type, kept[:0], p.members(all[:0])), skip)
+}
+
 // Redacted answers the event as it stands after a redaction, with the same ID.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#redactions
 func (p *PDU) Redacted() (*PDU, error) {
-	var buf [maxMembers]canonjson.Member
-	r, err := Load(p.Version, p.ID, canonjson.Object(nil, redact(p.Version, p.Type, p.members(buf[:0])), nil))
+	r, err := Load(p.Version, p.ID, p.appendRedacted(nil, nil))
 	if err != nil {
 		return nil, fmt.Errorf("redact %s: %w", p.ID, err)
 	}
@@ -156,10 +162,7 @@ func (p *PDU) ReferenceHash() string {
 
 // signed is what the signatures of the event cover: its redacted form without
 // them.
-func (p *PDU) signed() []byte {
-	var buf [maxMembers]canonjson.Member
-	return canonjson.Object(nil, redact(p.Version, p.Type, p.members(buf[:0])), isSignatures)
-}
+func (p *PDU) signed() []byte { return p.appendRedacted(nil, isSignatures) }
 
 // Signatures is the object of the event's signatures: servers, key IDs,
 // signatures. Read it with signing.Signatures and signing.Entities.

@@ -2,7 +2,6 @@ package event
 
 import (
 	"bytes"
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"strings"
@@ -31,21 +30,21 @@ func Parse(v *matrix.RoomVersion, raw []byte) (*PDU, error) {
 		return nil, tooLarge("the event", len(json), MaxSize)
 	}
 	p := &PDU{Version: v, JSON: json}
-	if err := p.fill(); err != nil {
+	if err := p.fill(required); err != nil {
 		return nil, badEvent(err)
 	}
-	if err := p.check(members); err != nil {
+	if err := p.check(); err != nil {
 		return nil, err
 	}
-	want, err := declaredHash(members)
+	if !v.EventIDInEvent {
+		p.ID = matrix.EventID(eventID(v.URLSafeEventID, referenceHash(v, p.Type, members)))
+	}
+	p.nameRoom()
+	match, err := hashMatches(members)
 	if err != nil {
 		return nil, badEvent(err)
 	}
-	if !v.EventIDInEvent {
-		p.ID = eventID(v, referenceHash(v, p.Type, members))
-	}
-	p.nameRoom()
-	if got := contentHash(members); subtle.ConstantTimeCompare(got[:], want) == 0 {
+	if !match {
 		r, err := p.Redacted()
 		if err != nil {
 			return nil, badEvent(err)
@@ -78,23 +77,25 @@ func withoutUnsigned(members []canonjson.Member) []canonjson.Member {
 	return kept
 }
 
-// declaredHash is the content hash that the event claims to have.
-func declaredHash(members []canonjson.Member) ([]byte, error) {
+// hashMatches tells whether the content hash that the event claims is right.
+func hashMatches(members []canonjson.Member) (bool, error) {
 	for _, m := range members {
-		if string(m.Key) == "hashes" {
-			v, _ := canonjson.Lookup(m.Value, "sha256")
-			text, ok := canonjson.Text(v)
-			if !ok {
-				break
-			}
-			hash, err := signing.DecodeBase64(text)
-			if err != nil {
-				return nil, errors.New("hashes: sha256 is no base64")
-			}
-			return hash, nil
+		if string(m.Key) != "hashes" {
+			continue
 		}
+		value, _ := canonjson.Lookup(m.Value, "sha256")
+		claim, ok := canonjson.Text(value)
+		if !ok {
+			break
+		}
+		hash, err := signing.DecodeBase64(claim)
+		if err != nil {
+			return false, errors.New("hashes: sha256 is no base64")
+		}
+		sum := contentHash(members)
+		return bytes.Equal(sum[:], hash), nil
 	}
-	return nil, errors.New("hashes: no sha256")
+	return false, errors.New("hashes: no sha256")
 }
 
 // Load reads an event from our own store: it was parsed or built before, so it
@@ -102,7 +103,7 @@ func declaredHash(members []canonjson.Member) ([]byte, error) {
 // change.
 func Load(v *matrix.RoomVersion, id matrix.EventID, json []byte) (*PDU, error) {
 	p := &PDU{Version: v, ID: id, JSON: json}
-	if err := p.fill(); err != nil {
+	if err := p.fill(nil); err != nil {
 		return nil, fmt.Errorf("load %s: %w", id, err)
 	}
 	p.nameRoom()
@@ -116,11 +117,20 @@ func (p *PDU) nameRoom() {
 	}
 }
 
-// fill reads the fields from p.JSON. Missing ones stay empty.
-func (p *PDU) fill() error {
-	ok := true
+// required are the keys that every event must have, sorted. room_id and event_id
+// depend on the room version.
+var required = []string{
+	"auth_events", "content", "depth", "hashes", "origin_server_ts", "prev_events", "sender", "signatures", "type",
+}
+
+// fill reads the fields from p.JSON. Missing ones stay empty, but the keys of
+// require, which are sorted, must be there.
+func (p *PDU) fill(require []string) error {
 	var redacts []byte
 	for key, value := range canonjson.Fields(p.JSON) {
+		if len(require) > 0 && string(key) == require[0] {
+			require = require[1:]
+		}
 		good := true
 		switch string(key) {
 		case "auth_events":
@@ -131,10 +141,10 @@ func (p *PDU) fill() error {
 			p.Depth, good = canonjson.Int(value)
 		case "event_id":
 			if p.Version.EventIDInEvent {
-				var id string
-				id, good = canonjson.Text(value)
-				p.ID = matrix.EventID(id)
+				good = decode(&p.ID, value)
 			}
+		case "hashes", "signatures":
+			good = canonjson.IsObject(value)
 		case "origin_server_ts":
 			p.OriginServerTS, good = canonjson.Int(value)
 		case "prev_events":
@@ -142,23 +152,21 @@ func (p *PDU) fill() error {
 		case "redacts":
 			redacts = value
 		case "room_id":
-			var id string
-			id, good = canonjson.Text(value)
-			p.Room = matrix.RoomID(id)
+			good = decode(&p.Room, value)
 		case "sender":
-			var id string
-			id, good = canonjson.Text(value)
-			p.Sender = matrix.UserID(id)
+			good = decode(&p.Sender, value)
 		case "state_key":
-			var s string
-			s, good = canonjson.Text(value)
-			p.StateKey = &s
+			p.StateKey = new(string)
+			good = decode(p.StateKey, value)
 		case "type":
 			p.Type, good = typeName(value)
 		}
-		if ok = ok && good; !ok {
+		if !good {
 			return fmt.Errorf("%q is of the wrong type", key)
 		}
+	}
+	if len(require) > 0 {
+		return fmt.Errorf("no %s", require[0])
 	}
 	switch p.Type {
 	case "":
@@ -174,6 +182,13 @@ func (p *PDU) fill() error {
 		}
 	}
 	return nil
+}
+
+// decode reads a string.
+func decode[S ~string](s *S, value []byte) bool {
+	text, ok := canonjson.Text(value)
+	*s = S(text)
+	return ok
 }
 
 // typeName decodes an event type. Common ones cost no memory.
@@ -221,6 +236,9 @@ func eventIDs(v *matrix.RoomVersion, array []byte) ([]matrix.EventID, bool) {
 	if string(array) == "[]" {
 		return nil, true
 	}
+	if !v.EventIDInEvent && bytes.IndexByte(array, '\\') < 0 {
+		return plainIDs(string(array))
+	}
 	ids := make([]matrix.EventID, 0, bytes.Count(array, []byte(`,`))+1)
 	for element := range canonjson.Elements(array) {
 		if v.EventIDInEvent {
@@ -231,6 +249,23 @@ func eventIDs(v *matrix.RoomVersion, array []byte) ([]matrix.EventID, bool) {
 		}
 		id, ok := canonjson.Text(element)
 		if !ok {
+			return nil, false
+		}
+		ids = append(ids, matrix.EventID(id))
+	}
+	return ids, true
+}
+
+// plainIDs reads a list of strings without escapes. They share its memory.
+func plainIDs(array string) ([]matrix.EventID, bool) {
+	inner, ok := strings.CutPrefix(array, `["`)
+	inner, end := strings.CutSuffix(inner, `"]`)
+	if !ok || !end {
+		return nil, false
+	}
+	ids := make([]matrix.EventID, 0, strings.Count(inner, `","`)+1)
+	for id := range strings.SplitSeq(inner, `","`) {
+		if strings.IndexByte(id, '"') >= 0 { // something between the strings
 			return nil, false
 		}
 		ids = append(ids, matrix.EventID(id))

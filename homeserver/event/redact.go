@@ -35,21 +35,24 @@ func contentHash(members []canonjson.Member) [sha256.Size]byte {
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#calculating-the-reference-hash-for-an-event
 func referenceHash(v *matrix.RoomVersion, typ string, members []canonjson.Member) [sha256.Size]byte {
+	var kept [maxMembers]canonjson.Member
 	var buf [2048]byte
-	return sha256.Sum256(canonjson.Object(buf[:0], redact(v, typ, members), isSignatures))
+	return sha256.Sum256(canonjson.Object(buf[:0], redact(v, typ, kept[:0], members), isSignatures))
 }
 
 // eventID is the ID that an event has by its reference hash, from room version 3
 // on.
-func eventID(v *matrix.RoomVersion, hash [sha256.Size]byte) matrix.EventID {
+//
+// Spec: https://spec.matrix.org/v1.19/rooms/v4/#event-ids
+func eventID(urlSafe bool, hash [sha256.Size]byte) []byte {
 	encoding := base64.RawStdEncoding
-	if v.URLSafeEventID {
+	if urlSafe {
 		encoding = base64.RawURLEncoding
 	}
-	var buf [44]byte
-	buf[0] = '$'
-	encoding.Encode(buf[1:], hash[:])
-	return matrix.EventID(buf[:])
+	id := make([]byte, 44)
+	id[0] = '$'
+	encoding.Encode(id[1:], hash[:])
+	return id
 }
 
 // Redact brings an event's JSON into its redacted, canonical form, without
@@ -57,7 +60,7 @@ func eventID(v *matrix.RoomVersion, hash [sha256.Size]byte) matrix.EventID {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#redactions
 func Redact(v *matrix.RoomVersion, raw []byte) ([]byte, error) {
-	var buf [maxMembers]canonjson.Member
+	var buf, kept [maxMembers]canonjson.Member
 	members, err := canonjson.Members(buf[:0], raw, numbers(v))
 	if err != nil {
 		return nil, fmt.Errorf("redact event: %w", err)
@@ -65,16 +68,15 @@ func Redact(v *matrix.RoomVersion, raw []byte) ([]byte, error) {
 	for _, m := range members {
 		if string(m.Key) == "type" {
 			if typ, ok := canonjson.Text(m.Value); ok {
-				return canonjson.Object(nil, redact(v, typ, members), nil), nil
+				return canonjson.Object(nil, redact(v, typ, kept[:0], members), nil), nil
 			}
 		}
 	}
 	return nil, fmt.Errorf("redact event: no type")
 }
 
-// redact answers what is left of an event's members.
-func redact(v *matrix.RoomVersion, typ string, members []canonjson.Member) []canonjson.Member {
-	kept := make([]canonjson.Member, 0, maxMembers)
+// redact appends what is left of an event's members to kept.
+func redact(v *matrix.RoomVersion, typ string, kept, members []canonjson.Member) []canonjson.Member {
 	for _, m := range members {
 		if !survives(v, m.Key) {
 			continue
@@ -101,8 +103,14 @@ func survives(v *matrix.RoomVersion, key []byte) bool {
 
 // redactContent answers what redaction leaves of an event's content.
 func redactContent(v *matrix.RoomVersion, typ string, content []byte) []byte {
-	if typ == TypeCreate && v.UpdatedRedaction {
-		return content
+	switch typ {
+	case TypeCreate:
+		if v.UpdatedRedaction {
+			return content
+		}
+	case TypeMember, TypeJoinRules, TypePowerLevels, TypeAliases, TypeHistoryVisibility, TypeRedaction:
+	default:
+		return []byte("{}")
 	}
 	var buf [16]canonjson.Member
 	kept := buf[:0]
