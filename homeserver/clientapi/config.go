@@ -5,7 +5,12 @@ import (
 	"net/netip"
 
 	"switchboard/homeserver/account"
+	"switchboard/homeserver/clientsync"
+	"switchboard/homeserver/directory"
+	"switchboard/homeserver/e2ee"
+	"switchboard/homeserver/ephemeral"
 	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/room"
 )
 
 // API serves the client-server API. All fields are set before Handler is
@@ -13,6 +18,11 @@ import (
 type API struct {
 	ServerName matrix.ServerName
 	Accounts   *account.Service
+	Rooms      *room.Service
+	Directory  *directory.Service
+	Sync       *clientsync.Service
+	Keys       *e2ee.Service
+	Ephemeral  *ephemeral.Service
 
 	// MaxBody is the largest body of a request in bytes, media excepted. 0 means 8 MiB.
 	MaxBody int64

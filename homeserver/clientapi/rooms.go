@@ -255,4 +255,3 @@ func (a *API) getRoomSummary(r *request) (any, error) {
 	}
 	return a.Rooms.Preview(r.Context(), id, r.User)
 }
-

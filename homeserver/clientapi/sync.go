@@ -1,13 +1,10 @@
 package clientapi
 
 import (
-	"encoding/json"
-	"strconv"
 	"strings"
 	"time"
 
 	"switchboard/homeserver/clientsync"
-	"switchboard/homeserver/matrix"
 )
 
 var syncRoutes = []route{
@@ -53,13 +50,9 @@ func (a *API) filter(r *request, s string) (*clientsync.Filter, error) {
 	if s == "" || strings.HasPrefix(s, "{") {
 		return clientsync.ParseFilter([]byte(s))
 	}
-	id, err := strconv.ParseInt(s, 10, 64)
-	if err != nil {
-		return nil, matrix.Errorf(matrix.InvalidParam, "filter must be JSON or the ID of a filter")
-	}
-	raw, err := a.Accounts.Filter(r.Context(), r.User, id)
+	raw, err := a.Accounts.Filter(r.Context(), r.User, s)
 	if err != nil {
 		return nil, err
 	}
-	return clientsync.ParseFilter(json.RawMessage(raw))
+	return clientsync.ParseFilter(raw)
 }

@@ -87,7 +87,6 @@ func (rd *reading) readEvents(j *joined, r *store.Room, whole bool, upto int64) 
 	if err != nil {
 		return err
 	}
-	rd.noticeMembers(state, found, whole)
 	if whole || hasMembers(state) || hasMembers(plain(found)) {
 		if j.Summary, err = rd.summary(r); err != nil {
 			return err
@@ -276,20 +275,4 @@ func (rd *reading) summary(r *store.Room) (*summary, error) {
 		}
 	}
 	return sum, nil
-}
-
-// noticeMembers remembers whose devices the client begins or ceases to see.
-func (rd *reading) noticeMembers(state []*store.Event, found []room.Seen, whole bool) {
-	for _, e := range append(state, plain(found)...) {
-		if !e.PDU.IsState() || e.PDU.Type != "m.room.member" {
-			continue
-		}
-		user := matrix.UserID(*e.PDU.StateKey)
-		switch {
-		case e.PDU.Membership() == "join":
-			rd.newcomers = append(rd.newcomers, user)
-		case !whole:
-			rd.gone = append(rd.gone, user)
-		}
-	}
 }

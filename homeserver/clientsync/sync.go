@@ -117,11 +117,8 @@ type reading struct {
 
 	ignored     map[matrix.UserID]bool
 	accountData map[matrix.RoomID][]json.RawMessage // changed, "" for global
-	receipts    map[matrix.RoomID][]json.RawMessage // changed
+	receipts    map[store.RoomNum]json.RawMessage   // changed
 	rooms       rooms
-
-	newcomers []matrix.UserID // who may have come into view: their devices are news
-	gone      []matrix.UserID // who may have gone out of view
 }
 
 // read collects what is behind since.
@@ -161,11 +158,10 @@ func (rd *reading) readAccountData(a *Answer) error {
 		if !f.wants(d.Type, "", d.Room) {
 			continue
 		}
-		typ, err := json.Marshal(d.Type)
+		e, err := accountDataEvent(d)
 		if err != nil {
 			return err
 		}
-		e := json.RawMessage(`{"type":` + string(typ) + `,"content":` + string(d.Content) + `}`)
 		rd.accountData[d.Room] = append(rd.accountData[d.Room], e)
 	}
 	global, err := rd.defaults(list)

@@ -57,17 +57,16 @@ func (c *counts) put(k countKey, v counted) {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#receiving-notifications
 func (rd *reading) unread(r *store.Room, user matrix.UserID, upto int64) (*unread, error) {
-	read, err := rd.Store.ReadUpTo(rd.ctx, user, r.Num)
-	if err != nil {
-		return nil, err
-	}
-	if m := rd.Store.Membership(user, r.Num); int64(m.Event) > read {
-		read = int64(m.Event)
-	}
 	key := countKey{user, r.Num}
 	c := rd.counts.find(key)
-	if c.upto == 0 || c.read != read {
-		c = counted{read: read, upto: read}
+	if c.upto == 0 || rd.Store.ReceiptsChangedSince(r.Num, c.upto) {
+		read, err := rd.readUpTo(r, user)
+		if err != nil {
+			return nil, err
+		}
+		if c.upto == 0 || c.read != read {
+			c = counted{read: read, upto: read}
+		}
 	}
 	if c.upto < upto && r.Last > c.upto {
 		list, err := rd.Store.Newest(rd.ctx, r.Num, c.upto, upto, mostCounted)
@@ -81,6 +80,22 @@ func (rd *reading) unread(r *store.Room, user matrix.UserID, upto int64) (*unrea
 	c.upto = max(c.upto, upto)
 	rd.counts.put(key, c)
 	return &unread{c.Highlight, c.Notify}, nil
+}
+
+// readUpTo is the place up to which user has read a room: the latest receipt,
+// or else where the user came in.
+func (rd *reading) readUpTo(r *store.Room, user matrix.UserID) (int64, error) {
+	receipts, err := rd.Store.UserReceipts(rd.ctx, user, r.Num)
+	if err != nil {
+		return 0, err
+	}
+	read := int64(rd.Store.Membership(user, r.Num).Event)
+	for _, rc := range receipts {
+		if rc.Thread == "" || rc.Thread == "main" {
+			read = max(read, rc.Place)
+		}
+	}
+	return read, nil
 }
 
 // count evaluates the user's push rules for events.
@@ -155,5 +170,6 @@ func (rd *reading) defaults(list []store.AccountData) ([]json.RawMessage, error)
 	if err != nil {
 		return nil, err
 	}
-	return []json.RawMessage{json.RawMessage(`{"type":"m.push_rules","content":` + string(raw) + `}`)}, nil
+	e, err := accountDataEvent(store.AccountData{Type: "m.push_rules", Content: raw})
+	return []json.RawMessage{e}, err
 }

@@ -157,7 +157,6 @@ func (s *Service) moderates(ctx context.Context, user matrix.UserID, num store.R
 	return levels.User(user) >= levels.Event(typ, true), nil
 }
 
-
 // Aliases lists the names of a room that user may read.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidaliases

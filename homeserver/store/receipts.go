@@ -112,3 +112,9 @@ func (s *Store) HasReceipt(ctx context.Context, r Receipt) (bool, error) {
 	}
 	return place >= r.Place, nil
 }
+
+// ReceiptsChangedSince tells whether somebody may have written a receipt in a
+// room behind since.
+func (s *Store) ReceiptsChangedSince(room RoomNum, since int64) bool {
+	return s.ChangedSince(ReceiptsChanged, roomKey(room), since)
+}

@@ -1,0 +1,230 @@
+package clientsync
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/store"
+)
+
+// readReceipts collects the receipts that changed in the user's rooms, as one
+// m.receipt event for each room.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#mreceipt
+func (rd *reading) readReceipts(*Answer) error {
+	var joined []store.RoomNum
+	for _, m := range rd.Store.Memberships(rd.User) {
+		if m.Membership == "join" {
+			joined = append(joined, m.Room)
+		}
+	}
+	list, err := rd.Store.Receipts(rd.ctx, rd.User, joined, rd.since.pos, rd.now.pos)
+	if err != nil {
+		return err
+	}
+	rd.receipts, err = rd.receiptEvents(list)
+	return err
+}
+
+// receiptEvents makes m.receipt events, one for each room.
+func (rd *reading) receiptEvents(list []store.Receipt) (map[store.RoomNum]json.RawMessage, error) {
+	type read struct {
+		TS     int64  `json:"ts"`
+		Thread string `json:"thread_id,omitempty"`
+	}
+	type content map[matrix.EventID]map[string]map[matrix.UserID]read
+	rooms := map[store.RoomNum]content{}
+	for _, r := range list {
+		if rd.ignored[r.User] {
+			continue
+		}
+		c := rooms[r.Room]
+		if c == nil {
+			c = content{}
+			rooms[r.Room] = c
+		}
+		if c[r.Event] == nil {
+			c[r.Event] = map[string]map[matrix.UserID]read{}
+		}
+		if c[r.Event][r.Type] == nil {
+			c[r.Event][r.Type] = map[matrix.UserID]read{}
+		}
+		c[r.Event][r.Type][r.User] = read{r.TS, r.Thread}
+	}
+	events := make(map[store.RoomNum]json.RawMessage, len(rooms))
+	for num, c := range rooms {
+		b, err := json.Marshal(map[string]any{"type": "m.receipt", "content": c})
+		if err != nil {
+			return nil, err
+		}
+		events[num] = b
+	}
+	return events, nil
+}
+
+// readEphemeral gives who is typing in a room and who has read what, where that
+// changed. With whole the client knows nothing of the room yet.
+func (rd *reading) readEphemeral(r *store.Room, whole bool) ([]json.RawMessage, error) {
+	f := &rd.Filter.Room.Ephemeral
+	var list []json.RawMessage
+	receipts := rd.receipts[r.Num]
+	if whole && !rd.initial() {
+		all, err := rd.Store.Receipts(rd.ctx, rd.User, []store.RoomNum{r.Num}, 0, rd.now.pos)
+		if err != nil {
+			return nil, err
+		}
+		events, err := rd.receiptEvents(all)
+		if err != nil {
+			return nil, err
+		}
+		receipts = events[r.Num]
+	}
+	if receipts != nil && f.wants("m.receipt", "", r.ID) {
+		list = append(list, receipts)
+	}
+	since := rd.since.typing
+	if whole {
+		since = 0
+	}
+	typing, changed := rd.Ephemeral.Typing(r.ID, since)
+	if changed && f.wants("m.typing", "", r.ID) && (!whole || len(typing) > 0) {
+		users := []matrix.UserID{}
+		for _, u := range typing {
+			if !rd.ignored[u] {
+				users = append(users, u)
+			}
+		}
+		b, err := json.Marshal(map[string]any{"type": "m.typing", "content": map[string]any{"user_ids": users}})
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, b)
+	}
+	return list, nil
+}
+
+// allAccountData gives all settings of the user for a room.
+func (rd *reading) allAccountData(room matrix.RoomID) (*events, error) {
+	list, err := rd.Store.AccountDataSince(rd.ctx, rd.User, 0, rd.now.pos)
+	if err != nil {
+		return nil, err
+	}
+	var of []json.RawMessage
+	for _, d := range list {
+		if d.Room == room && rd.Filter.Room.AccountData.wants(d.Type, "", room) {
+			e, err := accountDataEvent(d)
+			if err != nil {
+				return nil, err
+			}
+			of = append(of, e)
+		}
+	}
+	return some(of), nil
+}
+
+func accountDataEvent(d store.AccountData) (json.RawMessage, error) {
+	return json.Marshal(struct {
+		Type    string          `json:"type"`
+		Content json.RawMessage `json:"content"`
+	}{d.Type, d.Content})
+}
+
+// readToDevice collects the messages for the device.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#send-to-device-messaging
+func (rd *reading) readToDevice(a *Answer) error {
+	list, err := rd.Keys.Pending(rd.ctx, rd.User, rd.Device, rd.since.pos, rd.now.pos)
+	if err != nil {
+		return err
+	}
+	var of []json.RawMessage
+	for _, m := range list {
+		b, err := json.Marshal(struct {
+			Type    string          `json:"type"`
+			Sender  matrix.UserID   `json:"sender"`
+			Content json.RawMessage `json:"content"`
+		}{m.Type, m.Sender, m.Content})
+		if err != nil {
+			return err
+		}
+		of = append(of, b)
+	}
+	a.ToDevice = some(of)
+	return nil
+}
+
+// readDevices tells whose devices changed, and how many of the device's own
+// one-time keys are left.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#e2e-extensions-to-sync
+func (rd *reading) readDevices(a *Answer) error {
+	counts, err := rd.Keys.KeyCounts(rd.ctx, rd.User, rd.Device)
+	if err != nil {
+		return err
+	}
+	a.OneTimeKeys, a.FallbackKeys = counts.OneTime, counts.Unused
+	if a.FallbackKeys == nil {
+		a.FallbackKeys = []string{}
+	}
+	if rd.initial() {
+		return nil
+	}
+	changed, left, err := rd.Keys.DeviceLists(rd.ctx, rd.User, rd.since.pos, rd.now.pos)
+	if err != nil {
+		return err
+	}
+	if len(changed)+len(left) > 0 {
+		a.DeviceLists = &deviceLists{changed, left}
+	}
+	return nil
+}
+
+// readPresence tells who came and went, of those who share a room with the user.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#mpresence
+func (rd *reading) readPresence(a *Answer) error {
+	read := rd.Store.PresenceChanges
+	if rd.initial() {
+		read = rd.presentUsers
+	}
+	list, err := read(rd.ctx, rd.since.pos, rd.now.pos)
+	if err != nil {
+		return err
+	}
+	var of []json.RawMessage
+	for _, p := range list {
+		if rd.ignored[p.User] || !rd.Filter.Presence.wants("m.presence", p.User, "") ||
+			p.User != rd.User && !rd.Store.ShareRoom(rd.User, p.User) {
+			continue
+		}
+		b, err := presenceEvent(p)
+		if err != nil {
+			return err
+		}
+		of = append(of, b)
+	}
+	a.Presence = some(of)
+	return nil
+}
+
+// presentUsers has the shape of PresenceChanges, for the first sync.
+func (rd *reading) presentUsers(ctx context.Context, _, _ int64) ([]store.Presence, error) {
+	return rd.Store.PresentUsers(ctx)
+}
+
+func presenceEvent(p store.Presence) (json.RawMessage, error) {
+	type content struct {
+		Presence string `json:"presence"`
+		Status   string `json:"status_msg,omitempty"`
+		Ago      *int64 `json:"last_active_ago,omitempty"`
+		Active   bool   `json:"currently_active"`
+	}
+	c := content{Presence: p.State, Status: p.StatusMsg, Active: p.State == "online"}
+	if p.LastActive > 0 {
+		ago := max(0, time.Now().UnixMilli()-p.LastActive)
+		c.Ago = &ago
+	}
+	return json.Marshal(map[string]any{"type": "m.presence", "sender": p.User, "content": c})
+}
