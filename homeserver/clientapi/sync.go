@@ -39,7 +39,7 @@ func (a *API) sync(r *request) (any, error) {
 	if ask.Filter, err = a.filter(r, q.Get("filter")); err != nil {
 		return nil, err
 	}
-	if err := a.syncPresence(r, q.Get("set_presence")); err != nil {
+	if err := a.Ephemeral.Syncing(r.Context(), r.User, r.Device, q.Get("set_presence")); err != nil {
 		return nil, err
 	}
 	return a.Sync.Sync(r.Context(), ask)

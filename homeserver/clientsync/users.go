@@ -1,9 +1,7 @@
 package clientsync
 
 import (
-	"context"
 	"encoding/json"
-	"time"
 
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/store"
@@ -185,21 +183,16 @@ func (rd *reading) readDevices(a *Answer) error {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#mpresence
 func (rd *reading) readPresence(a *Answer) error {
-	read := rd.Store.PresenceChanges
-	if rd.initial() {
-		read = rd.presentUsers
-	}
-	list, err := read(rd.ctx, rd.since.pos, rd.now.pos)
+	all, err := rd.Ephemeral.Presences(rd.ctx, rd.User, rd.since.pos, rd.now.pos)
 	if err != nil {
 		return err
 	}
 	var of []json.RawMessage
-	for _, p := range list {
-		if rd.ignored[p.User] || !rd.Filter.Presence.wants("m.presence", p.User, "") ||
-			p.User != rd.User && !rd.Store.ShareRoom(rd.User, p.User) {
+	for user, status := range all {
+		if rd.ignored[user] || !rd.Filter.Presence.wants("m.presence", user, "") {
 			continue
 		}
-		b, err := presenceEvent(p)
+		b, err := json.Marshal(map[string]any{"type": "m.presence", "sender": user, "content": status})
 		if err != nil {
 			return err
 		}
@@ -207,24 +200,4 @@ func (rd *reading) readPresence(a *Answer) error {
 	}
 	a.Presence = some(of)
 	return nil
-}
-
-// presentUsers has the shape of PresenceChanges, for the first sync.
-func (rd *reading) presentUsers(ctx context.Context, _, _ int64) ([]store.Presence, error) {
-	return rd.Store.PresentUsers(ctx)
-}
-
-func presenceEvent(p store.Presence) (json.RawMessage, error) {
-	type content struct {
-		Presence string `json:"presence"`
-		Status   string `json:"status_msg,omitempty"`
-		Ago      *int64 `json:"last_active_ago,omitempty"`
-		Active   bool   `json:"currently_active"`
-	}
-	c := content{Presence: p.State, Status: p.StatusMsg, Active: p.State == "online"}
-	if p.LastActive > 0 {
-		ago := max(0, time.Now().UnixMilli()-p.LastActive)
-		c.Ago = &ago
-	}
-	return json.Marshal(map[string]any{"type": "m.presence", "sender": p.User, "content": c})
 }

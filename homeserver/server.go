@@ -1,0 +1,180 @@
+package homeserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"switchboard/homeserver/account"
+	"switchboard/homeserver/clientapi"
+	"switchboard/homeserver/clientsync"
+	"switchboard/homeserver/database"
+	"switchboard/homeserver/directory"
+	"switchboard/homeserver/e2ee"
+	"switchboard/homeserver/ephemeral"
+	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/notify"
+	"switchboard/homeserver/room"
+	"switchboard/homeserver/signing"
+	"switchboard/homeserver/store"
+	"switchboard/registrations"
+)
+
+// Server is a homeserver: its store, its services and its edges, wired. The
+// exported fields are for what stands above, such as appservices and commands,
+// and are not changed.
+type Server struct {
+	Config       Config
+	Key          signing.Key
+	Store        *store.Store
+	Bell         *notify.Bell
+	Accounts     *account.Service
+	Rooms        *room.Service
+	Appservices  *registrations.Set
+	Keys         *e2ee.Service
+	Ephemeral    *ephemeral.Service
+	Directory    *directory.Service
+	ClientRoutes *clientapi.API
+
+	db       *database.DB
+	draining chan struct{} // closed by Drain
+	drain    sync.Once
+}
+
+// Handlers are the edges of a server.
+type Handlers struct {
+	// Client is the client-server API, the well-known files included.
+	Client http.Handler
+
+	// Federation is the server-server API.
+	Federation http.Handler
+}
+
+// New opens the data directory and the database of a server, making what is
+// not there yet, and wires its services. Nothing runs until Run. Appservices
+// holds the registrations in force; whoever owns it may replace them at any
+// time. The server must be closed.
+func New(ctx context.Context, c Config, appservices *registrations.Set) (*Server, error) {
+	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	key, err := signingKey(filepath.Join(c.DataDir, "signing.key"))
+	if err != nil {
+		return nil, err
+	}
+	db, err := database.Open(ctx, c.databaseURL(), database.Options{Readers: c.Database.Readers, CacheBytes: c.cacheBytes() / 2})
+	if err != nil {
+		return nil, err
+	}
+	st, err := store.New(ctx, db, int(c.cacheBytes()/2))
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	s := &Server{Config: c, Key: key, Store: st, Bell: &notify.Bell{}, Appservices: appservices, db: db, draining: make(chan struct{})}
+	s.wire()
+	return s, nil
+}
+
+// wire makes the services and the edges, from the lower floors to the upper
+// ones.
+func (s *Server) wire() {
+	c := s.Config
+	s.Accounts = &account.Service{Store: s.Store, Bell: s.Bell, ServerName: c.ServerName, Config: c.Registration, Appservices: s.Appservices}
+	s.Rooms = &room.Service{Store: s.Store, Bell: s.Bell, ServerName: c.ServerName, Key: s.Key, Config: room.Config{DefaultVersion: c.Rooms.DefaultVersion}}
+	s.Keys = &e2ee.Service{Store: s.Store, Bell: s.Bell, ServerName: c.ServerName}
+	s.Ephemeral = &ephemeral.Service{Store: s.Store, Bell: s.Bell}
+	s.Directory = &directory.Service{Store: s.Store, Rooms: s.Rooms, ServerName: c.ServerName, Registrations: s.Appservices}
+	syncs := &clientsync.Service{Store: s.Store, Rooms: s.Rooms, Bell: s.Bell, Keys: s.Keys, Ephemeral: s.Ephemeral, Stopping: s.draining}
+	s.ClientRoutes = &clientapi.API{
+		ServerName: c.ServerName, Accounts: s.Accounts, Rooms: s.Rooms, Directory: s.Directory, Sync: syncs, Keys: s.Keys, Ephemeral: s.Ephemeral,
+	}
+	if c.RateLimits.Enabled {
+		s.ClientRoutes.Limits = clientapi.NewLimits(c.RateLimits.Rates)
+	}
+}
+
+// Handlers are what listeners serve.
+func (s *Server) Handlers() Handlers {
+	return Handlers{Client: s.ClientRoutes.Handler(), Federation: http.NotFoundHandler()}
+}
+
+// Deactivate ends an account for good: its user leaves all rooms, and the name
+// stays taken. With erase the messages are hidden from who joins later.
+func (s *Server) Deactivate(ctx context.Context, user matrix.UserID, erase bool) error {
+	if err := s.Accounts.Deactivate(ctx, user, erase); err != nil {
+		return err
+	}
+	rooms, err := s.Rooms.JoinedRooms(ctx, user)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, id := range rooms {
+		errs = append(errs, s.Rooms.Leave(ctx, room.Change{Room: id, Actor: user, Target: user}))
+	}
+	return errors.Join(errs...)
+}
+
+// Drain answers all who wait for news, at once and from now on, so that the
+// server can stop.
+func (s *Server) Drain() { s.drain.Do(func() { close(s.draining) }) }
+
+// Run does what is done beside requests, until ctx is done.
+func (s *Server) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.Accounts.Run(ctx) })
+	group.Go(func() error { return s.Ephemeral.Run(ctx) })
+	return group.Wait()
+}
+
+// Close lets the writers that wait finish and closes the database.
+func (s *Server) Close() error { return s.db.Close() }
+
+// signingKey reads the key by which the server signs, or makes it.
+func signingKey(file string) (signing.Key, error) {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return newSigningKey(file)
+	}
+	if err != nil {
+		return signing.Key{}, fmt.Errorf("signing key: %w", err)
+	}
+	key, err := signing.ParseKey(string(text))
+	if err != nil {
+		return signing.Key{}, fmt.Errorf("signing key %s: %w", file, err)
+	}
+	return key, nil
+}
+
+// newSigningKey makes a key and writes it down, whole or not at all: a server
+// that lost its key cannot prove who it is.
+func newSigningKey(file string) (signing.Key, error) {
+	key, err := signing.Generate()
+	if err != nil {
+		return signing.Key{}, err
+	}
+	f, err := os.CreateTemp(filepath.Dir(file), "signing.key.*") // mode 0600
+	if err != nil {
+		return signing.Key{}, fmt.Errorf("signing key: %w", err)
+	}
+	_, err = f.WriteString(key.String() + "\n")
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Link(f.Name(), file) // fails if another process was faster
+	}
+	err = errors.Join(err, os.Remove(f.Name()))
+	if errors.Is(err, fs.ErrExist) {
+		return signingKey(file)
+	}
+	if err != nil {
+		return signing.Key{}, fmt.Errorf("signing key: %w", err)
+	}
+	return key, nil
+}
