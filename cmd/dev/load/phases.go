@@ -129,11 +129,11 @@ func (r *run) fanOut(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var got atomic.Int64
+	got := new(tally)
 	listening, stop := context.WithCancel(ctx)
 	var group sync.WaitGroup
 	for i, u := range receivers {
-		group.Go(func() { r.receive(listening, u, big, since[i], &got) })
+		group.Go(func() { r.receive(listening, u, big, since[i], got) })
 	}
 	time.Sleep(time.Second) // let the long polls arrive
 
@@ -144,7 +144,7 @@ func (r *run) fanOut(ctx context.Context) error {
 			break
 		}
 	}
-	for err == nil && got.Load() < want && time.Since(start) < fanLimit && ctx.Err() == nil {
+	for err == nil && got.delivered.Load() < want && time.Since(start) < fanLimit && ctx.Err() == nil {
 		time.Sleep(5 * time.Millisecond)
 	}
 	wall, after := time.Since(start), usageOf(r.PID)
@@ -154,28 +154,34 @@ func (r *run) fanOut(ctx context.Context) error {
 		return err
 	}
 	p := Phase{
-		Name: "fan_out", N: int(want), Failed: int(want - got.Load()), PerSec: float64(got.Load()) / wall.Seconds(),
+		Name: "fan_out", N: int(want), Failed: int(want - got.delivered.Load()), PerSec: float64(got.delivered.Load()) / wall.Seconds(),
 		CPU: float64((after.cpu - before.cpu).Microseconds()) / 1000 / float64(want), RSS: after.rss,
 	}
 	r.report.Phases = append(r.report.Phases, p)
-	r.Progress("%-22s %6d delivered %8.1f/s  cpu %6.3f ms  rss %6.1f MB", p.Name, got.Load(), p.PerSec, p.CPU, p.RSS)
+	r.Progress("%-22s %6d delivered %8.1f/s  cpu %6.3f ms  rss %6.1f MB", p.Name, got.delivered.Load(), p.PerSec, p.CPU, p.RSS)
 	return ctx.Err()
 }
 
+// tally is what all receivers have seen so far.
+type tally struct {
+	delivered atomic.Int64
+	complaint sync.Once // tells the first error only
+}
+
 // receive syncs until ctx ends and counts the messages of the fan-out.
-func (r *run) receive(ctx context.Context, u user, room, since string, got *atomic.Int64) {
+func (r *run) receive(ctx context.Context, u user, room, since string, got *tally) {
 	for ctx.Err() == nil {
 		a, err := r.client.sync(ctx, u, since, lazy, 5*time.Second)
 		if err != nil {
 			if ctx.Err() == nil {
-				r.Progress("fan_out: %v", err)
+				got.complaint.Do(func() { r.Progress("fan_out: %v", err) })
 			}
 			return
 		}
 		since = a.Next
 		for _, body := range a.bodies(room) {
 			if strings.HasPrefix(body, "fan ") {
-				got.Add(1)
+				got.delivered.Add(1)
 			}
 		}
 	}

@@ -1,0 +1,162 @@
+// Command bench compares this checkout's Switchboard with Dendrite: the same
+// load on both, in turn, on the same machine, on SQLite and on PostgreSQL. It
+// writes the medians of several rounds into docs/performance.md.
+//
+//	go run ./cmd/dev/bench [-rounds 3] [-date 2026-01-31] [-o file]
+//
+// Dendrite is built from the Go module proxy, once, into .cache of the
+// checkout. Its SQLite needs a C compiler.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"switchboard/cmd/dev/checkout"
+	"switchboard/cmd/dev/load"
+	"switchboard/cmd/dev/postgres"
+)
+
+// options are the command line.
+type options struct {
+	rounds    int
+	servers   []string
+	databases []string
+	out       string
+	date      string
+	sends     int
+	parallel  int
+	members   int
+}
+
+func main() {
+	var opts options
+	flag.IntVar(&opts.rounds, "rounds", 3, "how often everything is measured")
+	servers := flag.String("servers", "switchboard,dendrite", "which servers; with one alone, nothing is written")
+	databases := flag.String("databases", "sqlite,postgres", "on which databases")
+	flag.StringVar(&opts.out, "o", "docs/performance.md", "`file` to write into")
+	flag.StringVar(&opts.date, "date", "", "`date` to write beside the figures")
+	flag.IntVar(&opts.sends, "sends", 4000, "messages in the largest send phase")
+	flag.IntVar(&opts.parallel, "parallel", 32, "concurrent senders")
+	flag.IntVar(&opts.members, "members", 300, "members of the big room")
+	flag.Parse()
+	opts.servers, opts.databases = strings.Split(*servers, ","), strings.Split(*databases, ",")
+
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	err := run(ctx, opts)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// run measures and writes.
+func run(ctx context.Context, opts options) error {
+	root, err := checkout.Root()
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "switchboard-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	b := &bench{options: opts, dir: dir, hsload: filepath.Join(dir, "hsload"), results: map[subject][]*load.Report{}}
+	if err := checkout.Build(ctx, root, "./cmd/dev/hsload", b.hsload); err != nil {
+		return err
+	}
+	for _, name := range opts.servers {
+		s, err := build(ctx, name, root, dir)
+		if err != nil {
+			return err
+		}
+		b.servers = append(b.servers, s)
+	}
+	if slices.Contains(opts.databases, "postgres") {
+		b.cluster, err = postgres.Start(ctx, postgres.Options{Durable: true})
+		if err != nil {
+			return err
+		}
+		defer b.cluster.Stop()
+	}
+	if err := b.measure(ctx); err != nil {
+		return err
+	}
+	p := page{options: opts, results: b.results, machine: machine(ctx, root, b.cluster)}
+	if len(opts.servers) < 2 {
+		fmt.Print(p.figures())
+		return nil
+	}
+	return p.write(filepath.Join(root, opts.out))
+}
+
+// subject is what one measurement is of.
+type subject struct{ server, database string }
+
+// bench is a comparison in progress.
+type bench struct {
+	options
+	dir     string
+	hsload  string
+	servers []homeserver
+	cluster *postgres.Cluster // nil without PostgreSQL
+	results map[subject][]*load.Report
+	runs    int
+}
+
+// measure puts the load on every server, in turn.
+func (b *bench) measure(ctx context.Context) error {
+	for round := range b.rounds {
+		for _, database := range b.databases {
+			for _, s := range b.servers {
+				fmt.Printf("\n== round %d of %d: %s on %s\n", round+1, b.rounds, s.name(), database)
+				start := time.Now()
+				r, err := b.once(ctx, s, database)
+				if err != nil {
+					return fmt.Errorf("%s on %s: %w", s.name(), database, err)
+				}
+				key := subject{s.name(), database}
+				b.results[key] = append(b.results[key], r)
+				fmt.Printf("== %s\n", time.Since(start).Round(time.Second))
+			}
+		}
+	}
+	return nil
+}
+
+// once starts a server with nothing in it, puts the load on it and stops it.
+func (b *bench) once(ctx context.Context, s homeserver, database string) (*load.Report, error) {
+	b.runs++
+	name := "run" + strconv.Itoa(b.runs)
+	dir := filepath.Join(b.dir, name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	url := ""
+	if database == "postgres" {
+		if err := b.cluster.CreateDatabase(ctx, name); err != nil {
+			return nil, err
+		}
+		url = b.cluster.URL(name)
+	}
+	running, err := start(ctx, s, dir, url)
+	if err != nil {
+		return nil, err
+	}
+	report, err := b.load(ctx, running)
+	if stopErr := running.process.Stop(syscall.SIGTERM, time.Minute); err == nil && stopErr != nil {
+		err = stopErr
+	}
+	return report, err
+}
