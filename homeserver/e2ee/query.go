@@ -157,28 +157,32 @@ type Claimed map[matrix.UserID]map[matrix.DeviceID]map[string]json.RawMessage
 
 // Claim takes a one-time key of each device that is named, of the algorithm
 // that is asked for, or else its fallback key. Devices that have neither, and
-// users of other servers, are not in the answer. No one-time key is ever given
-// out twice.
+// users of other servers, are not in the answer; the servers of these are in
+// the failures. No one-time key is ever given out twice.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keysclaim
-func (s *Service) Claim(ctx context.Context, asked map[matrix.UserID]map[matrix.DeviceID]string) (Claimed, error) {
+func (s *Service) Claim(ctx context.Context, asked map[matrix.UserID]map[matrix.DeviceID]string) (Claimed, map[matrix.ServerName]json.RawMessage, error) {
 	n := 0
+	failures := map[matrix.ServerName]json.RawMessage{}
 	for u, devices := range asked {
 		if _, err := matrix.ParseUserID(string(u)); err != nil {
-			return nil, err
+			return nil, nil, err
+		}
+		if !s.local(u) {
+			failures[u.Server()] = json.RawMessage(`{}`)
 		}
 		for d, algorithm := range devices {
 			if err := name("a device ID", string(d)); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			if err := name("an algorithm", algorithm); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			n++
 		}
 	}
 	if n > mostAsked {
-		return nil, matrix.Errorf(matrix.InvalidParam, "too many devices")
+		return nil, nil, matrix.Errorf(matrix.InvalidParam, "too many devices")
 	}
 	var claimed Claimed
 	err := s.Store.Update(ctx, func(tx *store.Tx) error {
@@ -194,12 +198,12 @@ func (s *Service) Claim(ctx context.Context, asked map[matrix.UserID]map[matrix.
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for u := range claimed {
 		s.Bell.Ring(string(u)) // its syncs tell the new counts
 	}
-	return claimed, nil
+	return claimed, failures, nil
 }
 
 func claim(ctx context.Context, tx *store.Tx, user matrix.UserID, devices map[matrix.DeviceID]string, claimed Claimed) error {
