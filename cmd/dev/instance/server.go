@@ -145,7 +145,7 @@ func (s *Server) Running() bool {
 	}
 }
 
-// Kill ends the process at once, as a power cut would (SIGKILL).
+// Kill ends the process at once (SIGKILL): it cannot finish anything.
 func (s *Server) Kill() {
 	s.process.Kill() // an error means that it has ended
 	<-s.exited
