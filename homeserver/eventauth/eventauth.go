@@ -25,6 +25,25 @@ type State interface {
 	Event(typ, stateKey string) *event.PDU
 }
 
+// Set is a State of the events that it holds, for example the auth events of an
+// event.
+type Set map[Key]*event.PDU
+
+// NewSet makes a Set. Events that are no state are left out; of two with the same
+// type and state key the later one stays.
+func NewSet(events ...*event.PDU) Set {
+	s := make(Set, len(events))
+	for _, e := range events {
+		if e.IsState() {
+			s[Key{e.Type, *e.StateKey}] = e
+		}
+	}
+	return s
+}
+
+// Event implements State.
+func (s Set) Event(typ, stateKey string) *event.PDU { return s[Key{typ, stateKey}] }
+
 // Error tells which rule rejects an event.
 type Error struct {
 	Rule string // of room version 12, such as "5.3.3"; "v1:11.3" names another version
@@ -151,8 +170,11 @@ func Check(e *event.PDU, s State) error {
 		return checkCreate(e)
 	}
 	c := checker{e: e, v: e.Version, s: s, create: s.Event(event.TypeCreate, "")}
-	if c.create == nil {
+	switch {
+	case c.create == nil && c.v.RoomIDFromCreate: // 2
 		return reject("2", "the room has no create event")
+	case c.create == nil: // 3.4, up to version 11
+		return reject("3.4", "the room has no create event")
 	}
 	if c.v.RoomIDFromCreate && c.create.Room != e.Room { // 2
 		return reject("2", "the room ID is not that of the create event")
@@ -224,7 +246,7 @@ func (c *checker) membership(user string) string {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#mroomjoin_rules
 func (c *checker) joinRule() string {
-	if r := c.s.Event(event.TypeJoinRules, ""); r != nil {
+	if r := c.s.Event(event.TypeJoinRules, ""); r != nil && r.ContentValue("join_rule") != nil {
 		return r.ContentString("join_rule")
 	}
 	return event.Invite

@@ -2,8 +2,8 @@ package eventauth
 
 import (
 	"bytes"
-	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -73,7 +73,7 @@ func ParsePowerLevels(create, pl *event.PDU) (*PowerLevels, error) {
 		p.lone = scalarDefaults
 	} else {
 		var err error
-		if p, err = parseLevels(pl); err != nil {
+		if p, err = parseLevels(pl, false); err != nil {
 			return nil, err
 		}
 	}
@@ -139,64 +139,81 @@ func (p *PowerLevels) Notification(key string) Level {
 	return 50
 }
 
-// parseLevels reads a power levels event. It is rules 10.1 to 10.3.
-func parseLevels(pl *event.PDU) (*PowerLevels, error) {
+// parseLevels reads a power levels event. It is rules 10.1 to 10.3. Before room
+// version 10 these rules only know "users", so a room's state may hold other
+// values that are no levels; check refuses them in a new event, and without it
+// they count as missing.
+func parseLevels(pl *event.PDU, check bool) (*PowerLevels, error) {
 	p := &PowerLevels{lone: scalarDefaults}
 	strict := pl.Version.IntegerPowerLevels
+	check = check || strict
 	for key, value := range canonjson.Fields(pl.Content) {
+		var ok bool
 		switch string(key) {
 		case "users":
-			if !canonjson.IsObject(value) {
-				return nil, reject("10.3", "users is no object")
+			if p.users, ok = parseUsers(value, strict); !ok && check {
+				return nil, reject("10.3", "users is no object of user IDs and integers")
 			}
-			p.users = make(map[matrix.UserID]Level, bytes.Count(value, []byte(`":`)))
-			for user, v := range canonjson.Fields(value) {
-				l, ok := parseLevel(v, strict)
-				name := canonjson.Key(user)
-				if !ok || !isUser(name) {
-					return nil, reject("10.3", fmt.Sprintf("the level of user %.60q is no integer, or it is no user ID", name))
-				}
-				p.users[matrix.UserID(name)] = l
+		case "events":
+			if p.events, ok = parseTable(value, strict); !ok && check {
+				return nil, reject("10.2", "events is no object of integers")
 			}
-		case "events", "notifications":
-			levels, ok := parseTable(value, strict)
-			if !ok {
-				return nil, reject("10.2", string(key)+" is no object of integers")
-			}
-			if string(key) == "events" {
-				p.events = levels
-			} else {
-				p.notifications = levels
+		case "notifications":
+			if p.notifications, ok = parseTable(value, strict); !ok && check && pl.Version.NotificationsAuth {
+				return nil, reject("10.2", "notifications is no object of integers")
 			}
 		default:
-			for i, name := range scalarNames {
-				if string(key) == name {
-					l, ok := parseLevel(value, strict)
-					if !ok {
-						return nil, reject("10.1", name+" is no integer")
-					}
-					p.lone[i], p.given[i] = l, true
-				}
+			i := slices.Index(scalarNames[:], string(key))
+			if i < 0 {
+				continue
+			}
+			level, ok := parseLevel(value, strict)
+			if !ok && check {
+				return nil, reject("10.1", scalarNames[i]+" is no integer")
+			}
+			if ok {
+				p.lone[i], p.given[i] = level, true
 			}
 		}
 	}
 	return p, nil
 }
 
-// parseTable reads an object of levels.
+// parseUsers reads the levels of users. Where it answers false, the map has those
+// that are right.
+func parseUsers(obj []byte, strict bool) (map[matrix.UserID]Level, bool) {
+	if !canonjson.IsObject(obj) {
+		return nil, false
+	}
+	levels, good := make(map[matrix.UserID]Level, bytes.Count(obj, []byte(`":`))), true
+	for key, value := range canonjson.Fields(obj) {
+		l, ok := parseLevel(value, strict)
+		user := canonjson.Key(key)
+		if !ok || !isUser(user) {
+			good = false
+			continue
+		}
+		levels[matrix.UserID(user)] = l
+	}
+	return levels, good
+}
+
+// parseTable reads an object of levels. Where it answers false, the map has those
+// that are right.
 func parseTable(obj []byte, strict bool) (map[string]Level, bool) {
 	if !canonjson.IsObject(obj) {
 		return nil, false
 	}
-	levels := make(map[string]Level, 16)
+	levels, good := make(map[string]Level, 16), true
 	for key, value := range canonjson.Fields(obj) {
 		l, ok := parseLevel(value, strict)
 		if !ok {
-			return nil, false
+			good = false
+			continue
 		}
 		levels[canonjson.Key(key)] = l
 	}
-	return levels, true
+	return levels, good
 }
 
 // isUser takes what servers have always taken as a user ID in power levels: it

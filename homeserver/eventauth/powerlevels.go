@@ -8,7 +8,7 @@ import (
 // changeLevels is rule 10. old are the room's levels before the event, sender is
 // the level of its sender.
 func (c *checker) changeLevels(old *PowerLevels, sender Level) error {
-	next, err := parseLevels(c.e) // 10.1, 10.2, 10.3
+	next, err := parseLevels(c.e, true) // 10.1, 10.2, 10.3
 	if err != nil {
 		return err
 	}

@@ -126,6 +126,17 @@ func signed(members []canonjson.Member) []byte {
 	})
 }
 
+// Payload is what the signatures of a JSON object cover, for Verify.
+//
+// Spec: https://spec.matrix.org/v1.19/appendices/#checking-for-a-signature
+func Payload(obj []byte) ([]byte, error) {
+	members, err := canonjson.Members(nil, obj, canonjson.Whole)
+	if err != nil {
+		return nil, fmt.Errorf("signed JSON: %w", err)
+	}
+	return signed(members), nil
+}
+
 // replace answers members with one value replaced, or added in its place.
 func replace(members []canonjson.Member, key string, value []byte) []canonjson.Member {
 	out := make([]canonjson.Member, 0, len(members)+1)
