@@ -1,10 +1,14 @@
 package clientapi
 
 import (
+	"context"
 	"errors"
+
+	"github.com/rs/zerolog"
 
 	"switchboard/homeserver/account"
 	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/room"
 )
 
 var accountRoutes = []route{
@@ -47,7 +51,8 @@ func (a *API) changePassword(r *request) (any, error) {
 	return empty{}, a.Accounts.SetPassword(r.Context(), r.User, body.NewPassword, logout, r.Device)
 }
 
-// deactivateAccount ends the account of the user for good.
+// deactivateAccount ends the account of the user for good. The user leaves all
+// rooms.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3accountdeactivate
 func (a *API) deactivateAccount(r *request) (any, error) {
@@ -61,8 +66,18 @@ func (a *API) deactivateAccount(r *request) (any, error) {
 	if err := a.confirm(r, "deactivate", body.Auth); err != nil {
 		return nil, err
 	}
-	if err := a.Accounts.Deactivate(r.Context(), r.User, body.Erase); err != nil {
+	ctx := context.WithoutCancel(r.Context()) // half of it would be of no use
+	if err := a.Accounts.Deactivate(ctx, r.User, body.Erase); err != nil {
 		return nil, err
+	}
+	rooms, err := a.Rooms.JoinedRooms(ctx, r.User)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range rooms {
+		if err := a.Rooms.Leave(ctx, room.Change{Room: id, Actor: r.User}); err != nil {
+			zerolog.Ctx(ctx).Warn().Err(err).Str("user", string(r.User)).Str("room", string(id)).Msg("deactivated user did not leave the room")
+		}
 	}
 	return map[string]string{"id_server_unbind_result": "success"}, nil // nothing was bound
 }

@@ -74,6 +74,7 @@ func (a *API) Handler() http.Handler {
 		h.Set("Access-Control-Allow-Headers", "X-Requested-With, Content-Type, Authorization, Date, Range")
 		h.Set("Access-Control-Expose-Headers", "Synapse-Trace-Id, Server, Retry-After, Content-Range, ETag")
 		defer a.recover(w, r)
+		r = current(r)
 		if r.Method == http.MethodOptions {
 			w.WriteHeader(http.StatusNoContent)
 			return
@@ -89,6 +90,24 @@ func (a *API) Handler() http.Handler {
 		}
 		a.writeError(w, r, &matrix.Error{Code: matrix.Unrecognized, Status: int(probe), Text: "unrecognized request"})
 	})
+}
+
+// current gives a request to a path of before v1.1 the path of today: the first
+// clients' "r0" became "v3" with nothing else changed.
+func current(r *http.Request) *http.Request {
+	for _, api := range []string{"/_matrix/client/", "/_matrix/media/"} {
+		rest, ok := strings.CutPrefix(r.URL.Path, api+"r0/")
+		if !ok {
+			continue
+		}
+		u := *r.URL
+		u.Path = api + "v3/" + rest
+		u.RawPath = strings.Replace(u.RawPath, api+"r0/", api+"v3/", 1)
+		c := *r
+		c.URL = &u
+		return &c
+	}
+	return r
 }
 
 // clean tells whether ServeMux takes the path as it is and does not redirect.

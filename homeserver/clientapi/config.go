@@ -10,6 +10,7 @@ import (
 	"switchboard/homeserver/e2ee"
 	"switchboard/homeserver/ephemeral"
 	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/media"
 	"switchboard/homeserver/room"
 )
 
@@ -23,6 +24,7 @@ type API struct {
 	Sync       *clientsync.Service
 	Keys       *e2ee.Service
 	Ephemeral  *ephemeral.Service
+	Media      *media.Service
 
 	// MaxBody is the largest body of a request in bytes, media excepted. 0 means 8 MiB.
 	MaxBody int64

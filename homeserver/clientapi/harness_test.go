@@ -8,8 +8,14 @@ import (
 	"testing"
 
 	"switchboard/homeserver/account"
+	"switchboard/homeserver/clientsync"
+	"switchboard/homeserver/directory"
+	"switchboard/homeserver/e2ee"
+	"switchboard/homeserver/ephemeral"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/notify"
+	"switchboard/homeserver/room"
+	"switchboard/homeserver/signing"
 	"switchboard/homeserver/store"
 	"switchboard/registrations"
 )
@@ -45,9 +51,19 @@ func prepare(t *testing.T, st *store.Store, change ...func(*API)) *server {
 	bell := &notify.Bell{}
 	config := account.DefaultConfig()
 	config.Mode, config.Hash = account.Open, account.Argon2{Memory: 64, Time: 1, Threads: 1} // cheap
+	key, err := signing.Generate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := registrations.NewSet(string(name))
+	rooms := &room.Service{Store: st, Bell: bell, ServerName: name, Key: key, Config: room.Config{DefaultVersion: matrix.DefaultRoomVersion}}
+	keys := &e2ee.Service{Store: st, Bell: bell, ServerName: name}
+	fleeting := &ephemeral.Service{Store: st, Bell: bell}
 	api := &API{
-		ServerName: name,
-		Accounts:   &account.Service{Store: st, Bell: bell, ServerName: name, Config: config, Appservices: registrations.NewSet(string(name))},
+		ServerName: name, Rooms: rooms, Keys: keys, Ephemeral: fleeting,
+		Accounts:  &account.Service{Store: st, Bell: bell, ServerName: name, Config: config, Appservices: set},
+		Directory: &directory.Service{Store: st, Rooms: rooms, ServerName: name, Registrations: set},
+		Sync:      &clientsync.Service{Store: st, Rooms: rooms, Bell: bell, Keys: keys, Ephemeral: fleeting},
 	}
 	for _, f := range change {
 		f(api)

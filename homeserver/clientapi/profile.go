@@ -44,7 +44,8 @@ func (a *API) getProfileField(r *request) (any, error) {
 	return map[string]json.RawMessage{name: value}, nil
 }
 
-// setProfileField writes one field of the user's own profile.
+// setProfileField writes one field of the user's own profile. A name or picture
+// goes into the rooms that the user is in.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3profileuseridkeyname
 func (a *API) setProfileField(r *request) (any, error) {
@@ -79,5 +80,11 @@ func (a *API) putProfileField(r *request, value json.RawMessage) (any, error) {
 	case r.Suspended:
 		return nil, matrix.Errorf(matrix.UserSuspended, "this account has been suspended")
 	}
-	return empty{}, a.Accounts.SetProfile(r.Context(), r.User, name, value)
+	if err := a.Accounts.SetProfile(r.Context(), r.User, name, value); err != nil {
+		return nil, err
+	}
+	if name == account.DisplayName || name == account.AvatarURL {
+		return empty{}, a.Rooms.UpdateProfile(r.Context(), r.User)
+	}
+	return empty{}, nil
 }

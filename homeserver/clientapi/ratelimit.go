@@ -165,39 +165,53 @@ func (l *Limits) take(c class, who string, now time.Time) error {
 	if l == nil || l.rates[c].PerSecond <= 0 {
 		return nil
 	}
-	return l.count(c, who, now, 1)
-}
-
-// check tells whether there is a token and leaves it in the bucket.
-func (l *Limits) check(c class, who string, now time.Time) error {
-	if l == nil || l.rates[c].PerSecond <= 0 {
-		return nil
-	}
-	return l.count(c, who, now, 0)
-}
-
-func (l *Limits) count(c class, who string, now time.Time, tokens int) error {
-	rate := l.rates[c]
-	one := time.Duration(float64(time.Second) / rate.PerSecond)
-	full := one * time.Duration(max(rate.Burst, 1))
+	one, full := l.rates[c].times()
 	k := bucketKey{c, strings.Clone(who)}
-
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	b := l.bucket(k, now.Add(-full))
+	if left := b.empty.Add(one).Sub(now); left > 0 {
+		return &matrix.Error{Code: matrix.LimitExceeded, Text: "too many requests", RetryAfter: left}
+	}
+	l.keep(k, bucket{b.empty.Add(one)})
+	return nil
+}
+
+// give puts back a token that was taken.
+func (l *Limits) give(c class, who string, now time.Time) {
+	if l == nil || l.rates[c].PerSecond <= 0 {
+		return
+	}
+	one, full := l.rates[c].times()
+	k := bucketKey{c, strings.Clone(who)}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.keep(k, bucket{l.bucket(k, now.Add(-full)).empty.Add(-one)})
+}
+
+// times are how long one token takes to come, and a whole bucket.
+func (r Rate) times() (one, full time.Duration) {
+	one = time.Duration(float64(time.Second) / r.PerSecond)
+	return one, one * time.Duration(max(r.Burst, 1))
+}
+
+// bucket finds a bucket; one that is full was empty at the time full. l.mu is
+// held.
+func (l *Limits) bucket(k bucketKey, full time.Time) bucket {
 	b, ok := l.young[k]
 	if !ok {
 		b, ok = l.old[k]
 	}
-	if !ok || now.Sub(b.empty) > full {
-		b.empty = now.Add(-full)
+	if !ok || b.empty.Before(full) {
+		b.empty = full
 	}
-	if left := b.empty.Add(one).Sub(now); left > 0 {
-		return &matrix.Error{Code: matrix.LimitExceeded, Text: "too many requests", RetryAfter: left}
-	}
-	b.empty = b.empty.Add(one * time.Duration(tokens))
+	return b
+}
+
+// keep remembers a bucket. l.mu is held.
+func (l *Limits) keep(k bucketKey, b bucket) {
 	if len(l.young) >= mostBuckets {
 		l.old, l.young = l.young, make(map[bucketKey]bucket)
 	}
 	l.young[k] = b
-	return nil
 }

@@ -71,23 +71,32 @@ func (a *API) resolve(r *request) (matrix.RoomID, error) {
 	return matrix.ParseRoomID(name)
 }
 
-// membershipBody is what the operations on memberships take.
-type membershipBody struct {
-	User   *matrix.UserID  `json:"user_id"`
-	Reason *string         `json:"reason"`
-	Signed json.RawMessage `json:"third_party_signed"`
-	ID     string          `json:"id_server"`
-	Medium string          `json:"medium"`
-}
-
-// change reads the body of an operation on a membership.
+// change reads the body of an operation on the user's own membership. What else
+// the client says in it becomes part of the member event, as other servers do.
 func (r *request) change(id matrix.RoomID) (room.Change, error) {
-	var b membershipBody
-	if err := r.json(&b); err != nil {
+	var more map[string]json.RawMessage
+	if err := r.json(&more); err != nil {
 		return room.Change{}, err
 	}
-	at, err := r.timestamp()
-	return room.Change{Room: id, Actor: r.User, Reason: b.Reason, Guest: r.Guest, At: at}, err
+	c := room.Change{Room: id, Actor: r.User, Guest: r.Guest}
+	if reason := more["reason"]; reason != nil {
+		if err := decode(reason, &c.Reason); err != nil {
+			return c, matrix.Errorf(matrix.BadJSON, "reason must be a string")
+		}
+	}
+	for _, key := range []string{"reason", "third_party_signed", "membership", "displayname", "avatar_url"} {
+		delete(more, key)
+	}
+	if len(more) > 0 {
+		content, err := json.Marshal(more)
+		if err != nil {
+			return c, err
+		}
+		c.Extra = content
+	}
+	var err error
+	c.At, err = r.timestamp()
+	return c, err
 }
 
 // changeOf is change for operations that name another user.
@@ -96,7 +105,11 @@ func (r *request) changeOf() (room.Change, error) {
 	if err != nil {
 		return room.Change{}, err
 	}
-	var b membershipBody
+	var b struct {
+		User   *matrix.UserID `json:"user_id"`
+		Reason *string        `json:"reason"`
+		Medium string         `json:"medium"`
+	}
 	if err := r.json(&b); err != nil {
 		return room.Change{}, err
 	}

@@ -28,17 +28,18 @@ func (a *API) confirm(r *request, name string, auth *account.Auth) error {
 }
 
 // guess runs what tries a password of an account, and counts those that were
-// wrong.
+// wrong. The token is taken before, so that no crowd slips through together.
 func (a *API) guess(who string, try func() error) error {
-	who = strings.ToLower(who)
-	if err := a.Limits.check(classFailedLogin, who, time.Now()); err != nil {
+	who, _, _ = strings.Cut(strings.TrimPrefix(strings.ToLower(who), "@"), ":")
+	if err := a.Limits.take(classFailedLogin, who, time.Now()); err != nil {
 		return err
 	}
 	err := try()
 	var c *account.Challenge
 	var e *matrix.Error
-	if errors.As(err, &c) && c.Refused != nil && c.Refused.Code == matrix.Forbidden || errors.As(err, &e) && e.Code == matrix.Forbidden {
-		a.Limits.take(classFailedLogin, who, time.Now()) // there was a token just now
+	wrong := errors.As(err, &c) && c.Refused != nil && c.Refused.Code == matrix.Forbidden || errors.As(err, &e) && e.Code == matrix.Forbidden
+	if !wrong {
+		a.Limits.give(classFailedLogin, who, time.Now())
 	}
 	return err
 }

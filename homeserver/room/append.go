@@ -29,7 +29,7 @@ type draft struct {
 type head struct {
 	room  *store.Room // a zero Num means that the room is not stored yet
 	view  *view
-	prev  []matrix.EventID
+	prev  []*event.PDU
 	depth int64
 	made  []*event.PDU
 }
@@ -46,7 +46,7 @@ func (s *Service) open(ctx context.Context, r *store.Room) (*head, error) {
 		if e == nil {
 			return nil, fmt.Errorf("room %s: head %d is missing", r.ID, n)
 		}
-		h.prev = append(h.prev, e.PDU.ID)
+		h.prev = append(h.prev, e.PDU)
 		h.depth = max(h.depth, e.PDU.Depth)
 	}
 	return h, nil
@@ -60,14 +60,23 @@ const maxDepth = 1<<53 - 1
 func (s *Service) build(h *head, d draft) (*event.PDU, error) {
 	full := event.Draft{
 		Room: h.room.ID, Type: d.Type, Sender: d.Sender, StateKey: d.StateKey, Content: d.Content, Redacts: d.Redacts,
-		PrevEvents: h.prev, Depth: min(h.depth+1, maxDepth), OriginServerTS: d.At,
+		Depth: min(h.depth+1, maxDepth), OriginServerTS: d.At, Hashes: map[matrix.EventID]string{},
 	}
 	if full.OriginServerTS == 0 {
 		full.OriginServerTS = now()
 	}
+	refer := func(list *[]matrix.EventID, p *event.PDU) {
+		*list = append(*list, p.ID)
+		if h.room.Version.EventIDInEvent {
+			full.Hashes[p.ID] = p.ReferenceHash()
+		}
+	}
+	for _, p := range h.prev {
+		refer(&full.PrevEvents, p)
+	}
 	for _, k := range eventauth.Selection(h.room.Version, full) {
 		if p := h.view.Event(k.Type, k.StateKey); p != nil {
-			full.AuthEvents = append(full.AuthEvents, p.ID)
+			refer(&full.AuthEvents, p)
 		}
 	}
 	if h.view.err != nil {
@@ -94,7 +103,7 @@ func (s *Service) build(h *head, d draft) (*event.PDU, error) {
 // add makes p the end of the room.
 func (h *head) add(p *event.PDU) {
 	h.made = append(h.made, p)
-	h.prev, h.depth = []matrix.EventID{p.ID}, p.Depth
+	h.prev, h.depth = []*event.PDU{p}, p.Depth
 	if p.IsState() {
 		if h.view.pending == nil {
 			h.view.pending = map[eventauth.Key]*event.PDU{}

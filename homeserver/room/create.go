@@ -60,7 +60,7 @@ func (s *Service) Create(ctx context.Context, c Creation) (matrix.RoomID, error)
 	if !plan.version.RoomIDFromCreate {
 		h.room.ID = newRoomID(s.ServerName)
 	}
-	create, err := s.build(h, draft{Type: "m.room.create", StateKey: new(string), Sender: c.Creator, Content: plan.create})
+	create, err := s.build(h, draft{Type: "m.room.create", StateKey: new(string), Sender: c.Creator, Content: plan.create, At: s.creationTime()})
 	if err != nil {
 		return "", err
 	}
@@ -76,6 +76,19 @@ func (s *Service) Create(ctx context.Context, c Creation) (matrix.RoomID, error)
 		return "", err
 	}
 	return create.Room, nil
+}
+
+// creationTime is the time of a new room, which no other room of this process
+// has: from room version 12 on, two rooms that are alike but for their time
+// would have the same ID.
+func (s *Service) creationTime() int64 {
+	for {
+		last := s.created.Load()
+		at := max(now(), last+1)
+		if s.created.CompareAndSwap(last, at) {
+			return at
+		}
+	}
 }
 
 // plan is a Creation that was found good.
@@ -97,7 +110,7 @@ func (s *Service) plan(c Creation) (*plan, error) {
 		name = matrix.DefaultRoomVersion
 	}
 	var ok bool
-	if p.version, ok = matrix.Version(name); !ok || p.version.EventIDInEvent {
+	if p.version, ok = matrix.Version(name); !ok {
 		return nil, matrix.Errorf(matrix.UnsupportedRoomVersion, "this server does not know room version %q", name)
 	}
 	switch c.Visibility {

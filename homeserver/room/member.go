@@ -16,13 +16,14 @@ import (
 // Change is a wish to change what somebody is in a room.
 type Change struct {
 	Room       matrix.RoomID
-	Actor      matrix.UserID // who wishes it
-	Target     matrix.UserID // whose membership it is
-	Membership string        // "join", "invite", "knock", "leave" or "ban"
-	Reason     *string       // shown to others
-	Content    json.RawMessage
-	Guest      bool  // the actor is a guest
-	At         int64 // time (ms) that an appservice gives the event; 0 means now
+	Actor      matrix.UserID   // who wishes it
+	Target     matrix.UserID   // whose membership it is
+	Membership string          // "join", "invite", "knock", "leave" or "ban"
+	Reason     *string         // shown to others
+	Content    json.RawMessage // the whole content, where the client sends the event itself
+	Extra      json.RawMessage // further fields of the content
+	Guest      bool            // the actor is a guest
+	At         int64           // time (ms) that an appservice gives the event; 0 means now
 }
 
 // Join makes a user a member.
@@ -202,8 +203,8 @@ func (s *Service) refuse(h *head, c Change, old *event.PDU) error {
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#mroommember
 func (s *Service) memberContent(ctx context.Context, h *head, c Change, old *event.PDU) (json.RawMessage, error) {
 	o := object{}
-	if c.Content != nil {
-		if err := json.Unmarshal(c.Content, &o); err != nil {
+	for _, given := range []json.RawMessage{c.Extra, c.Content} {
+		if given != nil && json.Unmarshal(given, &o) != nil {
 			return nil, matrix.Errorf(matrix.BadJSON, "the content is not a JSON object")
 		}
 	}

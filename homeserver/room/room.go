@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"switchboard/homeserver/event"
@@ -35,10 +36,11 @@ type Service struct {
 	Key        signing.Key
 	Config     Config
 
-	locks  locks
-	trees  recent[statetree.ID, statetree.Tree]
-	powers recent[matrix.EventID, *eventauth.PowerLevels]
-	roots  recent[sightKey, sight]
+	locks   locks
+	created atomic.Int64 // time (ms) of the newest room
+	trees   recent[statetree.ID, statetree.Tree]
+	powers  recent[matrix.EventID, *eventauth.PowerLevels]
+	roots   recent[sightKey, sight]
 }
 
 // now is the time in milliseconds, as events bear it.

@@ -389,3 +389,19 @@ func (s *Store) Transactions(ctx context.Context, user matrix.UserID, device mat
 	}
 	return found, rows.Err()
 }
+
+// EventsOf finds those events with the given numbers that belong to a room, in
+// the order of the numbers.
+func (s *Store) EventsOf(ctx context.Context, room RoomNum, nums []EventNum) ([]*Event, error) {
+	m, err := s.EventsByNum(ctx, nums)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]*Event, 0, len(m))
+	for _, n := range nums {
+		if e := m[n]; e != nil && e.Room == room {
+			list = append(list, e)
+		}
+	}
+	return list, nil
+}

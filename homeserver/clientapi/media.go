@@ -1,0 +1,198 @@
+package clientapi
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/media"
+)
+
+var mediaRoutes = []route{
+	{"uploadContent", "POST /_matrix/media/v3/upload", users, (*API).uploadContent},
+	{"createContent", "POST /_matrix/media/v1/create", users, (*API).createContent},
+	{"uploadContentToMXC", "PUT /_matrix/media/v3/upload/{serverName}/{mediaId}", users, (*API).uploadContentToMXC},
+	{"getConfigAuthed", "GET /_matrix/client/v1/media/config", guests, (*API).getConfig},
+	{"getContentAuthed", "GET /_matrix/client/v1/media/download/{serverName}/{mediaId}", guests, (*API).getContent},
+	{"getContentOverrideNameAuthed", "GET /_matrix/client/v1/media/download/{serverName}/{mediaId}/{fileName}", guests, (*API).getContent},
+	{"getContentThumbnailAuthed", "GET /_matrix/client/v1/media/thumbnail/{serverName}/{mediaId}", guests, (*API).getContentThumbnail},
+	{"getConfig", "GET /_matrix/media/v3/config", guests, (*API).getConfig},
+	{"getContent", "GET /_matrix/media/v3/download/{serverName}/{mediaId}", public, unauthenticated((*API).getContent)},
+	{"getContentOverrideName", "GET /_matrix/media/v3/download/{serverName}/{mediaId}/{fileName}", public, unauthenticated((*API).getContent)},
+	{"getContentThumbnail", "GET /_matrix/media/v3/thumbnail/{serverName}/{mediaId}", public, unauthenticated((*API).getContentThumbnail)},
+}
+
+// How long a request waits for a file that is not uploaded yet, at first and at
+// most.
+const (
+	mediaWait     = 20 * time.Second
+	mediaMostWait = 2 * time.Minute
+)
+
+// unauthenticated serves a route without a token, if the operator wants that.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#content-repo-client-behaviour
+func unauthenticated(handle func(*API, *request) (any, error)) func(*API, *request) (any, error) {
+	return func(a *API, r *request) (any, error) {
+		if !a.Media.Config().Unauthenticated {
+			return nil, matrix.Errorf(matrix.NotFound, "media cannot be fetched without an access token here")
+		}
+		return handle(a, r)
+	}
+}
+
+// upload is the file in the body of a request.
+func upload(r *request) media.Upload {
+	kind := r.Header.Get("Content-Type")
+	return media.Upload{Type: kind, Name: r.URL.Query().Get("filename"), Length: r.ContentLength, Body: r.Body}
+}
+
+// mayUpload refuses who may not send anything.
+func mayUpload(r *request) error {
+	if r.Suspended {
+		return matrix.Errorf(matrix.UserSuspended, "this account has been suspended")
+	}
+	return nil
+}
+
+// uploadContent stores a file.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixmediav3upload
+func (a *API) uploadContent(r *request) (any, error) {
+	if err := mayUpload(r); err != nil {
+		return nil, err
+	}
+	id, err := a.Media.Put(r.Context(), r.User, upload(r))
+	if err != nil {
+		return nil, err
+	}
+	return map[string]string{"content_uri": a.Media.URI(id)}, nil
+}
+
+// createContent gives a media ID for a file that comes later.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixmediav1create
+func (a *API) createContent(r *request) (any, error) {
+	if err := mayUpload(r); err != nil {
+		return nil, err
+	}
+	id, expires, err := a.Media.Create(r.Context(), r.User)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"content_uri": a.Media.URI(id), "unused_expires_at": expires.UnixMilli()}, nil
+}
+
+// uploadContentToMXC stores the file for a media ID.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#put_matrixmediav3uploadservernamemediaid
+func (a *API) uploadContentToMXC(r *request) (any, error) {
+	if err := mayUpload(r); err != nil {
+		return nil, err
+	}
+	if matrix.ServerName(r.PathValue("serverName")) != a.ServerName {
+		return nil, matrix.Errorf(matrix.Forbidden, "this media ID is another server's")
+	}
+	return empty{}, a.Media.Fill(r.Context(), r.User, r.PathValue("mediaId"), upload(r))
+}
+
+// getConfig tells how large a file may be.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1mediaconfig
+func (a *API) getConfig(*request) (any, error) {
+	return map[string]int64{"m.upload.size": a.Media.Config().MaxUpload}, nil
+}
+
+// getContent sends a file, under another name if the path has one.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1mediadownloadservernamemediaid
+func (a *API) getContent(r *request) (any, error) {
+	wait, err := r.mediaWait()
+	if err != nil {
+		return nil, err
+	}
+	f, err := a.Media.Open(r.Context(), matrix.ServerName(r.PathValue("serverName")), r.PathValue("mediaId"), wait)
+	if err != nil {
+		return nil, err
+	}
+	return &fileAnswer{f, f.Disposition(r.PathValue("fileName"))}, nil
+}
+
+// getContentThumbnail sends a small version of an image.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1mediathumbnailservernamemediaid
+func (a *API) getContentThumbnail(r *request) (any, error) {
+	wait, err := r.mediaWait()
+	if err != nil {
+		return nil, err
+	}
+	const most = 1 << 16
+	var frame media.Frame
+	if frame.Width, err = r.number("width", 0, most); err != nil {
+		return nil, err
+	}
+	if frame.Height, err = r.number("height", 0, most); err != nil {
+		return nil, err
+	}
+	if frame.Width == 0 || frame.Height == 0 {
+		return nil, matrix.Errorf(matrix.InvalidParam, "width and height must be numbers above 0")
+	}
+	switch r.URL.Query().Get("method") {
+	case "", "scale":
+	case "crop":
+		frame.Crop = true
+	default:
+		return nil, matrix.Errorf(matrix.InvalidParam, "method must be scale or crop")
+	}
+	animated, err := r.flag("animated")
+	if err != nil {
+		return nil, err
+	}
+	f, err := a.Media.Thumbnail(r.Context(), matrix.ServerName(r.PathValue("serverName")), r.PathValue("mediaId"), frame, animated, wait)
+	if err != nil {
+		return nil, err
+	}
+	return &fileAnswer{f, f.Disposition("")}, nil
+}
+
+// mediaWait is how long the client wants to wait for a file that is not
+// uploaded yet.
+func (r *request) mediaWait() (time.Duration, error) {
+	ms, err := r.number("timeout_ms", int(mediaWait.Milliseconds()), int(mediaMostWait.Milliseconds()))
+	return time.Duration(ms) * time.Millisecond, err
+}
+
+// fileAnswer sends a file, or the part of it that is asked for.
+type fileAnswer struct {
+	file        *media.File
+	disposition string
+}
+
+// mediaPolicy keeps a browser from running anything that is in a file.
+const mediaPolicy = "sandbox; default-src 'none'; script-src 'none'; plugin-types application/pdf; style-src 'unsafe-inline'; media-src 'self'; object-src 'self';"
+
+func (f *fileAnswer) respond(w http.ResponseWriter, r *http.Request) {
+	defer f.file.Close()
+	h := w.Header()
+	h.Set("Content-Type", f.file.Type)
+	h.Set("Content-Disposition", f.disposition)
+	h.Set("Content-Security-Policy", mediaPolicy)
+	h.Set("Cross-Origin-Resource-Policy", "cross-origin")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Robots-Tag", "noindex, nofollow, noarchive, noimageindex")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("ETag", `"`+f.file.Digest+`"`)
+	h.Set("Cache-Control", cacheMedia(r))
+	http.ServeContent(w, r, "", time.Time{}, f.file)
+}
+
+// cacheMedia says who may keep a file: it never changes, but where a token was
+// needed only the browser itself may have it.
+func cacheMedia(r *http.Request) string {
+	const year = "max-age=31536000, immutable"
+	if strings.HasPrefix(r.URL.Path, "/_matrix/media/") {
+		return "public, " + year
+	}
+	return "private, " + year
+}

@@ -1,0 +1,51 @@
+package clientapi
+
+import (
+	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/room"
+)
+
+var relationRoutes = []route{
+	{"getRelatingEvents", "GET /_matrix/client/v1/rooms/{roomId}/relations/{eventId}", guests, (*API).getRelatingEvents},
+	{"getRelatingEventsWithRelType", "GET /_matrix/client/v1/rooms/{roomId}/relations/{eventId}/{relType}", guests, (*API).getRelatingEvents},
+	{"getRelatingEventsWithRelTypeAndEventType", "GET /_matrix/client/v1/rooms/{roomId}/relations/{eventId}/{relType}/{eventType}", guests, (*API).getRelatingEvents},
+}
+
+// The sizes of pages of related events.
+const (
+	relationsDefault = 50
+	relationsMost    = 500
+)
+
+// getRelatingEvents gives the events that refer to another.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1roomsroomidrelationseventid
+func (a *API) getRelatingEvents(r *request) (any, error) {
+	id, err := r.room()
+	if err != nil {
+		return nil, err
+	}
+	event, err := r.event()
+	if err != nil {
+		return nil, err
+	}
+	u := r.URL.Query()
+	q := room.Relating{Room: id, Event: event, RelType: r.PathValue("relType"), Type: r.PathValue("eventType"), From: u.Get("from"), To: u.Get("to")}
+	switch u.Get("dir") {
+	case "", "b":
+	case "f":
+		q.Forward = true
+	default:
+		return nil, matrix.Errorf(matrix.InvalidParam, "dir must be b or f")
+	}
+	if q.Limit, err = r.number("limit", relationsDefault, relationsMost); err != nil {
+		return nil, err
+	}
+	if q.Limit == 0 {
+		return nil, matrix.Errorf(matrix.InvalidParam, "limit must be at least 1")
+	}
+	if q.Recurse, err = r.flag("recurse"); err != nil {
+		return nil, err
+	}
+	return a.Rooms.Relating(r.Context(), r.reader(), q)
+}
