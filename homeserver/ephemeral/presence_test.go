@@ -1,0 +1,151 @@
+package ephemeral
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"switchboard/homeserver/matrix"
+)
+
+func TestPresence(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		is := func(observer, user matrix.UserID, want string, wantCode matrix.Code) {
+			t.Helper()
+			st, err := w.Presence(t.Context(), observer, user)
+			if code(t, err) != wantCode {
+				t.Fatalf("got %v, want %q", err, wantCode)
+			}
+			if got := strings.TrimSpace(st.Presence + " " + st.StatusMsg); err == nil && got != want {
+				t.Errorf("%s is %q, want %q", user, got, want)
+			}
+		}
+		put := func(user matrix.UserID, device matrix.DeviceID, state string, msg *string, want matrix.Code) {
+			t.Helper()
+			if err := w.SetPresence(t.Context(), user, device, state, msg); code(t, err) != want {
+				t.Errorf("got %v, want %q", err, want)
+			}
+		}
+		is(alice, alice, Offline, "")
+		is(bob, alice, Offline, "")
+		is(carol, alice, "", matrix.Forbidden)
+		w.say(home, "$1", `{}`)
+		since := w.Store.Position()
+		ring := w.Bell.Listen(string(bob))
+		put(alice, "A1", Online, thread("busy"), "")
+		if !rung(ring) {
+			t.Error("bob was not woken")
+		}
+		is(bob, alice, "online busy", "")
+		put(alice, "A1", Unavailable, nil, "")
+		is(bob, alice, "unavailable busy", "")
+		put(alice, "A2", Online, nil, "") // another device
+		put(alice, "A1", Offline, nil, "")
+		is(bob, alice, "online busy", "")
+		put(alice, "A2", Offline, thread(""), "")
+		is(bob, alice, "offline", "")
+		put(alice, "A1", "away", nil, matrix.InvalidParam)
+		put(alice, "A1", Online, thread(strings.Repeat("x", longestMsg+1)), matrix.InvalidParam)
+		put(alice, "A1", Online, thread("\x00"), matrix.InvalidParam)
+
+		put(bob, "B1", Online, nil, "")
+		changes := func(observer matrix.UserID, since int64, want string) {
+			t.Helper()
+			found, err := w.Presences(t.Context(), observer, since, w.Store.Position())
+			if err != nil {
+				t.Fatal(err)
+			}
+			states := map[matrix.UserID]string{}
+			for u, st := range found {
+				states[u] = st.Presence
+			}
+			if got := fmt.Sprint(states); got != want {
+				t.Errorf("%s sees %s, want %s", observer, got, want)
+			}
+		}
+		changes(alice, since, "map[@alice:a.test:offline @bob:a.test:online]")
+		changes(alice, 0, "map[@bob:a.test:online]")
+		changes(carol, 0, "map[]")
+
+		w.NoPresence = true
+		is(bob, bob, Offline, "")
+		changes(alice, since, "map[]")
+	})
+}
+
+// TestSyncingWritesLittle syncs over and over: others are told once.
+func TestSyncingWritesLittle(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		if err := w.Syncing(t.Context(), alice, "A1", ""); err != nil {
+			t.Fatal(err)
+		}
+		before := w.Store.Position()
+		for range 10 {
+			for _, d := range []matrix.DeviceID{"A1", "A2"} {
+				if err := w.Syncing(t.Context(), alice, d, Online); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := w.Syncing(t.Context(), alice, "A3", Unavailable); err != nil { // a phone in a pocket
+				t.Fatal(err)
+			}
+		}
+		if got := w.Store.Position(); got != before {
+			t.Errorf("%d positions for nothing new", got-before)
+		}
+		if err := w.Syncing(t.Context(), bob, "B1", "asleep"); code(t, err) != matrix.InvalidParam {
+			t.Errorf("got %v", err)
+		}
+		if err := w.Syncing(t.Context(), bob, "B1", Offline); err != nil || w.Store.Position() != before {
+			t.Errorf("offline: %v", err)
+		}
+		if err := w.forgetPresent(t.Context()); err != nil || w.Store.Position() != before {
+			t.Errorf("alice is still here: %v", err)
+		}
+		w.here.users = nil // a restart
+		if err := w.forgetPresent(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if st, err := w.Presence(t.Context(), bob, alice); err != nil || st.Presence != Offline {
+			t.Errorf("after a restart alice is %v, %v", st, err)
+		}
+	})
+}
+
+// TestPresencePasses lets time pass without a database.
+func TestPresencePasses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var h here
+		tell := func(want string) {
+			t.Helper()
+			got := ""
+			for _, p := range h.due(time.Now()) {
+				got = p.State
+				h.told(p)
+			}
+			if got != want {
+				t.Errorf("told %q, want %q", got, want)
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		h.told(h.device(alice, "A1", Online, 1))
+		context.AfterFunc(ctx, func() { h.synced(alice, "A1") })
+		time.Sleep(idleAfter - time.Second)
+		tell("")
+		time.Sleep(2 * time.Second)
+		tell(Unavailable) // nothing was done for long
+		cancel()
+		synctest.Wait()
+		time.Sleep(goneAfter - time.Second)
+		tell("")
+		time.Sleep(2 * time.Second)
+		tell(Offline)
+		tell("")
+		if len(h.users) != 0 {
+			t.Errorf("%d users are remembered", len(h.users))
+		}
+	})
+}
