@@ -34,7 +34,7 @@ export class Switchboard {
         this.url = `http://127.0.0.1:${port}`;
         writeFileSync(this.#config, configuration(port, ircPort), { mode: 0o600 });
         const server = new Process("switchboard", this.#binary, ["serve", "--config", this.#config], { cwd: workDirectory() });
-        [, this.firstToken] = await server.prints(/token\W+([A-Za-z0-9_-]{8,})/i, 60);
+        [, this.firstToken] = await server.prints(/registration token\s+(\S+)/, 60);
     }
 
     /** Makes a registration token for one more account, as an administrator does. */
@@ -46,7 +46,7 @@ export class Switchboard {
 
 async function build() {
     const binary = join(workDirectory(), "switchboard");
-    await run("go", ["build", "-o", binary, "./cmd/switchboard"], {
+    await run("go", ["build", "-tags", "goolm", "-o", binary, "./cmd/switchboard"], {
         cwd: repository,
         env: { ...process.env, CGO_ENABLED: "0" },
     });
@@ -57,5 +57,7 @@ function configuration(port, ircPort) {
     return `
 listeners:
   - address: 127.0.0.1:${port}
+registration:
+  mode: token
 `;
 }

@@ -30,7 +30,7 @@ func Binary(t testing.TB) string {
 		return path
 	}
 	path := filepath.Join(t.TempDir(), "switchboard")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", path, "switchboard/cmd/switchboard")
+	build := exec.CommandContext(t.Context(), "go", "build", "-tags", "goolm", "-o", path, "switchboard/cmd/switchboard")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
