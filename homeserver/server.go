@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"switchboard/homeserver/account"
+	"switchboard/homeserver/blob"
 	"switchboard/homeserver/clientapi"
 	"switchboard/homeserver/clientsync"
 	"switchboard/homeserver/database"
@@ -20,6 +21,7 @@ import (
 	"switchboard/homeserver/e2ee"
 	"switchboard/homeserver/ephemeral"
 	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/media"
 	"switchboard/homeserver/notify"
 	"switchboard/homeserver/room"
 	"switchboard/homeserver/signing"
@@ -41,6 +43,8 @@ type Server struct {
 	Keys         *e2ee.Service
 	Ephemeral    *ephemeral.Service
 	Directory    *directory.Service
+	Media        *media.Service
+	Sync         *clientsync.Service
 	ClientRoutes *clientapi.API
 
 	db       *database.DB
@@ -77,23 +81,34 @@ func New(ctx context.Context, c Config, appservices *registrations.Set) (*Server
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
+	blobs, err := blob.OpenDisk(filepath.Join(c.DataDir, "media"))
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
 	s := &Server{Config: c, Key: key, Store: st, Bell: &notify.Bell{}, Appservices: appservices, db: db, draining: make(chan struct{})}
-	s.wire()
+	s.wire(blobs)
 	return s, nil
 }
 
 // wire makes the services and the edges, from the lower floors to the upper
 // ones.
-func (s *Server) wire() {
+func (s *Server) wire(blobs *blob.Disk) {
 	c := s.Config
 	s.Accounts = &account.Service{Store: s.Store, Bell: s.Bell, ServerName: c.ServerName, Config: c.Registration, Appservices: s.Appservices}
-	s.Rooms = &room.Service{Store: s.Store, Bell: s.Bell, ServerName: c.ServerName, Key: s.Key, Config: room.Config{DefaultVersion: c.Rooms.DefaultVersion}}
 	s.Keys = &e2ee.Service{Store: s.Store, Bell: s.Bell, ServerName: c.ServerName}
-	s.Ephemeral = &ephemeral.Service{Store: s.Store, Bell: s.Bell}
+	s.Ephemeral = &ephemeral.Service{Store: s.Store, Bell: s.Bell, NoPresence: !c.Presence}
+	s.Media = media.New(s.Store, s.Bell, blobs, c.ServerName, c.Media)
+	s.Rooms = &room.Service{
+		Store: s.Store, Bell: s.Bell, ServerName: c.ServerName, Key: s.Key,
+		Config: room.Config{DefaultVersion: c.Rooms.DefaultVersion},
+	}
 	s.Directory = &directory.Service{Store: s.Store, Rooms: s.Rooms, ServerName: c.ServerName, Registrations: s.Appservices}
-	syncs := &clientsync.Service{Store: s.Store, Rooms: s.Rooms, Bell: s.Bell, Keys: s.Keys, Ephemeral: s.Ephemeral, Stopping: s.draining}
+	s.Sync = &clientsync.Service{
+		Store: s.Store, Rooms: s.Rooms, Bell: s.Bell, Keys: s.Keys, Ephemeral: s.Ephemeral, Stopping: s.draining,
+	}
 	s.ClientRoutes = &clientapi.API{
-		ServerName: c.ServerName, Accounts: s.Accounts, Rooms: s.Rooms, Directory: s.Directory, Sync: syncs, Keys: s.Keys, Ephemeral: s.Ephemeral,
+		ServerName: c.ServerName, Accounts: s.Accounts, Rooms: s.Rooms, Directory: s.Directory, Sync: s.Sync, Keys: s.Keys, Ephemeral: s.Ephemeral, Media: s.Media,
+		PublicURL: c.advertised(), Delegate: c.Delegate, Support: c.Support.shown(), DefaultRoomVersion: c.Rooms.DefaultVersion,
 	}
 	if c.RateLimits.Enabled {
 		s.ClientRoutes.Limits = clientapi.NewLimits(c.RateLimits.Rates)
@@ -131,6 +146,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.Accounts.Run(ctx) })
 	group.Go(func() error { return s.Ephemeral.Run(ctx) })
+	group.Go(func() error { return s.Media.Run(ctx) })
 	return group.Wait()
 }
 

@@ -1,0 +1,328 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"switchboard/homeserver"
+	"switchboard/registrations"
+)
+
+// serveCommand runs the server.
+type serveCommand struct{}
+
+// Run serves until the context of the terminal ends, then stops in order.
+func (serveCommand) Run(t *terminal) error {
+	conf, err := t.load()
+	if err != nil {
+		return err
+	}
+	log := newLogger(conf.Log, t.err)
+	for _, w := range conf.warnings {
+		log.Warn().Msg(w)
+	}
+	if conf.Memory > 0 {
+		debug.SetMemoryLimit(conf.Memory)
+	}
+	if err := os.MkdirAll(conf.DataDir, 0o700); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	lock, err := lockDir(conf.DataDir)
+	if errors.Is(err, errLocked) {
+		return fmt.Errorf("another server uses the data directory %s", conf.DataDir)
+	}
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	p, err := newProcess(log.WithContext(t.ctx), log, conf.Config)
+	if err != nil {
+		return err
+	}
+	if err := p.greet(t.ctx, t.out); err != nil {
+		return errors.Join(err, p.close())
+	}
+	return errors.Join(p.run(log.WithContext(t.ctx)), p.close())
+}
+
+// process is everything that runs in a server.
+type process struct {
+	log       zerolog.Logger
+	conf      Config
+	server    *homeserver.Server
+	metrics   *metrics
+	listeners []*listener
+	control   *control
+	acme      *acme
+	certs     []*certificate
+	draining  atomic.Bool
+}
+
+// newProcess opens the data and all listeners. Nothing is served yet. ctx is
+// for opening alone.
+func newProcess(ctx context.Context, log zerolog.Logger, conf Config) (*process, error) {
+	server, err := homeserver.New(ctx, conf.Config, registrations.NewSet(string(conf.ServerName)))
+	if err != nil {
+		return nil, err
+	}
+	p := &process{log: log, conf: conf, server: server, metrics: newMetrics(server.Store.Position)}
+	if err := p.open(ctx); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	return p, nil
+}
+
+// open opens all listeners.
+func (p *process) open(ctx context.Context) error {
+	listeners := p.conf.listeners()
+	if slices.ContainsFunc(listeners, func(l ListenerConfig) bool { return l.TLS.ACME }) {
+		var err error
+		if p.acme, err = newACME(p.conf, p.log); err != nil {
+			return err
+		}
+	}
+	for i, l := range listeners {
+		tlsConfig, err := p.tlsConfig(l.TLS)
+		if err == nil {
+			err = p.add(ctx, l.Address, p.edge(l.Serve), tlsConfig)
+		}
+		if err != nil {
+			return fmt.Errorf("listeners[%d]: %w", i, err)
+		}
+	}
+	for _, plain := range []struct {
+		key, address string
+		handler      func() http.Handler
+	}{
+		{"metrics.address", p.conf.Metrics.Address, p.metrics.handler},
+		{"pprof.address", p.conf.Pprof.Address, profiles},
+		{"acme.http", p.acmeHTTP(), func() http.Handler { return p.acme.plain() }},
+	} {
+		if plain.address == "" {
+			continue
+		}
+		if err := p.add(ctx, plain.address, plain.handler(), nil); err != nil {
+			return fmt.Errorf("%s: %w", plain.key, err)
+		}
+	}
+	var err error
+	p.control, err = openControl(p.conf.DataDir, p.server)
+	return err
+}
+
+func (p *process) acmeHTTP() string {
+	if p.acme == nil {
+		return ""
+	}
+	return p.conf.ACME.HTTP
+}
+
+// add opens one listener.
+func (p *process) add(ctx context.Context, address string, h http.Handler, t *tls.Config) error {
+	n, err := listen(ctx, address)
+	if err != nil {
+		return err
+	}
+	server := newServer(p.log, p.conf.HTTP, h)
+	server.TLSConfig = t
+	p.listeners = append(p.listeners, &listener{name: address, net: n, server: server, tls: t != nil})
+	return nil
+}
+
+// tlsConfig is how a listener encrypts; nil if it does not.
+func (p *process) tlsConfig(c ListenerTLSConfig) (*tls.Config, error) {
+	switch {
+	case c.ACME:
+		return p.acme.tls(), nil
+	case c.Cert == "":
+		return nil, nil
+	}
+	cert, err := loadCertificate(c.Cert, c.Key)
+	if err != nil {
+		return nil, err
+	}
+	p.certs = append(p.certs, cert)
+	return cert.config(), nil
+}
+
+// edge is what a listener serves: the APIs, and /health.
+func (p *process) edge(serve []string) http.Handler {
+	edges := p.server.Handlers()
+	client, federation := slices.Contains(serve, "client"), slices.Contains(serve, "federation")
+	apis := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/health":
+			p.health(w)
+		case federation && isFederation(r.URL.Path):
+			edges.Federation.ServeHTTP(w, r)
+		case client && !isFederation(r.URL.Path), strings.HasPrefix(r.URL.Path, "/.well-known/matrix/"):
+			edges.Client.ServeHTTP(w, r)
+		default:
+			notServed(w)
+		}
+	})
+	return p.metrics.count(behindProxies(p.conf.TrustedProxies, apis))
+}
+
+// isFederation tells whether a path belongs to the API between servers.
+func isFederation(path string) bool {
+	for _, prefix := range []string{"/_matrix/federation/", "/_matrix/key/", "/_matrix/policy/"} {
+		if strings.HasPrefix(path, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+func notServed(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusNotFound)
+	io.WriteString(w, `{"errcode":"M_UNRECOGNIZED","error":"this is not served here"}`)
+}
+
+// health tells a load balancer whether to send requests here.
+func (p *process) health(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if p.draining.Load() {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		io.WriteString(w, "stopping\n")
+		return
+	}
+	io.WriteString(w, "OK\n")
+}
+
+// run serves until ctx ends, and stops so that nothing is lost: no new
+// connections, requests are finished, what waits for news is answered at once,
+// and then those who read the log end. A part that fails stops all of them.
+func (p *process) run(ctx context.Context) error {
+	parts, partsCtx := errgroup.WithContext(p.log.WithContext(context.WithoutCancel(ctx)))
+	partsCtx, endParts := context.WithCancel(partsCtx)
+	parts.Go(func() error { return p.server.Run(partsCtx) })
+	for _, c := range p.certs {
+		parts.Go(func() error { return c.Run(partsCtx, 10*time.Second) })
+	}
+	parts.Go(func() error { return p.control.Run(partsCtx) })
+	served := make(chan error, len(p.listeners))
+	for _, l := range p.listeners {
+		go func() { served <- l.serve() }()
+	}
+	var err error
+	if p.acme != nil {
+		err = p.acme.start(partsCtx)
+	}
+	if err == nil {
+		select {
+		case <-ctx.Done():
+			p.log.Info().Msg("stopping")
+		case <-partsCtx.Done(): // its error is what Wait gives
+		case err = <-served:
+		}
+	}
+	p.draining.Store(true)
+	err = errors.Join(err, p.shutdown())
+	endParts()
+	return errors.Join(err, parts.Wait())
+}
+
+// shutdown stops accepting and lets requests finish, as long as the grace goes.
+func (p *process) shutdown() error {
+	p.server.Drain()
+	ctx, cancel := context.WithTimeout(context.Background(), p.conf.HTTP.Grace)
+	defer cancel()
+	var all errgroup.Group
+	for _, l := range p.listeners {
+		all.Go(func() error {
+			err := l.server.Shutdown(ctx)
+			if errors.Is(err, context.DeadlineExceeded) {
+				p.log.Warn().Str("address", l.name).Msg("requests were still running and are broken off")
+				err = l.server.Close()
+			}
+			return err
+		})
+	}
+	return all.Wait()
+}
+
+// close closes what is open. Whoever called newProcess calls it in the end.
+func (p *process) close() error {
+	for _, l := range p.listeners {
+		l.net.Close() // an error means that it is closed
+	}
+	if p.control != nil {
+		p.control.net.Close()
+	}
+	if p.acme != nil {
+		p.acme.stop()
+	}
+	return p.server.Close()
+}
+
+// greet tells where the server is and, while nobody has an account, how to get
+// the first one.
+func (p *process) greet(ctx context.Context, out io.Writer) error {
+	token, err := p.server.Accounts.FirstToken(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "Switchboard %s serves %s\n", version(), p.conf.ServerName)
+	for _, l := range p.listeners {
+		fmt.Fprintf(out, "  listening   %s\n", l.url())
+	}
+	url := p.clientURL()
+	fmt.Fprintf(out, "  homeserver  %s   (what to enter in a Matrix client)\n", url)
+	if token == "" {
+		return nil
+	}
+	_, err = fmt.Fprintf(out, `
+Nobody has an account here yet. The first one will be an administrator. Either
+
+  - register in a Matrix client with the homeserver %s
+    and the registration token
+
+        %s
+
+  - or make it here:  switchboard user create NAME --admin
+
+The token works once. More of them: switchboard token create
+`, url, token)
+	return err
+}
+
+// url is the address of a listener as one would enter it.
+func (l *listener) url() string {
+	scheme := "http://"
+	if l.tls {
+		scheme = "https://"
+	}
+	if l.net.Addr().Network() == "unix" {
+		return "unix:" + l.net.Addr().String()
+	}
+	return scheme + l.net.Addr().String()
+}
+
+// clientURL is what to enter in a client: the public address if there is one,
+// or that of this computer.
+func (p *process) clientURL() string {
+	if p.conf.PublicURL != "" || p.conf.ServerName != "localhost" {
+		return p.conf.BaseURL()
+	}
+	for i, l := range p.conf.listeners() {
+		if slices.Contains(l.Serve, "client") {
+			return p.listeners[i].url()
+		}
+	}
+	return p.conf.BaseURL()
+}

@@ -1,0 +1,71 @@
+package media
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Config is the section "media" of the configuration file.
+type Config struct {
+	// MaxUpload is the largest file that may be uploaded.
+	MaxUpload int64 `yaml:"max_upload" unit:"bytes"`
+
+	// Quota is how much one user may have uploaded altogether. 0 sets no limit.
+	Quota int64 `yaml:"quota" unit:"bytes"`
+
+	// MaxPixels is the largest image, width times height, of which thumbnails
+	// are made. Larger ones can only be downloaded as they are.
+	MaxPixels int64 `yaml:"max_pixels"`
+
+	// ThumbnailMemory is how much memory the images may take that are being
+	// made into thumbnails. One that alone takes more gets none.
+	ThumbnailMemory int64 `yaml:"thumbnail_memory" unit:"bytes"`
+
+	// Unauthenticated serves media without an access token, too, at the paths
+	// that old clients and servers use. Whoever knows a media ID can then
+	// fetch the file.
+	Unauthenticated bool `yaml:"unauthenticated"`
+
+	// UploadExpiry is how long a media ID made by /create waits for its file.
+	UploadExpiry time.Duration `yaml:"upload_expiry"`
+
+	// PendingUploads is how many media IDs without a file one user may have.
+	PendingUploads int `yaml:"pending_uploads"`
+}
+
+// DefaultConfig is right for a small server.
+func DefaultConfig() Config {
+	return Config{
+		MaxUpload:       100 << 20,
+		MaxPixels:       50_000_000,
+		ThumbnailMemory: 256 << 20,
+		UploadExpiry:    24 * time.Hour,
+		PendingUploads:  10,
+	}
+}
+
+// Check returns everything that is wrong, not only the first thing.
+func (c Config) Check() error {
+	var errs []error
+	bad := func(key, text string) { errs = append(errs, fmt.Errorf("media.%s: %s", key, text)) }
+	if c.MaxUpload < 1<<10 {
+		bad("max_upload", "must be at least 1K")
+	}
+	if c.Quota != 0 && c.Quota < c.MaxUpload {
+		bad("quota", "must be 0 for no limit, or at least max_upload")
+	}
+	if c.MaxPixels < 1 {
+		bad("max_pixels", "must be at least 1")
+	}
+	if c.ThumbnailMemory < 1<<20 {
+		bad("thumbnail_memory", "must be at least 1M")
+	}
+	if c.UploadExpiry < time.Minute {
+		bad("upload_expiry", "must be at least 1m")
+	}
+	if c.PendingUploads < 1 {
+		bad("pending_uploads", "must be at least 1")
+	}
+	return errors.Join(errs...)
+}
