@@ -114,7 +114,7 @@ func (tx *Tx) SetDeviceName(ctx context.Context, user matrix.UserID, id matrix.D
 func (tx *Tx) SetDeviceSeen(ctx context.Context, user matrix.UserID, id matrix.DeviceID, at Sighting) error {
 	const q = `
 		UPDATE devices SET last_seen_ts = $3, last_seen_ip = $4, last_seen_agent = $5
-		WHERE user_id = $1 AND device_id = $2 AND last_seen_ts < $3`
+		WHERE user_id = $1 AND device_id = $2 AND last_seen_ts <= $3`
 	if err := tx.Exec(ctx, q, user, id, at.TS, at.Address, at.UserAgent); err != nil {
 		return fmt.Errorf("set device seen: %w", err)
 	}

@@ -25,3 +25,19 @@ func Each(t *testing.T, f func(t *testing.T, st *store.Store)) {
 		f(t, st)
 	})
 }
+
+// Bench runs f as a sub-benchmark on a store on SQLite.
+func Bench(b *testing.B, f func(b *testing.B, st *store.Store)) {
+	b.Run("SQLite", func(b *testing.B) {
+		db, err := database.Open(b.Context(), databasetest.SQLite(b), database.Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer db.Close()
+		st, err := store.New(b.Context(), db, Budget)
+		if err != nil {
+			b.Fatal(err)
+		}
+		f(b, st)
+	})
+}
