@@ -35,8 +35,14 @@ func argument(a any) (any, error) {
 	case int:
 		return int64(x), nil
 	case []string:
+		if x == nil {
+			return []string{}, nil // NULL would not be an empty list
+		}
 		return a, checkTexts(x)
 	case []int64:
+		if x == nil {
+			return []int64{}, nil
+		}
 		return a, nil
 	}
 	return argumentKind(reflect.ValueOf(a))

@@ -19,9 +19,7 @@ type Options struct {
 	// together. 0 means 64 MiB. PostgreSQL has its own.
 	CacheBytes int64
 
-	// Batch is how many closures are committed together at most. 0 means 256
-	// on SQLite and 64 on PostgreSQL, whose snapshots become slow with more
-	// subtransactions than that.
+	// Batch is how many closures are committed together at most. 0 means 256.
 	Batch int
 
 	// Waiting is how many writers may wait; one more gets ErrBusy. 0 means
@@ -82,17 +80,18 @@ func Open(ctx context.Context, url string, opts Options) (*DB, error) {
 	if opts.Waiting == 0 {
 		opts.Waiting = 16384
 	}
+	if opts.Batch == 0 {
+		opts.Batch = 256
+	}
 	db := &DB{}
 	var err error
 	switch scheme, rest, _ := strings.Cut(url, ":"); scheme {
 	case "sqlite":
 		db.dialect = SQLite
 		db.store, err = openSQLite(ctx, rest, opts)
-		db.lane.batch = 256
 	case "postgres", "postgresql":
 		db.dialect = PostgreSQL
 		db.store, err = openPostgres(ctx, url, opts)
-		db.lane.batch = 64
 	default:
 		// The URL may hold a password: do not repeat it.
 		err = errors.New(`the URL must start with "sqlite:" or "postgres://"`)
@@ -100,10 +99,7 @@ func Open(ctx context.Context, url string, opts Options) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	if opts.Batch > 0 {
-		db.lane.batch = opts.Batch
-	}
-	db.lane.limit = opts.Waiting
+	db.lane.batch, db.lane.limit = opts.Batch, opts.Waiting
 	if err := db.bootstrap(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database: %w", err), db.store.close())
 	}

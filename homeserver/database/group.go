@@ -15,9 +15,14 @@ import (
 // index of the closure it belongs to, or -1. An error is a *failure when the
 // transaction is lost.
 type session interface {
-	savepoint(ctx context.Context) error
+	// mark comes before the first write of a closure; with savepoint, undo
+	// works whatever comes after it. One of release and undo ends it.
+	mark(ctx context.Context, savepoint bool) error
 	release(ctx context.Context) error
-	undo(ctx context.Context) error // back to the savepoint, which ends
+
+	// undo goes back to the mark. It reports false if it could not, because
+	// there is no savepoint.
+	undo(ctx context.Context) (bool, error)
 
 	exec(ctx context.Context, owner int, st *statement, args []any) error
 	count(ctx context.Context, owner int, st *statement, args []any) (int64, error)
@@ -37,6 +42,7 @@ type failure struct {
 	retry   bool // nothing was committed, and it may go well next time
 	pause   bool // before the next time
 	unclear bool // whether it was committed is not known
+	careful bool // again, but with savepoints
 }
 
 func (f *failure) Error() string { return f.err.Error() }
@@ -50,13 +56,18 @@ func (f *failure) wait(tried int) {
 }
 
 // group is one transaction for several closures.
+//
+// It runs them without savepoints first, which cost more than all else that
+// SQLite does for a small write. When a closure fails that has written, all
+// are run again with savepoints.
 type group struct {
-	db   *DB
-	s    session
-	jobs []*job
+	db      *DB
+	s       session
+	jobs    []*job
+	careful bool // with savepoints
 
 	current int      // index of the closure that runs
-	opened  bool     // the current closure has a savepoint
+	marked  bool     // the current closure may have written
 	broken  *failure // the transaction is lost
 	guilty  int      // which closure broke it, or -1
 	numbers numbers
@@ -79,7 +90,7 @@ func (g *group) run() *failure {
 	}()
 	kept := 0
 	for i, j := range g.jobs {
-		g.current, g.opened = i, false
+		g.current, g.marked = i, false
 		j.err, j.commits = nil, nil
 		if j.err = g.call(j); j.err == nil && g.broken == nil {
 			kept++
@@ -113,20 +124,30 @@ func (g *group) settle(ctx context.Context, j *job) *failure {
 		g.guilty = g.broken.owner
 		return g.broken
 	}
-	if !g.opened {
+	if !g.marked || len(g.jobs) == 1 { // a transaction of its own is rolled back as a whole
 		return nil
 	}
-	end := g.s.release
-	if j.err != nil {
-		end = g.s.undo
-		g.numbers.undone(g.current)
+	if j.err == nil {
+		if err := g.s.release(ctx); err != nil {
+			g.guilty = g.current
+			return asFailure(err)
+		}
+		return nil
 	}
-	if err := end(ctx); err != nil {
+	g.numbers.undone(g.current)
+	undone, err := g.s.undo(ctx)
+	if err != nil {
 		g.guilty = g.current
 		return asFailure(err)
 	}
+	if !undone {
+		return &failure{err: errCareful, owner: -1, careful: true}
+	}
 	return nil
 }
+
+// errCareful is never seen: the group is run again.
+var errCareful = errors.New("a closure failed that had written")
 
 // call runs the closure of j. A panic is its error.
 func (g *group) call(j *job) (err error) {
@@ -143,14 +164,16 @@ func (g *group) call(j *job) (err error) {
 	return tx.err
 }
 
-// open gives the current closure a savepoint before its first write. One that
-// is alone needs none: the transaction is its own.
-func (g *group) open(ctx context.Context) error {
-	if g.opened || len(g.jobs) == 1 {
+// mark prepares for the first write of the current closure.
+func (g *group) mark(ctx context.Context) error {
+	if g.marked {
 		return nil
 	}
-	g.opened = true
-	return g.s.savepoint(ctx)
+	g.marked = true
+	if len(g.jobs) == 1 {
+		return nil
+	}
+	return g.s.mark(ctx, g.careful)
 }
 
 func asFailure(err error) *failure {
@@ -238,7 +261,7 @@ func (tx *Tx) cursor(ctx context.Context, q string, args []any) (cursor, error) 
 func (tx *Tx) writes(ctx context.Context, q string, args []any) (*statement, []any, error) {
 	st, args, err := tx.prepare(ctx, q, args)
 	if err == nil {
-		err = tx.check(tx.g.open(context.WithoutCancel(ctx)))
+		err = tx.check(tx.g.mark(context.WithoutCancel(ctx)))
 	}
 	return st, args, err
 }

@@ -84,7 +84,7 @@ func (tx *Tx) lock(ctx context.Context) error {
 		return fmt.Errorf("position: %w", err)
 	}
 	n.locked, n.stored, n.lockedBy = true, n.pos, -1
-	if tx.g.opened {
+	if tx.g.marked {
 		n.lockedBy = tx.g.current
 	}
 	return nil

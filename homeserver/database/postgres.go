@@ -180,7 +180,7 @@ func (b *postgresBackend) begin(ctx context.Context) (session, error) {
 	if err != nil {
 		return nil, &failure{err: fmt.Errorf("connect: %w", err), owner: -1, retry: true, pause: true}
 	}
-	s := &postgresSession{conn: conn, batch: &pgx.Batch{}, mark: -1}
+	s := &postgresSession{conn: conn, batch: &pgx.Batch{}, marked: -1}
 	s.deadline(time.Now().Add(b.timeout))
 	s.queue(-1, "BEGIN")
 	return s, nil
@@ -196,8 +196,10 @@ type postgresSession struct {
 	batch  *pgx.Batch
 	owners []int // of the queued statements
 	begun  bool  // something was sent
-	mark   int   // index of the queued SAVEPOINT, or -1 when it was sent
 	ending bool  // COMMIT is in the queue
+
+	savepoint bool // the current closure has one
+	marked    int  // how long the queue was at its mark; -1 when it was sent since
 }
 
 func (s *postgresSession) deadline(t time.Time) {
@@ -209,27 +211,34 @@ func (s *postgresSession) queue(owner int, q string, args ...any) {
 	s.owners = append(s.owners, owner)
 }
 
-func (s *postgresSession) savepoint(context.Context) error {
-	s.mark = s.batch.Len()
-	s.queue(-1, "SAVEPOINT s")
+func (s *postgresSession) mark(_ context.Context, savepoint bool) error {
+	s.savepoint, s.marked = savepoint, s.batch.Len()
+	if savepoint {
+		s.queue(-1, "SAVEPOINT s")
+	}
 	return nil
 }
 
 func (s *postgresSession) release(context.Context) error {
-	s.queue(-1, "RELEASE s")
+	if s.savepoint {
+		s.queue(-1, "RELEASE s")
+	}
 	return nil
 }
 
-// undo forgets what is still queued since the savepoint.
-func (s *postgresSession) undo(context.Context) error {
-	if s.mark >= 0 {
-		s.batch.QueuedQueries = s.batch.QueuedQueries[:s.mark]
-		s.owners = s.owners[:s.mark]
-		return nil
+// undo forgets what was not yet sent since the mark, if that is all of it.
+func (s *postgresSession) undo(context.Context) (bool, error) {
+	switch {
+	case s.marked >= 0:
+		s.batch.QueuedQueries = s.batch.QueuedQueries[:s.marked]
+		s.owners = s.owners[:s.marked]
+		return true, nil
+	case s.savepoint:
+		s.queue(-1, "ROLLBACK TO s")
+		s.queue(-1, "RELEASE s")
+		return true, nil
 	}
-	s.queue(-1, "ROLLBACK TO s")
-	s.queue(-1, "RELEASE s")
-	return nil
+	return false, nil
 }
 
 func (s *postgresSession) exec(ctx context.Context, owner int, st *statement, args []any) error {
@@ -272,7 +281,7 @@ func (s *postgresSession) flush(ctx context.Context, answer *memory) (tag pgconn
 		return tag, nil
 	}
 	batch, owners := s.batch, s.owners
-	s.batch, s.owners, s.mark, s.begun = &pgx.Batch{}, nil, -1, true
+	s.batch, s.owners, s.marked, s.begun = &pgx.Batch{}, nil, -1, true
 	res := s.conn.SendBatch(ctx, batch)
 	for i := range n {
 		if i == n-1 && answer != nil {

@@ -12,8 +12,10 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // sqliteBackend is one SQLite file: a connection that writes and a few that
@@ -96,11 +98,24 @@ func (b *sqliteBackend) connect(ctx context.Context, setup []string) (*sqliteCon
 	}
 	c := &sqliteConn{Conn: conn, stmts: map[string]*sqliteStmt{}}
 	for _, q := range setup {
-		if err := c.run(ctx, q); err != nil {
+		err := c.run(ctx, q)
+		// Two processes that make a file at once: here SQLite does not wait
+		// of itself.
+		for tries := 0; isBusy(err) && tries < 100; tries++ {
+			time.Sleep(20 * time.Millisecond)
+			err = c.run(ctx, q)
+		}
+		if err != nil {
 			return nil, errors.Join(fmt.Errorf("%s: %w", q, err), conn.Close())
 		}
 	}
 	return c, nil
+}
+
+// isBusy reports whether err says that another process has a lock.
+func isBusy(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && e.Code()&0xff == sqlite3.SQLITE_BUSY
 }
 
 // run runs one or more statements that are not worth keeping.
@@ -329,16 +344,34 @@ func (b *sqliteBackend) close() error {
 // sqliteSession implements session. A statement that fails undoes itself
 // alone; only if SQLite gave up the whole transaction the next end of a
 // savepoint fails.
-type sqliteSession struct{ c *sqliteConn }
+type sqliteSession struct {
+	c         *sqliteConn
+	savepoint bool
+}
 
-func (s *sqliteSession) savepoint(ctx context.Context) error { return s.plain(ctx, "SAVEPOINT s") }
-func (s *sqliteSession) release(ctx context.Context) error   { return s.plain(ctx, "RELEASE s") }
+func (s *sqliteSession) mark(ctx context.Context, savepoint bool) error {
+	s.savepoint = savepoint
+	if !savepoint {
+		return nil
+	}
+	return s.plain(ctx, "SAVEPOINT s")
+}
 
-func (s *sqliteSession) undo(ctx context.Context) error {
-	if err := s.plain(ctx, "ROLLBACK TO s"); err != nil {
-		return err
+func (s *sqliteSession) release(ctx context.Context) error {
+	if !s.savepoint {
+		return nil
 	}
 	return s.plain(ctx, "RELEASE s")
+}
+
+func (s *sqliteSession) undo(ctx context.Context) (bool, error) {
+	if !s.savepoint {
+		return false, nil
+	}
+	if err := s.plain(ctx, "ROLLBACK TO s"); err != nil {
+		return false, err
+	}
+	return true, s.release(ctx)
 }
 
 func (s *sqliteSession) plain(ctx context.Context, q string) error {

@@ -91,13 +91,16 @@ const retries = 5
 // the transaction of all, it is run again alone after the others.
 func (db *DB) commit(jobs []*job) {
 	var alone []*job
+	careful := false
 	for tried := 0; len(jobs) > 0; {
-		g := &group{db: db, jobs: jobs, guilty: -1}
+		g := &group{db: db, jobs: jobs, careful: careful, guilty: -1}
 		f := g.run()
 		switch {
 		case f == nil:
 			g.finish()
 			jobs = nil
+		case f.careful:
+			careful = true
 		case f.retry && tried < retries:
 			f.wait(tried)
 			tried++

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -301,4 +304,180 @@ func TestClose(t *testing.T) {
 			t.Errorf("%d rows for %d acknowledged writes", n, stored.Load())
 		}
 	})
+}
+
+// yield lets other goroutines run.
+func yield() { runtime.Gosched() }
+
+// TestGoexit ends the goroutine of a closure, as t.FailNow does, and checks
+// that nobody waits for ever.
+func TestGoexit(t *testing.T) {
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
+		exec(t, db, notes)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			_ = db.Update(t.Context(), func(tx *database.Tx) error {
+				_ = put(t.Context(), tx, "lost")
+				runtime.Goexit()
+				return nil
+			})
+		})
+		wg.Wait()
+		must(t, db.Update(t.Context(), func(tx *database.Tx) error { return put(t.Context(), tx, "kept") }))
+		if n := count(t, db, "notes"); n != 1 {
+			t.Errorf("%d rows, want 1", n)
+		}
+	})
+}
+
+// TestTxIsOver uses a transaction after its closure.
+func TestTxIsOver(t *testing.T) {
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
+		ctx := t.Context()
+		var kept *database.Tx
+		must(t, db.Update(ctx, func(tx *database.Tx) error { kept = tx; return nil }))
+		_, err1 := kept.Query(ctx, `SELECT 1`)
+		_, err2 := kept.NextPosition(ctx)
+		_, err3 := kept.NextNumber(ctx, "a")
+		_, err4 := kept.ExecCount(ctx, `SELECT 1`)
+		for i, err := range []error{kept.Exec(ctx, `SELECT 1`), err1, err2, err3, err4} {
+			if err == nil {
+				t.Errorf("%d: no error", i)
+			}
+		}
+	})
+}
+
+func TestExecCount(t *testing.T) {
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
+		ctx := t.Context()
+		exec(t, db, notes)
+		must(t, db.Update(ctx, func(tx *database.Tx) error {
+			for _, k := range []string{"a", "b", "c"} {
+				if err := put(ctx, tx, k); err != nil {
+					return err
+				}
+			}
+			for _, tt := range []struct {
+				q    string
+				want int64
+			}{
+				{`UPDATE notes SET v = 'w' WHERE k < 'c'`, 2},
+				{`UPDATE notes SET v = 'w' WHERE k > 'c'`, 0},
+				{`INSERT INTO notes (k, v, pos) VALUES ('a', '', 0) ON CONFLICT (k) DO NOTHING`, 0},
+				{`INSERT INTO notes (k, v, pos) VALUES ('d', '', 0) ON CONFLICT (k) DO NOTHING`, 1},
+			} {
+				if n, err := tx.ExecCount(ctx, tt.q); err != nil || n != tt.want {
+					t.Errorf("%s: %d, %v, want %d", tt.q, n, err, tt.want)
+				}
+			}
+			var v string
+			if err := tx.QueryRow(ctx, `DELETE FROM notes WHERE k = 'a' RETURNING v`).Scan(&v); err != nil || v != "w" {
+				t.Errorf("RETURNING gave %q, %v", v, err)
+			}
+			return nil
+		}))
+		if n := count(t, db, "notes"); n != 3 {
+			t.Errorf("%d rows, want 3", n)
+		}
+	})
+}
+
+// TestManyStatements queues more statements than are sent at once.
+func TestManyStatements(t *testing.T) {
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
+		ctx := t.Context()
+		exec(t, db, notes)
+		boom := errors.New("boom")
+		many := func(prefix string, n int, result error) func(tx *database.Tx) error {
+			return func(tx *database.Tx) error {
+				for i := range n {
+					if err := put(ctx, tx, fmt.Sprint(prefix, i)); err != nil {
+						return err
+					}
+				}
+				return result
+			}
+		}
+		errs := together(t, db, many("a", 700, nil), many("b", 2500, boom), many("c", 700, nil), many("a", 1, nil))
+		if errs[0] != nil || errs[1] != boom || errs[2] != nil || errs[3] == nil {
+			t.Errorf("errors: %v", errs)
+		}
+		if n := count(t, db, "notes"); n != 1400 {
+			t.Errorf("%d rows, want 1400", n)
+		}
+	})
+}
+
+func TestBusy(t *testing.T) {
+	databasetest.EachURL(t, func(t *testing.T, url string) {
+		db, err := database.Open(t.Context(), url, database.Options{Volatile: true, Waiting: 1})
+		must(t, err)
+		defer func() { must(t, db.Close()) }()
+		nothing := func(*database.Tx) error { return nil }
+		held, free := make(chan struct{}), make(chan struct{})
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			_ = db.Update(t.Context(), func(*database.Tx) error { close(held); <-free; return nil })
+		})
+		<-held
+		wg.Go(func() {
+			if err := db.Update(t.Context(), nothing); err != nil {
+				t.Errorf("the one who may wait: %v", err)
+			}
+		})
+		for db.Waiting() == 0 {
+			yield()
+		}
+		if err := db.Update(t.Context(), nothing); !errors.Is(err, database.ErrBusy) {
+			t.Errorf("one too many: %v", err)
+		}
+		close(free)
+		wg.Wait()
+	})
+}
+
+func TestOpenErrors(t *testing.T) {
+	for _, url := range []string{"", "mysql://secret@x/y", "sqlite:", "sqlite::memory:", "sqlite:/does/not/exist/x.db", "postgres://user:secret@[bad/"} {
+		db, err := database.Open(t.Context(), url, database.Options{})
+		if err == nil {
+			t.Errorf("Open(%q) succeeded", url)
+			must(t, db.Close())
+		} else if strings.Contains(err.Error(), "secret") {
+			t.Errorf("Open(%q) shows a secret: %v", url, err)
+		}
+	}
+}
+
+// TestFileMode checks that others on the machine cannot read the database.
+func TestFileMode(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a %20#?.db") // a path is not a URI
+	db, err := database.Open(t.Context(), "sqlite:"+path, database.Options{})
+	must(t, err)
+	exec(t, db, notes)
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		info, err := os.Stat(path + suffix)
+		must(t, err)
+		if info.Mode().Perm() != 0o600 {
+			t.Errorf("mode of the file with suffix %q is %o", suffix, info.Mode().Perm())
+		}
+	}
+	var journal string
+	var synchronous, keys int
+	must(t, db.Update(t.Context(), func(tx *database.Tx) error {
+		if err := tx.QueryRow(t.Context(), `SELECT * FROM pragma_journal_mode`).Scan(&journal); err != nil {
+			return err
+		}
+		if err := tx.QueryRow(t.Context(), `SELECT * FROM pragma_synchronous`).Scan(&synchronous); err != nil {
+			return err
+		}
+		return tx.QueryRow(t.Context(), `SELECT * FROM pragma_foreign_keys`).Scan(&keys)
+	}))
+	if journal != "wal" || synchronous != 2 || keys != 1 {
+		t.Errorf("journal_mode %s, synchronous %d, foreign_keys %d", journal, synchronous, keys)
+	}
+	must(t, db.Close())
+	if _, err := os.Stat(path + "-wal"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the log is still there after Close: %v", err)
+	}
 }

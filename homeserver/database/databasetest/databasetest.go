@@ -4,11 +4,10 @@ package databasetest
 
 import (
 	"context"
-	"crypto/rand"
+	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -20,9 +19,9 @@ import (
 // which tests may create databases.
 const Env = "SWITCHBOARD_TEST_POSTGRES"
 
-// Each runs f as a subtest on a fresh SQLite file and, if Env is set, on a
-// fresh PostgreSQL database, which is dropped at the end. Where the variable
-// CI is set PostgreSQL must not be missing.
+// Each runs f as a subtest on a fresh SQLite file and, if Env is set, on an
+// empty PostgreSQL database that no other test uses meanwhile. Where the
+// variable CI is set PostgreSQL must not be missing.
 func Each(t *testing.T, f func(t *testing.T, db *database.DB)) {
 	t.Helper()
 	EachURL(t, func(t *testing.T, url string) {
@@ -53,8 +52,11 @@ func SQLite(t testing.TB) string {
 	return "sqlite:" + filepath.Join(t.TempDir(), "test.db")
 }
 
-// PostgreSQL creates a database, which is dropped at the end of the test, and
-// returns its URL. It skips the test if there is no server.
+// PostgreSQL returns the URL of an empty database of the server, which belongs
+// to this test until its end. It skips the test if there is no server.
+//
+// The databases are called switchboard_test_1 and so on. They are emptied, not
+// dropped: to create one takes a hundred times as long.
 func PostgreSQL(t testing.TB) string {
 	t.Helper()
 	server := os.Getenv(Env)
@@ -68,24 +70,65 @@ func PostgreSQL(t testing.TB) string {
 	if err != nil {
 		t.Fatalf("%s is not a URL", Env)
 	}
-	name := "switchboard_test_" + strings.ToLower(rand.Text()[:16])
-	admin(t, server, "CREATE DATABASE "+name)
-	t.Cleanup(func() { admin(t, server, "DROP DATABASE "+name+" WITH (FORCE)") })
-	u.Path = "/" + name
+	// The context of the test ends before its cleanup.
+	ctx := context.WithoutCancel(t.Context())
+	conn := connect(ctx, t, server)
+	t.Cleanup(func() { _ = conn.Close(ctx) }) // gives the database back
+	u.Path = "/" + reserve(ctx, t, conn)
+	empty(ctx, t, u.String())
 	return u.String()
 }
 
-// admin runs one statement on the server's own database. The test's context
-// may have ended already.
-func admin(t testing.TB, server, statement string) {
+// databases is how many tests may have a database at once on one server.
+const databases = 200
+
+// reserve finds a database that no other test has, in this process or
+// another, and creates it if needed. It is free again when conn is closed.
+func reserve(ctx context.Context, t testing.TB, conn *pgx.Conn) string {
 	t.Helper()
-	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, server)
-	if err != nil {
-		t.Fatalf("connect to %s: %v", Env, err)
+	for n := 1; n <= databases; n++ {
+		var mine, exists bool
+		name := fmt.Sprintf("switchboard_test_%d", n)
+		// The lock first: what it guards must be read after it.
+		err := conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(736378, $1)`, n).Scan(&mine)
+		if err == nil && mine {
+			err = conn.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM pg_database WHERE datname = $1)`, name).Scan(&exists)
+			if err == nil && !exists {
+				_, err = conn.Exec(ctx, "CREATE DATABASE "+name)
+			}
+		}
+		if err != nil {
+			t.Fatalf("create %s: %v", name, err)
+		}
+		if mine {
+			return name
+		}
 	}
+	t.Fatalf("%d tests use databases at the same time", databases)
+	return ""
+}
+
+// empty removes all tables, and connections that a crashed test left.
+func empty(ctx context.Context, t testing.TB, url string) {
+	t.Helper()
+	conn := connect(ctx, t, url)
 	defer conn.Close(ctx)
-	if _, err := conn.Exec(ctx, statement); err != nil {
-		t.Fatalf("%s: %v", statement, err)
+	for _, q := range []string{
+		`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()`,
+		`DROP SCHEMA IF EXISTS public CASCADE`,
+		`CREATE SCHEMA public`,
+	} {
+		if _, err := conn.Exec(ctx, q); err != nil {
+			t.Fatalf("%s: %v", q, err)
+		}
 	}
+}
+
+func connect(ctx context.Context, t testing.TB, url string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		t.Fatalf("connect to the server of %s: %v", Env, err)
+	}
+	return conn
 }

@@ -1,5 +1,0 @@
-package database_test
-
-import "runtime"
-
-func yield() { runtime.Gosched() }
