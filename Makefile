@@ -1,0 +1,54 @@
+# What a developer runs. "make help" lists it.
+
+# The commands that run without cgo build a static program.
+export CGO_ENABLED = 0
+
+# goolm is mautrix's end-to-end encryption in Go, for the bridges.
+TAGS = goolm
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+BIN = bin/switchboard
+ARGS =
+
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/switchboard, static
+	go build -trimpath -tags $(TAGS) -o $(BIN) ./cmd/switchboard
+
+run: build ## build, and serve this computer from ./data
+	./$(BIN) serve $(ARGS)
+
+test: ## run every suite; as root it installs what is missing
+	go run ./cmd/dev/check $(ARGS)
+
+unit: ## the tests of the packages, on SQLite and PostgreSQL; ARGS=./homeserver/room/... for some
+	go run ./cmd/dev/withpostgres go test -tags $(TAGS) $(or $(ARGS),./...)
+
+lint: ## gofmt, go vet, staticcheck
+	go run ./cmd/dev/check lint
+
+race: ## the tests where goroutines meet, with the race detector
+	go run ./cmd/dev/check race
+
+fuzz: ## every fuzz target for some seconds; ARGS="-for 1m" for longer
+	go run ./cmd/dev/fuzz $(ARGS)
+
+conformance: ## all of Complement's tests/csapi; ARGS="-run regexp -logs directory -update"
+	go run ./cmd/dev/conformance $(ARGS)
+
+demo: build cmd/dev/demo/node_modules ## a conversation through Matrix and IRC with real clients
+	SWITCHBOARD_BIN=$(CURDIR)/$(BIN) node cmd/dev/demo/main.js
+
+cmd/dev/demo/node_modules: cmd/dev/demo/package-lock.json
+	cd cmd/dev/demo && npm ci --no-audit --no-fund --loglevel=error
+	touch $@
+
+bench: ## compare with Dendrite and write docs/performance.md; takes most of an hour
+	go run ./cmd/dev/bench $(ARGS)
+
+clean: ## remove what was built and downloaded
+	rm -rf bin .cache cmd/dev/demo/node_modules
+
+.PHONY: help build run test unit lint race fuzz conformance demo bench clean

@@ -1,0 +1,174 @@
+// Command check runs every suite of this checkout: the linters, the tests on
+// SQLite and PostgreSQL, the race detector where goroutines live, the
+// conformance ratchet and the demo. "make test" is this command.
+//
+//	go run ./cmd/dev/check [lint] [test] [race] [conformance] [demo]
+//
+// Programs that the suites need and the machine lacks are installed on Debian
+// when it runs as root; otherwise they are named. The last line counts what
+// passed and failed.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"switchboard/cmd/dev/checkout"
+	"switchboard/cmd/dev/postgres"
+)
+
+// suite is one of the things that are checked.
+type suite struct {
+	name string
+	run  func(context.Context, *check) tally
+
+	// lane groups suites that run one after the other, beside those of other
+	// lanes: what waits for servers goes with what keeps the processor busy.
+	lane int
+}
+
+// suites lists all of them, in the order of a lane.
+var suites = []suite{
+	{"lint", lint, 0},
+	{"test", test, 0},
+	{"race", race, 0},
+	{"conformance", conformance, 1},
+	{"demo", demo, 1},
+}
+
+// tally counts what was checked.
+type tally struct{ passed, failed, skipped int }
+
+func (t tally) plus(u tally) tally {
+	return tally{t.passed + u.passed, t.failed + u.failed, t.skipped + u.skipped}
+}
+
+// check is a run of some suites.
+type check struct {
+	root   string
+	binary string // the program, built once for all
+	env    []string
+	out    *printer
+}
+
+func main() {
+	names := make([]string, len(suites))
+	for i, s := range suites {
+		names[i] = s.name
+	}
+	flag.Usage = func() {
+		fmt.Fprintf(flag.CommandLine.Output(), "usage: check [%s]\n", strings.Join(names, "] ["))
+	}
+	flag.Parse()
+	wanted := flag.Args()
+	for _, name := range wanted {
+		if !slices.Contains(names, name) {
+			flag.Usage()
+			os.Exit(2)
+		}
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	sum, err := run(ctx, wanted)
+	stop()
+	if err != nil {
+		fmt.Println("check:", err)
+		sum.failed++
+	}
+	fmt.Printf("%d passed, %d failed\n", sum.passed, sum.failed)
+	if sum.failed > 0 {
+		os.Exit(1)
+	}
+}
+
+// run prepares the machine and runs the wanted suites, all of them for none.
+func run(ctx context.Context, wanted []string) (tally, error) {
+	root, err := checkout.Root()
+	if err != nil {
+		return tally{}, err
+	}
+	dir, err := os.MkdirTemp("", "switchboard-check-")
+	if err != nil {
+		return tally{}, err
+	}
+	defer os.RemoveAll(dir)
+	c := &check{root: root, binary: filepath.Join(dir, "switchboard"), out: &printer{start: time.Now()}}
+	if err := c.install(ctx); err != nil {
+		return tally{}, err
+	}
+	c.out.line("check", "building")
+	if err := checkout.Build(ctx, root, "./cmd/switchboard", c.binary); err != nil {
+		return tally{}, err
+	}
+	c.env = append(os.Environ(), "SWITCHBOARD_BIN="+c.binary)
+	if os.Getenv("SWITCHBOARD_TEST_POSTGRES") == "" {
+		cluster, err := postgres.Start(ctx, postgres.Options{})
+		if err != nil {
+			return tally{}, err
+		}
+		defer cluster.Stop()
+		c.env = append(c.env, "SWITCHBOARD_TEST_POSTGRES="+cluster.URL("postgres"))
+	}
+	sum := c.lanes(ctx, wanted)
+	if ctx.Err() != nil {
+		return sum, errors.New("interrupted")
+	}
+	return sum, nil
+}
+
+// lanes runs the suites, each lane on its own, and sums up.
+func (c *check) lanes(ctx context.Context, wanted []string) tally {
+	var mu sync.Mutex // guards the two below
+	var sum tally
+	var table []string
+	var group sync.WaitGroup
+	for lane := range 2 {
+		group.Go(func() {
+			for _, s := range suites {
+				if s.lane != lane || len(wanted) > 0 && !slices.Contains(wanted, s.name) || ctx.Err() != nil {
+					continue
+				}
+				c.out.line(s.name, "starts")
+				start := time.Now()
+				t := s.run(ctx, c)
+				took := time.Since(start).Round(time.Second)
+				c.out.line(s.name, fmt.Sprintf("%d passed, %d failed, %d skipped in %s", t.passed, t.failed, t.skipped, took))
+				mu.Lock()
+				sum = sum.plus(t)
+				table = append(table, fmt.Sprintf("%-12s %5d passed %5d failed %5d skipped %8s", s.name, t.passed, t.failed, t.skipped, took))
+				mu.Unlock()
+			}
+		})
+	}
+	group.Wait()
+	fmt.Printf("\n%s\n\n", strings.Join(table, "\n"))
+	return sum
+}
+
+// printer prints the progress of several suites line by line.
+type printer struct {
+	start time.Time
+	mu    sync.Mutex // tier 1; guards standard output
+}
+
+// line prints a line of a suite, with the time since the start.
+func (p *printer) line(suite, text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	passed := time.Since(p.start)
+	fmt.Printf("%02d:%02d %-11s %s\n", int(passed.Minutes()), int(passed.Seconds())%60, suite, text)
+}
+
+// block prints lines of a suite that belong together.
+func (p *printer) block(suite, text string) {
+	p.line(suite, "\n"+strings.TrimRight(text, "\n"))
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// event is a line of "go test -json".
+type event struct {
+	Action  string
+	Package string
+	Test    string
+	Output  string
+	Elapsed float64 // seconds
+
+	ImportPath  string // what a build event is of
+	FailedBuild string // the ImportPath that a package failed for
+}
+
+// results reads the events of "go test" and counts top-level tests.
+type results struct {
+	line  func(string) // prints progress
+	block func(string) // prints the output of what failed
+
+	sum     tally
+	outputs map[string]*strings.Builder // "package" or "package test" -> output
+	failed  map[string]bool             // packages that have a failed test
+}
+
+func newResults(line, block func(string)) *results {
+	return &results{line: line, block: block, outputs: map[string]*strings.Builder{}, failed: map[string]bool{}}
+}
+
+// take reads one line. What is no event is go's own complaint and is printed.
+func (r *results) take(line []byte) {
+	var e event
+	if err := json.Unmarshal(line, &e); err != nil {
+		r.line(strings.TrimRight(string(line), "\n"))
+		return
+	}
+	top, _, isSub := strings.Cut(e.Test, "/")
+	key := e.Package
+	if top != "" {
+		key += " " + top
+	}
+	switch e.Action {
+	case "output":
+		r.output(key).WriteString(e.Output)
+	case "build-output":
+		r.output("build " + e.ImportPath).WriteString(e.Output)
+	case "pass", "fail", "skip":
+		switch {
+		case isSub:
+		case e.Test == "":
+			r.endPackage(e)
+		default:
+			r.endTest(e, key)
+		}
+	}
+}
+
+func (r *results) output(key string) *strings.Builder {
+	b := r.outputs[key]
+	if b == nil {
+		b = new(strings.Builder)
+		r.outputs[key] = b
+	}
+	return b
+}
+
+// endTest counts a top-level test.
+func (r *results) endTest(e event, key string) {
+	switch e.Action {
+	case "pass":
+		r.sum.passed++
+	case "skip":
+		r.sum.skipped++
+		r.line(fmt.Sprintf("skip %s %s", e.Package, e.Test))
+	default:
+		r.sum.failed++
+		r.failed[e.Package] = true
+		r.block(r.output(key).String())
+	}
+	delete(r.outputs, key)
+}
+
+// endPackage prints the line of a package. One that fails with no failed test
+// did not build, or ended otherwise, and counts as a failure itself.
+func (r *results) endPackage(e event) {
+	switch e.Action {
+	case "pass":
+		r.line(fmt.Sprintf("ok   %s %.1fs", e.Package, e.Elapsed))
+	case "fail":
+		r.line(fmt.Sprintf("FAIL %s %.1fs", e.Package, e.Elapsed))
+		if !r.failed[e.Package] {
+			r.sum.failed++
+			var text strings.Builder
+			if e.FailedBuild != "" {
+				text.WriteString(r.output("build " + e.FailedBuild).String())
+			}
+			for key, out := range r.outputs { // of tests that never ended, too
+				if key == e.Package || strings.HasPrefix(key, e.Package+" ") {
+					text.WriteString(out.String())
+				}
+			}
+			r.block(text.String())
+		}
+	}
+	for key := range r.outputs {
+		if key == e.Package || strings.HasPrefix(key, e.Package+" ") {
+			delete(r.outputs, key)
+		}
+	}
+}

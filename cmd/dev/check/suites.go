@@ -1,0 +1,168 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// staticcheck is the linter at the version that everybody uses.
+const staticcheck = "honnef.co/go/tools/cmd/staticcheck@v0.8.2"
+
+// tags are the build tags of a release.
+const tags = "goolm"
+
+// command prepares a program to run at the top of the checkout. An end of ctx
+// is a SIGTERM for it and all that it started.
+func (c *check) command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = c.root
+	cmd.Env = slices.Concat(c.env, []string{"CGO_ENABLED=0"})
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.WaitDelay = 30 * time.Second
+	return cmd
+}
+
+// single makes a tally of one thing that passed or failed.
+func single(ok bool) tally {
+	if ok {
+		return tally{passed: 1}
+	}
+	return tally{failed: 1}
+}
+
+// lint runs gofmt, go vet and staticcheck. Each counts as one.
+func lint(ctx context.Context, c *check) tally {
+	var sum tally
+	files, err := c.command(ctx, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "*.go").Output()
+	if err != nil {
+		c.out.line("lint", "git ls-files: "+err.Error())
+		return tally{failed: 1}
+	}
+	names := slices.DeleteFunc(strings.Split(string(files), "\x00"), func(name string) bool {
+		_, err := os.Stat(filepath.Join(c.root, name))
+		return name == "" || err != nil
+	})
+	for _, l := range []struct {
+		name string
+		args []string
+	}{
+		{"gofmt", append([]string{"gofmt", "-l"}, names...)},
+		{"go vet", []string{"go", "vet", "-tags", tags, "./..."}},
+		{"staticcheck", []string{"go", "run", staticcheck, "-tags", tags, "./..."}},
+	} {
+		out, err := c.command(ctx, l.args[0], l.args[1:]...).CombinedOutput()
+		ok := err == nil && len(bytes.TrimSpace(out)) == 0
+		if l.name != "gofmt" {
+			ok = err == nil // go says on stderr what it downloads
+		}
+		if ok {
+			c.out.line("lint", "ok   "+l.name)
+		} else {
+			c.out.block("lint", fmt.Sprintf("FAIL %s\n%s", l.name, out))
+		}
+		sum = sum.plus(single(ok))
+	}
+	return sum
+}
+
+// test runs the tests of all packages.
+func test(ctx context.Context, c *check) tally {
+	return c.goTest(ctx, "test", c.command(ctx, "go", "test", "-json", "-tags", tags, "-timeout", "15m", "./..."))
+}
+
+// race runs the tests of the packages where goroutines meet, with the race
+// detector. What runs a built program as a whole is not among them.
+func race(ctx context.Context, c *check) tally {
+	list, err := c.command(ctx, "go", "list", "-tags", tags, "-f",
+		`{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, "./homeserver/...", "./appservices/...", "./bridges/...", "./cmd/switchboard").Output()
+	if err != nil {
+		c.out.line("race", "go list: "+err.Error())
+		return tally{failed: 1}
+	}
+	var packages []string
+	for line := range strings.Lines(string(list)) {
+		fields := strings.Fields(line)
+		if slices.ContainsFunc(fields[1:], func(p string) bool { return p == "sync" || p == "sync/atomic" || p == "golang.org/x/sync/errgroup" }) {
+			packages = append(packages, fields[0])
+		}
+	}
+	cmd := c.command(ctx, "go", append([]string{"test", "-json", "-race", "-tags", tags, "-timeout", "15m"}, packages...)...)
+	cmd.Env = append(cmd.Env, "CGO_ENABLED=1")
+	return c.goTest(ctx, "race", cmd)
+}
+
+// goTest runs "go test -json" and prints a line for each package.
+func (c *check) goTest(ctx context.Context, suite string, cmd *exec.Cmd) tally {
+	r := newResults(func(line string) { c.out.line(suite, line) }, func(text string) { c.out.block(suite, text) })
+	err := c.stream(cmd, r.take)
+	if err != nil && r.sum.failed == 0 && ctx.Err() == nil {
+		c.out.line(suite, "FAIL "+err.Error())
+		return r.sum.plus(tally{failed: 1})
+	}
+	return r.sum
+}
+
+// stream runs a command and calls take for each line that it prints.
+func (c *check) stream(cmd *exec.Cmd, take func(line []byte)) error {
+	pipe, w := io.Pipe()
+	cmd.Stdout, cmd.Stderr = w, w
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() {
+		err := cmd.Wait()
+		w.Close()
+		done <- err
+	}()
+	lines := bufio.NewReader(pipe)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if len(line) > 0 {
+			take(line)
+		}
+		if err != nil {
+			return <-done
+		}
+	}
+}
+
+// conformance runs the tests of the ratchet. Its last line has the counts.
+func conformance(ctx context.Context, c *check) tally {
+	var sum tally
+	counted := false
+	cmd := c.command(ctx, "go", "run", "./cmd/dev/conformance", "-listed", "-binary", c.binary)
+	err := c.stream(cmd, func(line []byte) {
+		text := strings.TrimRight(string(line), "\n")
+		if _, err := fmt.Sscanf(text, "conformance ratchet: %d passed, %d failed", &sum.passed, &sum.failed); err == nil {
+			counted = true
+		}
+		c.out.line("conformance", text)
+	})
+	if !counted || err != nil && sum.failed == 0 {
+		c.out.line("conformance", fmt.Sprint("FAIL ", err))
+		sum.failed++
+	}
+	return sum
+}
+
+// demo runs the conversation with real clients, which counts as one.
+func demo(ctx context.Context, c *check) tally {
+	cmd := c.command(ctx, "make", "--no-print-directory", "demo")
+	err := c.stream(cmd, func(line []byte) { c.out.line("demo", strings.TrimRight(string(line), "\n")) })
+	if err != nil {
+		c.out.line("demo", "FAIL "+err.Error())
+	}
+	return single(err == nil)
+}
