@@ -90,7 +90,7 @@ func (s *Service) LoginAppservice(ctx context.Context, reg *registrations.Regist
 
 // LoginToken logs in whoever's device made the token.
 //
-// Spec: https://spec.matrix.org/v1.19/client-server-api/#token-based
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3login
 func (s *Service) LoginToken(ctx context.Context, token string, l Login, c Client) (Tokens, error) {
 	var id matrix.UserID
 	var ok bool
