@@ -66,10 +66,13 @@ func validVersion(s string) bool {
 }
 
 // String writes the key as "ed25519 version seed", for the key file. It is the
-// secret itself: never log a Key.
+// secret itself.
 func (k Key) String() string {
 	return Algorithm + " " + k.Version() + " " + EncodeBase64(k.Private.Seed())
 }
+
+// Format prints only the key's ID, so that no log or error ever holds the secret.
+func (k Key) Format(f fmt.State, _ rune) { fmt.Fprint(f, k.ID) }
 
 // Version is the part of the ID behind the colon.
 func (k Key) Version() string {

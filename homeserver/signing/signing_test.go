@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -154,6 +155,19 @@ func TestParseKey(t *testing.T) {
 	} {
 		if k, err := ParseKey(bad); err == nil {
 			t.Errorf("ParseKey(%q) = %s", bad, k.ID)
+		}
+	}
+}
+
+// TestKeyIsSecret checks that printing a key, or what holds one, does not show it.
+func TestKeyIsSecret(t *testing.T) {
+	k := testKey(t)
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		if got := fmt.Sprintf(verb, k); got != k.ID {
+			t.Errorf("%s prints %s", verb, got)
+		}
+		if got := fmt.Sprintf(verb, []Key{k}); !strings.Contains(got, k.ID) || len(got) > 40 {
+			t.Errorf("%s prints %s", verb, got)
 		}
 	}
 }
