@@ -211,7 +211,7 @@ func (a *API) getRoomEvents(r *request) (any, error) {
 	p := room.Page{Room: id, From: q.Get("from"), To: q.Get("to")}
 	switch q.Get("dir") {
 	case "b":
-	case "f":
+	case "f", "": // clients of before v1.1 leave it out
 		p.Forward = true
 	default:
 		return nil, matrix.Errorf(matrix.InvalidParam, "dir must be b or f")

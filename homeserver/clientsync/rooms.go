@@ -79,7 +79,8 @@ func (rd *reading) readEvents(j *joined, r *store.Room, whole bool, upto int64) 
 	case len(found) > 0:
 		start = found[0].Pos - 1
 	}
-	j.Timeline = &timeline{Limited: limited, PrevBatch: room.Token(start)}
+	// Who comes into a room may have an old timeline of it, which a limited one replaces.
+	j.Timeline = &timeline{Limited: limited || whole && !rd.initial(), PrevBatch: room.SyncToken(start, rd.now.pos)}
 	if j.Timeline.Events, err = rd.clients(found); err != nil {
 		return err
 	}
@@ -87,6 +88,7 @@ func (rd *reading) readEvents(j *joined, r *store.Room, whole bool, upto int64) 
 	if err != nil {
 		return err
 	}
+	rd.noticeNewcomers(r, found, whole)
 	if whole || hasMembers(state) || hasMembers(plain(found)) {
 		if j.Summary, err = rd.summary(r); err != nil {
 			return err
@@ -275,4 +277,20 @@ func (rd *reading) summary(r *store.Room) (*summary, error) {
 		}
 	}
 	return sum, nil
+}
+
+// noticeNewcomers remembers who came into view, because their presence is news.
+func (rd *reading) noticeNewcomers(r *store.Room, found []room.Seen, whole bool) {
+	if rd.initial() {
+		return
+	}
+	if whole {
+		rd.newcomers = append(rd.newcomers, rd.Store.LocalMembers(r.Num)...)
+		return
+	}
+	for _, e := range found {
+		if e.PDU.Type == "m.room.member" && e.PDU.Membership() == "join" {
+			rd.newcomers = append(rd.newcomers, matrix.UserID(*e.PDU.StateKey))
+		}
+	}
 }

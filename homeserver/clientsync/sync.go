@@ -119,6 +119,7 @@ type reading struct {
 	accountData map[matrix.RoomID][]json.RawMessage // changed, "" for global
 	receipts    map[store.RoomNum]json.RawMessage   // changed
 	rooms       rooms
+	newcomers   []matrix.UserID // who came into view
 }
 
 // read collects what is behind since.
@@ -202,7 +203,7 @@ func (rd *reading) readRooms(a *Answer) error {
 		if err != nil {
 			return err
 		}
-		if m.Forgotten || !rd.Filter.Room.wants(r.ID) || int64(m.Event) > rd.now.pos {
+		if m.Forgotten && (rd.initial() || int64(m.Event) <= rd.since.pos) || !rd.Filter.Room.wants(r.ID) || int64(m.Event) > rd.now.pos {
 			continue
 		}
 		if err := rd.readRoom(m, r); err != nil {

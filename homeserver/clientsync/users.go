@@ -179,6 +179,9 @@ func (rd *reading) readDevices(a *Answer) error {
 	return nil
 }
 
+// mostNewcomers bounds how many people's presence a newly joined room brings.
+const mostNewcomers = 1000
+
 // readPresence tells who came and went, of those who share a room with the user.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#mpresence
@@ -186,6 +189,18 @@ func (rd *reading) readPresence(a *Answer) error {
 	all, err := rd.Ephemeral.Presences(rd.ctx, rd.User, rd.since.pos, rd.now.pos)
 	if err != nil {
 		return err
+	}
+	for _, user := range rd.newcomers[:min(len(rd.newcomers), mostNewcomers)] {
+		if _, known := all[user]; known || user == rd.User {
+			continue
+		}
+		status, err := rd.Ephemeral.Presence(rd.ctx, rd.User, user)
+		if err != nil {
+			return err
+		}
+		if status.Presence != "offline" {
+			all[user] = status
+		}
 	}
 	var of []json.RawMessage
 	for user, status := range all {

@@ -138,7 +138,10 @@ func (s *Service) DeleteAlias(ctx context.Context, c Caller, alias matrix.RoomAl
 			return matrix.Errorf(matrix.Forbidden, "only who gave the name and the room's moderators may take it away")
 		}
 	}
-	return s.Store.Update(ctx, func(tx *store.Tx) error { return tx.DropAlias(ctx, alias) })
+	if err := s.Store.Update(ctx, func(tx *store.Tx) error { return tx.DropAlias(ctx, alias) }); err != nil {
+		return err
+	}
+	return s.Rooms.ForgetAlias(ctx, a.Room, c.User, alias)
 }
 
 // moderates tells whether a member of a room may send a state event there.

@@ -18,6 +18,20 @@ import (
 // the position. A sync's tokens ("s…") count as places, too.
 func Token(pos int64) string { return "t" + strconv.FormatInt(pos, 10) }
 
+// SyncToken is a Token that also says when it was given, a position of the log:
+// that is the time which a client means who asks for the members at a sync's
+// prev_batch.
+func SyncToken(pos, at int64) string { return Token(pos) + "_" + strconv.FormatInt(at, 10) }
+
+// parseTime reads the time of a token.
+func parseTime(s string) (int64, error) {
+	pos, err := ParseToken(s)
+	if _, at, ok := strings.Cut(s, "_"); ok && err == nil && s[0] == 't' {
+		return ParseToken("t" + at)
+	}
+	return pos, err
+}
+
 // ParseToken reads a place in a timeline.
 func ParseToken(s string) (int64, error) {
 	if s != "" && (s[0] == 't' || s[0] == 's') {
@@ -182,7 +196,7 @@ func (s *Service) Members(ctx context.Context, rd Reader, id matrix.RoomID, q Me
 		return nil, err
 	}
 	if q.At != "" {
-		pos, err := ParseToken(q.At)
+		pos, err := parseTime(q.At)
 		if err != nil {
 			return nil, err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 
 	"switchboard/homeserver/canonjson"
 	"switchboard/homeserver/matrix"
@@ -167,6 +168,43 @@ func (s *Service) knownAliases(ctx context.Context, r *store.Room) (map[matrix.R
 		}
 	}
 	return known, nil
+}
+
+// ForgetAlias takes a name that was deleted out of the room's
+// m.room.canonical_alias, if user may do that; else it stays there.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#delete_matrixclientv3directoryroomroomalias
+func (s *Service) ForgetAlias(ctx context.Context, num store.RoomNum, user matrix.UserID, alias matrix.RoomAlias) error {
+	r, err := s.Store.RoomByNum(ctx, num)
+	if err != nil {
+		return err
+	}
+	v := s.view(ctx, r.Current)
+	p := v.Event("m.room.canonical_alias", "")
+	if p == nil {
+		return v.err
+	}
+	var o object
+	if json.Unmarshal(p.Content, &o) != nil {
+		return nil
+	}
+	names, _ := o["alt_aliases"].([]any)
+	rest := slices.DeleteFunc(slices.Clone(names), func(n any) bool { return n == string(alias) })
+	if o["alias"] != string(alias) && len(rest) == len(names) {
+		return nil
+	}
+	if o["alias"] == string(alias) {
+		delete(o, "alias")
+	}
+	if len(names) > 0 {
+		o["alt_aliases"] = rest
+	}
+	_, err = s.Send(ctx, Sending{User: user, Room: r.ID, Type: p.Type, StateKey: new(string), Content: o.raw()})
+	var refused *matrix.Error
+	if errors.As(err, &refused) && refused.Code == matrix.Forbidden {
+		return nil
+	}
+	return err
 }
 
 // same gives the ID of the event that is in the state already with the content

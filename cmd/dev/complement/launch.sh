@@ -38,7 +38,7 @@ registration:
   mode: open
   shared_secret: complement
 rooms:
-  default_version: "11" # the tests are older than version 12, whose creators power levels cannot name
+  default_version: "10" # the default of when the tests were written
 rate_limits:
   enabled: false
 appservices:
