@@ -51,6 +51,14 @@ type Session struct {
 	access [sha256.Size]byte // sum of the access token
 }
 
+// What the store keeps is shown as it is.
+type (
+	User    = store.User    // an account
+	Device  = store.Device  // one of a user's devices
+	Profile = store.Profile // what a user tells about itself
+	Pusher  = store.Pusher  // where notifications of a user are sent
+)
+
 // Masquerade is the user, and the device of it, that an appservice asks to act
 // as. Both may be "".
 //
@@ -130,6 +138,12 @@ func (s *Service) masquerade(ctx context.Context, reg *registrations.Registratio
 	sender := matrix.UserID(reg.Sender(string(s.ServerName)))
 	if user == "" {
 		user = sender
+	}
+	if err := checkText("user_id", string(user), matrix.MaxIDLength); err != nil {
+		return Session{}, err
+	}
+	if err := checkText("device_id", string(m.Device), longestDevice); err != nil {
+		return Session{}, err
 	}
 	if !s.Appservices.Owns(reg, string(user)) {
 		return Session{}, matrix.Errorf(matrix.Forbidden, "the application service cannot masquerade as this user")

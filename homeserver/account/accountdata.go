@@ -12,6 +12,9 @@ import (
 // serverOwned are the types of account data that have an API of their own.
 var serverOwned = map[string]bool{"m.fully_read": true, pushRulesType: true}
 
+// longestType is how long a type of account data may be, in bytes.
+const longestType = 255
+
 // SetData stores one of user's settings and wakes the user's waiting syncs.
 // Room is empty for a global setting. The error is M_BAD_JSON with status 405
 // for a type that the server owns.
@@ -21,7 +24,7 @@ func (s *Service) SetData(ctx context.Context, user matrix.UserID, room matrix.R
 	if serverOwned[typ] {
 		return &matrix.Error{Code: matrix.BadJSON, Status: http.StatusMethodNotAllowed, Text: typ + " cannot be set here"}
 	}
-	if err := checkText("type", typ, 255); err != nil {
+	if err := checkText("type", typ, longestType); err != nil {
 		return err
 	}
 	err := s.Store.Update(ctx, func(tx *store.Tx) error {
@@ -46,6 +49,9 @@ func (s *Service) Data(ctx context.Context, user matrix.UserID, room matrix.Room
 			return nil, err
 		}
 		return json.Marshal(rules)
+	}
+	if err := checkText("type", typ, longestType); err != nil {
+		return nil, err
 	}
 	content, ok, err := s.Store.AccountData(ctx, user, room, typ)
 	if err == nil && !ok {

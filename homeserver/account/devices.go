@@ -24,6 +24,9 @@ func (s *Service) Devices(ctx context.Context, user matrix.UserID) ([]store.Devi
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3devicesdeviceid
 func (s *Service) Device(ctx context.Context, user matrix.UserID, id matrix.DeviceID) (store.Device, error) {
+	if checkText("", string(id), longestDevice) != nil {
+		return store.Device{}, errNoDevice()
+	}
 	d, ok, err := s.Store.Device(ctx, user, id)
 	if err == nil && !ok {
 		err = errNoDevice()
@@ -93,6 +96,11 @@ func (s *Service) SetDevice(ctx context.Context, user matrix.UserID, id matrix.D
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3delete_devices
 func (s *Service) DeleteDevices(ctx context.Context, user matrix.UserID, ids []matrix.DeviceID) error {
+	for _, id := range ids {
+		if err := checkText("device_id", string(id), longestDevice); err != nil {
+			return err
+		}
+	}
 	err := s.Store.Update(ctx, func(tx *store.Tx) error {
 		for _, id := range ids {
 			if err := deleteDevice(ctx, tx, user, id); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/store"
@@ -238,8 +239,8 @@ func (s *Service) mint(user matrix.UserID, l Login) (Tokens, store.Token, error)
 
 // checkText refuses text that is too long or cannot be stored.
 func checkText(name, s string, most int) error {
-	if len(s) > most || strings.IndexByte(s, 0) >= 0 {
-		return matrix.Errorf(matrix.InvalidParam, "%s may have %d bytes and no U+0000", name, most)
+	if len(s) > most || strings.IndexByte(s, 0) >= 0 || !utf8.ValidString(s) {
+		return matrix.Errorf(matrix.InvalidParam, "%s must be UTF-8 of at most %d bytes without U+0000", name, most)
 	}
 	return nil
 }

@@ -18,8 +18,12 @@ const (
 	stageToken    = "m.login.registration_token"
 )
 
-// uiaKeeps is how long a user may take.
-const uiaKeeps = time.Hour
+// uiaKeeps is how long a user may take, and longestSession how long an ID of a
+// session may be, in bytes.
+const (
+	uiaKeeps       = time.Hour
+	longestSession = 64
+)
 
 // Operation is what a user must confirm.
 type Operation struct {
@@ -111,6 +115,9 @@ func (s *Service) confirm(ctx context.Context, op Operation, auth *Auth) ([]stor
 		return nil, s.challenge(ctx, op, session, nil)
 	}
 	if auth.Session != "" {
+		if err := checkText("session", auth.Session, longestSession); err != nil {
+			return nil, err
+		}
 		old, ok, err := s.Store.UIASession(ctx, auth.Session, time.Now().UnixMilli())
 		if err != nil {
 			return nil, err
@@ -171,6 +178,9 @@ func (s *Service) try(ctx context.Context, op Operation, auth *Auth) (result str
 	case stagePassword:
 		return "", s.tryPassword(ctx, op, auth)
 	case stageToken:
+		if !registrationToken.MatchString(auth.Token) {
+			return "", refuse("the registration token is not valid")
+		}
 		t, ok, err := s.Store.RegistrationToken(ctx, auth.Token)
 		if err != nil {
 			return "", err

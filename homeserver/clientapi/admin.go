@@ -3,8 +3,8 @@ package clientapi
 import (
 	"context"
 
+	"switchboard/homeserver/account"
 	"switchboard/homeserver/matrix"
-	"switchboard/homeserver/store"
 )
 
 var adminRoutes = []route{
@@ -52,7 +52,7 @@ func (a *API) getWhoIs(r *request) (any, error) {
 
 // ward finds the account of the path, which an administrator may lock or
 // suspend: none that is deactivated, and for changes none of an administrator.
-func (a *API) ward(r *request, change bool) (store.User, error) {
+func (a *API) ward(r *request, change bool) (account.User, error) {
 	u, err := a.Accounts.User(r.Context(), matrix.UserID(r.PathValue("userId")))
 	switch {
 	case err != nil:

@@ -5,8 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"switchboard/homeserver/account"
 	"switchboard/homeserver/matrix"
-	"switchboard/homeserver/store"
 )
 
 var deviceRoutes = []route{
@@ -25,7 +25,7 @@ type device struct {
 	TS   int64           `json:"last_seen_ts,omitempty"`
 }
 
-func showDevice(d store.Device) device {
+func showDevice(d account.Device) device {
 	return device{d.ID, d.DisplayName, d.LastSeen.Address, d.LastSeen.TS}
 }
 

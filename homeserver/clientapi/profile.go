@@ -5,7 +5,6 @@ import (
 
 	"switchboard/homeserver/account"
 	"switchboard/homeserver/matrix"
-	"switchboard/homeserver/store"
 )
 
 var profileRoutes = []route{
@@ -20,7 +19,7 @@ var profileRoutes = []route{
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3profileuserid
 func (a *API) getUserProfile(r *request) (any, error) { return a.profile(r) }
 
-func (a *API) profile(r *request) (store.Profile, error) {
+func (a *API) profile(r *request) (account.Profile, error) {
 	user, err := matrix.ParseUserID(r.PathValue("userId"))
 	if err != nil {
 		return nil, err

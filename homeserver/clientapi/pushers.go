@@ -1,8 +1,8 @@
 package clientapi
 
 import (
+	"switchboard/homeserver/account"
 	"switchboard/homeserver/matrix"
-	"switchboard/homeserver/store"
 )
 
 var pusherRoutes = []route{
@@ -19,9 +19,9 @@ func (a *API) getPushers(r *request) (any, error) {
 		return nil, err
 	}
 	if list == nil {
-		list = []store.Pusher{}
+		list = []account.Pusher{}
 	}
-	return map[string][]store.Pusher{"pushers": list}, nil
+	return map[string][]account.Pusher{"pushers": list}, nil
 }
 
 // postPusher makes, replaces or ends a pusher.
@@ -29,7 +29,7 @@ func (a *API) getPushers(r *request) (any, error) {
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3pushersset
 func (a *API) postPusher(r *request) (any, error) {
 	var body struct {
-		store.Pusher
+		account.Pusher
 		Kind   *string `json:"kind"` // null ends it
 		Append bool    `json:"append"`
 	}
