@@ -3,6 +3,7 @@ package clientsync
 import (
 	"encoding/json"
 
+	"switchboard/homeserver/ephemeral"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/store"
 )
@@ -189,6 +190,9 @@ func (rd *reading) readPresence(a *Answer) error {
 	all, err := rd.Ephemeral.Presences(rd.ctx, rd.User, rd.since.pos, rd.now.pos)
 	if err != nil {
 		return err
+	}
+	if all == nil {
+		all = map[matrix.UserID]ephemeral.Status{}
 	}
 	for _, user := range rd.newcomers[:min(len(rd.newcomers), mostNewcomers)] {
 		if _, known := all[user]; known || user == rd.User {

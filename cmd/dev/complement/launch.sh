@@ -39,6 +39,8 @@ registration:
   shared_secret: complement
 rooms:
   default_version: "10" # the default of when the tests were written
+media:
+  unauthenticated: true # as it was then
 rate_limits:
   enabled: false
 appservices:
