@@ -51,13 +51,17 @@ type Session struct {
 	access [sha256.Size]byte // sum of the access token
 }
 
-// What the store keeps is shown as it is.
-type (
-	User    = store.User    // an account
-	Device  = store.Device  // one of a user's devices
-	Profile = store.Profile // what a user tells about itself
-	Pusher  = store.Pusher  // where notifications of a user are sent
-)
+// User is an account.
+type User = store.User
+
+// Device is one of a user's devices.
+type Device = store.Device
+
+// Profile is what a user tells about itself.
+type Profile = store.Profile
+
+// Pusher is where notifications of a user are sent.
+type Pusher = store.Pusher
 
 // Masquerade is the user, and the device of it, that an appservice asks to act
 // as. Both may be "".
