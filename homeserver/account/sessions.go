@@ -1,6 +1,7 @@
 package account
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -23,13 +24,44 @@ const (
 // in use stays.
 type sessions struct {
 	mu         sync.Mutex // tier 1; guards all below
-	young, old map[string]kept
+	young, old half
 	dropped    uint64 // how often something was dropped
+}
+
+// half finds what is kept by key, and the keys by user.
+type half struct {
+	kept map[string]kept
+	keys map[matrix.UserID][]string
 }
 
 type kept struct {
 	*remembered
 	until time.Time
+}
+
+func (h *half) add(key string, k kept) {
+	if _, ok := h.kept[key]; !ok {
+		h.keys[k.session.User] = append(h.keys[k.session.User], key)
+	}
+	h.kept[key] = k
+}
+
+// take removes and returns what is kept under key.
+func (h *half) take(key string) (kept, bool) {
+	k, ok := h.kept[key]
+	if !ok {
+		return k, false
+	}
+	delete(h.kept, key)
+	user := k.session.User
+	list := h.keys[user]
+	i := slices.Index(list, key)
+	if list = slices.Delete(list, i, i+1); len(list) == 0 {
+		delete(h.keys, user)
+	} else {
+		h.keys[user] = list
+	}
+	return k, true
 }
 
 // age is to be given to put. What was read before a drop is not remembered
@@ -43,10 +75,9 @@ func (c *sessions) age() uint64 {
 func (c *sessions) find(key string) (*remembered, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	k, ok := c.young[key]
+	k, ok := c.young.kept[key]
 	if !ok {
-		if k, ok = c.old[key]; ok {
-			delete(c.old, key)
+		if k, ok = c.old.take(key); ok {
 			c.add(key, k)
 		}
 	}
@@ -62,17 +93,17 @@ func (c *sessions) put(key string, e *remembered, now time.Time, age uint64) {
 	if c.dropped != age {
 		return
 	}
-	if before, ok := c.young[key]; ok {
+	if before, ok := c.young.kept[key]; ok {
 		e.seen.Store(before.seen.Load())
 	}
 	c.add(key, kept{e, now.Add(sessionKeeps)})
 }
 
 func (c *sessions) add(key string, k kept) {
-	if c.young == nil || len(c.young) >= mostSessions {
-		c.old, c.young = c.young, make(map[string]kept)
+	if c.young.kept == nil || len(c.young.kept) >= mostSessions {
+		c.old, c.young = c.young, half{make(map[string]kept), make(map[matrix.UserID][]string)}
 	}
-	c.young[key] = k
+	c.young.add(key, k)
 }
 
 // drop forgets one token.
@@ -80,8 +111,8 @@ func (c *sessions) drop(key string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.dropped++
-	delete(c.young, key)
-	delete(c.old, key)
+	c.young.take(key)
+	c.old.take(key)
 }
 
 // dropUser forgets everything of a user, or of one device if device is not "".
@@ -89,10 +120,10 @@ func (c *sessions) dropUser(user matrix.UserID, device matrix.DeviceID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.dropped++
-	for _, half := range []map[string]kept{c.young, c.old} {
-		for key, k := range half {
-			if k.session.User == user && (device == "" || k.session.Device == device) {
-				delete(half, key)
+	for _, h := range []*half{&c.young, &c.old} {
+		for _, key := range slices.Clone(h.keys[user]) {
+			if device == "" || h.kept[key].session.Device == device {
+				h.take(key)
 			}
 		}
 	}
