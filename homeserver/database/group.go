@@ -40,7 +40,7 @@ type failure struct {
 	err     error
 	owner   int  // whose statement it was, or -1
 	retry   bool // nothing was committed, and it may go well next time
-	pause   bool // before the next time
+	lost    bool // the connection is lost, which is no closure's fault
 	unclear bool // whether it was committed is not known
 	careful bool // again, but with savepoints
 }
@@ -48,12 +48,9 @@ type failure struct {
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
-// wait pauses before the next try.
-func (f *failure) wait(tried int) {
-	if f.pause {
-		time.Sleep(50 * time.Millisecond << tried)
-	}
-}
+// pause waits before another try, longer each time. The server may need it to
+// come back, and the other side of a deadlock to get its locks.
+func pause(tried int) { time.Sleep(20 * time.Millisecond << (2 * tried)) }
 
 // group is one transaction for several closures.
 //

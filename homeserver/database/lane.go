@@ -72,13 +72,17 @@ func (l *lane) take() []*job {
 	return jobs
 }
 
-// answer wakes the callers of jobs.
-func (l *lane) answer(jobs []*job) {
+// answer wakes the callers of jobs that were not answered yet. Those without an
+// error of their own get err.
+func (l *lane) answer(jobs []*job, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, j := range jobs {
 		if !j.done {
 			j.done = true
+			if j.err == nil {
+				j.err = err
+			}
 			j.turn <- struct{}{}
 		}
 	}

@@ -178,7 +178,7 @@ func postgresArguments(args []any) []any {
 func (b *postgresBackend) begin(ctx context.Context) (session, error) {
 	conn, err := b.write.Acquire(ctx)
 	if err != nil {
-		return nil, &failure{err: fmt.Errorf("connect: %w", err), owner: -1, retry: true, pause: true}
+		return nil, &failure{err: fmt.Errorf("connect: %w", err), owner: -1, lost: true, retry: true}
 	}
 	s := &postgresSession{conn: conn, batch: &pgx.Batch{}, marked: -1}
 	s.deadline(time.Now().Add(b.timeout))
@@ -323,16 +323,15 @@ func (s *postgresSession) failure(owner int, err error) *failure {
 	switch {
 	case errors.As(err, &pg):
 		switch pg.Code {
-		case "40001", "40P01": // serialization failure, deadlock
+		case "40001", "40P01", // serialization failure, deadlock
+			"57P01", "57P02", "57P03": // the server shuts down or starts
 			f.retry = true
-		case "57P01", "57P02", "57P03": // the server shuts down or starts
-			f.retry, f.pause = true, true
 		}
 	case s.conn.Conn().IsClosed() && s.ending:
 		f.unclear = true
 		f.err = fmt.Errorf("%w: %w", ErrUnclear, err)
 	case s.conn.Conn().IsClosed():
-		f.retry, f.pause = true, true
+		f.lost, f.retry = true, !pgconn.Timeout(err)
 	}
 	return f
 }

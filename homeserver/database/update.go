@@ -73,10 +73,7 @@ func (db *DB) lead() {
 	complete := false
 	defer func() {
 		if !complete { // runtime.Goexit in a closure: leave nobody waiting
-			for _, j := range jobs {
-				j.err = errExited
-			}
-			db.lane.answer(jobs)
+			db.lane.answer(jobs, errExited)
 		}
 		db.lane.handOver()
 	}()
@@ -84,7 +81,8 @@ func (db *DB) lead() {
 	complete = true
 }
 
-// retries is how often a transaction is tried again when that is safe.
+// retries is how often a transaction is tried again when that is safe, over
+// seven seconds.
 const retries = 5
 
 // commit runs jobs in one transaction and answers them. If one of them breaks
@@ -102,15 +100,10 @@ func (db *DB) commit(jobs []*job) {
 		case f.careful:
 			careful = true
 		case f.retry && tried < retries:
-			f.wait(tried)
+			pause(tried)
 			tried++
-		case f.unclear || f.retry || len(jobs) == 1:
-			for _, j := range jobs {
-				if j.err == nil {
-					j.err = f.err
-				}
-			}
-			db.lane.answer(jobs)
+		case f.unclear || f.lost || len(jobs) == 1:
+			db.lane.answer(jobs, f.err)
 			jobs = nil
 		case g.guilty >= 0:
 			alone = append(alone, jobs[g.guilty])
@@ -135,7 +128,7 @@ func (g *group) finish() {
 			}
 		}
 	}
-	g.db.lane.answer(g.jobs)
+	g.db.lane.answer(g.jobs, nil)
 }
 
 // notify calls f, which must not spoil a commit that took place.

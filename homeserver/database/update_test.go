@@ -481,3 +481,27 @@ func TestFileMode(t *testing.T) {
 		t.Errorf("the log is still there after Close: %v", err)
 	}
 }
+
+// TestNoGoroutineIsLeft opens, uses and closes databases.
+func TestNoGoroutineIsLeft(t *testing.T) {
+	databasetest.EachURL(t, func(t *testing.T, url string) {
+		before := runtime.NumGoroutine()
+		db, err := database.Open(t.Context(), url, database.Options{Volatile: true})
+		must(t, err)
+		exec(t, db, notes)
+		var wg sync.WaitGroup
+		for i := range 10 {
+			wg.Go(func() {
+				if err := db.Update(t.Context(), func(tx *database.Tx) error { return put(t.Context(), tx, fmt.Sprint(i)) }); err != nil {
+					t.Error(err)
+				}
+				count(t, db, "notes")
+			})
+		}
+		wg.Wait()
+		must(t, db.Close())
+		for runtime.NumGoroutine() > before { // those that end right now; the test's own time limit ends the others
+			yield()
+		}
+	})
+}

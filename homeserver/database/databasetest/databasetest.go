@@ -108,19 +108,26 @@ func reserve(ctx context.Context, t testing.TB, conn *pgx.Conn) string {
 	return ""
 }
 
-// empty removes all tables, and connections that a crashed test left.
+// empty removes all schemas, and connections that a crashed test left.
 func empty(ctx context.Context, t testing.TB, url string) {
 	t.Helper()
 	conn := connect(ctx, t, url)
 	defer conn.Close(ctx)
+	var drop string
+	err := conn.QueryRow(ctx, `
+		SELECT coalesce(string_agg(format('DROP SCHEMA %I CASCADE;', nspname), ' '), '')
+		FROM pg_namespace WHERE nspname <> 'information_schema' AND nspname NOT LIKE 'pg\_%'`).Scan(&drop)
 	for _, q := range []string{
-		`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()`,
-		`DROP SCHEMA IF EXISTS public CASCADE`,
-		`CREATE SCHEMA public`,
+		`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+		WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()`,
+		drop + `CREATE SCHEMA public`,
 	} {
-		if _, err := conn.Exec(ctx, q); err != nil {
-			t.Fatalf("%s: %v", q, err)
+		if err == nil {
+			_, err = conn.Exec(ctx, q)
 		}
+	}
+	if err != nil {
+		t.Fatalf("empty a database: %v", err)
 	}
 }
 
