@@ -64,7 +64,14 @@ const (
 func (s *Service) moves(ctx context.Context, user matrix.UserID, since, upto int64) (map[matrix.UserID]move, error) {
 	var rooms []store.RoomNum
 	for _, m := range s.Store.Memberships(user) {
-		if m.Membership == "join" || int64(m.Event) > since {
+		if m.Membership != "join" && int64(m.Event) <= since {
+			continue
+		}
+		r, err := s.Store.RoomByNum(ctx, m.Room)
+		if err != nil {
+			return nil, err
+		}
+		if r.Last > since {
 			rooms = append(rooms, m.Room)
 		}
 	}

@@ -1,6 +1,7 @@
 package e2ee
 
 import (
+	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"testing"
 
 	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/signing"
 	"switchboard/homeserver/store"
 )
 
@@ -26,8 +28,9 @@ func TestUploadAndQuery(t *testing.T) {
 			t.Error("no sync was woken")
 		}
 		got := s.query1(t, bob, alice)
-		if want := strings.TrimSuffix(keys, "}") + `,"unsigned":{"device_display_name":"Phone"},`; !strings.Contains(got["A1"], `"unsigned":{"device_display_name":"Phone"}`) || len(got) != 1 {
-			t.Errorf("got %s, want %s", got, want)
+		if err := signing.VerifyJSON([]byte(got["A1"]), string(alice), "ed25519:A1", key("a1").Public().(ed25519.PublicKey)); err != nil ||
+			len(got) != 1 || !strings.Contains(got["A1"], `"unsigned":{"device_display_name":"Phone"}`) {
+			t.Errorf("got %s, %v", got, err)
 		}
 		changed, _, err := s.DeviceLists(t.Context(), alice, since, s.Store.Position())
 		if err != nil || len(changed) != 1 || changed[0] != alice {
@@ -197,6 +200,45 @@ func TestClaimOnce(t *testing.T) {
 		}
 		if delete(seen, ""); len(seen) != keys {
 			t.Errorf("%d keys were given out, want %d", len(seen), keys)
+		}
+	})
+}
+
+// FuzzIdentity checks that identity keys which are taken come out in a form that
+// is taken again and stays as it is, so that others check the signatures of
+// the same bytes.
+func FuzzIdentity(f *testing.F) {
+	f.Add(`{"user_id":"@alice:a.test","device_id":"A1","algorithms":[],"keys":{}}`)
+	f.Add(`{"unsigned":{"x":1},"user_id":"@alice:a.test","device_id":"A1","algorithms":["m.x"],"keys":{"x:A1":"AAAA"},"more":[1e2,-0]}`)
+	f.Add(`{"user_id":"@alice:a.test","device_id":"A1","algorithms":["\u0041"],"keys":{"ed25519:A1":"AAAA"},"signatures":{"@alice:a.test":{"ed25519:A1":"x"}}}`)
+	f.Fuzz(func(t *testing.T, raw string) {
+		once, err := readIdentity(alice, "A1", json.RawMessage(raw))
+		if err != nil || once == nil {
+			return
+		}
+		again, err := readIdentity(alice, "A1", once)
+		if err != nil || string(again) != string(once) {
+			t.Errorf("%s became %s and then %s, %v", raw, once, again, err)
+		}
+		if !strings.Contains(string(addUnsigned(once, "")), `"unsigned":{}`) {
+			t.Errorf("%s has no unsigned", once)
+		}
+	})
+}
+
+// FuzzOneTimeKeys checks that the name of a key which is taken is the one that
+// it is given out under.
+func FuzzOneTimeKeys(f *testing.F) {
+	f.Add("signed_curve25519:AAAAHg", `{"key":"x","signatures":{}}`)
+	f.Add("a:b:c", `"x"`)
+	f.Add(":", `{}`)
+	f.Fuzz(func(t *testing.T, id, content string) {
+		keys, err := readKeys("one_time_keys", map[string]json.RawMessage{id: json.RawMessage(content)})
+		if err != nil {
+			return
+		}
+		if k := keys[0]; k.Algorithm+":"+k.ID != id || !json.Valid(k.Content) {
+			t.Errorf("%q %s became %+v", id, content, k)
 		}
 	})
 }

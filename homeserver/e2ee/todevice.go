@@ -144,6 +144,9 @@ func (s *Service) Pending(ctx context.Context, user matrix.UserID, device matrix
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#send-to-device-messaging
 func (s *Service) Acknowledge(ctx context.Context, user matrix.UserID, device matrix.DeviceID, since int64) error {
+	if since == 0 { // a client that knows nothing has nothing
+		return nil
+	}
 	k := deviceKey{user, device}
 	if upto, ok := s.acked.find(k); ok && (since <= upto || !s.Store.ChangedSince(store.ToDeviceChanged, string(user), upto)) {
 		return nil

@@ -54,24 +54,30 @@ func (s *Store) DeviceListChanges(ctx context.Context, observer matrix.UserID, s
 }
 
 // MemberEvents lists the m.room.member events of some rooms behind since and
-// not behind upto, in order of the log.
+// not behind upto, in the order of the log within each room.
 func (s *Store) MemberEvents(ctx context.Context, rooms []RoomNum, since, upto int64) ([]*Event, error) {
-	if events, ok := s.log.after(since, upto); ok {
-		return slices.DeleteFunc(events, func(e *Event) bool {
-			return e.PDU.Type != "m.room.member" || e.PDU.StateKey == nil || !slices.Contains(rooms, e.Room)
-		}), nil
+	var found []*Event
+	var missing []RoomNum
+	for _, r := range rooms {
+		events, ok := s.log.inRoom(r, since, upto)
+		if !ok {
+			missing = append(missing, r)
+		}
+		for _, e := range events {
+			if e.PDU.Type == "m.room.member" && e.PDU.StateKey != nil {
+				found = append(found, e)
+			}
+		}
 	}
-	var all []*Event
-	for part := range slices.Chunk(rooms, 500) {
+	for part := range slices.Chunk(missing, 500) {
 		list, err := s.queryEvents(ctx, `SELECT `+eventColumns+` FROM events
 			WHERE room IN LIST($1) AND pos > $2 AND pos <= $3 AND type = 'm.room.member' AND key IS NOT NULL ORDER BY pos`, part, since, upto)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, list...)
+		found = append(found, list...)
 	}
-	slices.SortFunc(all, func(a, b *Event) int { return byPos(a, b.Pos) })
-	return all, nil
+	return found, nil
 }
 
 // SharesRoom tells whether a user of this server and any user are joined to a
