@@ -138,6 +138,39 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// TestBuild writes down what Build makes.
+func TestBuild(t *testing.T) {
+	const sha = "abase64encodedsha256hashshouldbe43byteslong"
+	d := Draft{Room: "!r:domain", Type: TypeRedaction, Sender: "@a:domain", Redacts: "$z", Content: json.RawMessage(`{"reason":"x"}`),
+		PrevEvents: []matrix.EventID{"$p", "$q"}, AuthEvents: []matrix.EventID{"$r"}, Depth: 3, OriginServerTS: 1000000,
+		Hashes: map[matrix.EventID]string{"$p": sha, "$q": sha, "$r": sha}}
+	plain := d
+	plain.Type, plain.Redacts, plain.StateKey = "X", "", state("")
+	tests := []struct {
+		version string
+		draft   Draft
+		want    string // without hashes and signatures, ID for the event's ID
+	}{
+		{"1", d, `{"auth_events":[["$r",{"sha256":"` + sha + `"}]],"content":{"reason":"x"},"depth":3,"event_id":"ID","origin_server_ts":1000000,` +
+			`"prev_events":[["$p",{"sha256":"` + sha + `"}],["$q",{"sha256":"` + sha + `"}]],"redacts":"$z","room_id":"!r:domain","sender":"@a:domain","type":"m.room.redaction"}`},
+		{"10", d, `{"auth_events":["$r"],"content":{"reason":"x"},"depth":3,"origin_server_ts":1000000,"prev_events":["$p","$q"],` +
+			`"redacts":"$z","room_id":"!r:domain","sender":"@a:domain","type":"m.room.redaction"}`},
+		{"11", d, `{"auth_events":["$r"],"content":{"reason":"x","redacts":"$z"},"depth":3,"origin_server_ts":1000000,"prev_events":["$p","$q"],` +
+			`"room_id":"!r:domain","sender":"@a:domain","type":"m.room.redaction"}`},
+		{"10", plain, `{"auth_events":["$r"],"content":{"reason":"x"},"depth":3,"origin_server_ts":1000000,"prev_events":["$p","$q"],` +
+			`"room_id":"!r:domain","sender":"@a:domain","state_key":"","type":"X"}`},
+		{"12", plain, `{"auth_events":["$r"],"content":{"reason":"x"},"depth":3,"origin_server_ts":1000000,"prev_events":["$p","$q"],` +
+			`"room_id":"!r:domain","sender":"@a:domain","state_key":"","type":"X"}`},
+	}
+	for _, tt := range tests {
+		p := build(t, version(t, tt.version), tt.draft)
+		got := string(canonjson.Object(nil, p.members(nil), unhashed))
+		if want := strings.Replace(tt.want, `"ID"`, `"`+string(p.ID)+`"`, 1); got != want {
+			t.Errorf("version %s: got  %s\nwant %s", tt.version, got, want)
+		}
+	}
+}
+
 // same compares two events field by field.
 func same(t testing.TB, what string, got, want *PDU) {
 	t.Helper()

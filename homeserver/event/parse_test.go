@@ -175,6 +175,7 @@ func TestParseTakes(t *testing.T) {
 		{"historical sender", "11", `"@u:b"`, `"@É \"\n:b"`},
 		{"sender without a localpart", "11", `"@u:b"`, `"@:b"`},
 		{"long state key", "11", `"k"`, `"` + strings.Repeat("x", 255) + `"`},
+		{"long type", "11", `"m.x"`, `"` + strings.Repeat("x", 255) + `"`},
 		{"large depth", "5", `"depth":5`, `"depth":9223372036854775807`},
 		{"large depth in version 6", "6", `"depth":5`, `"depth":9007199254740991`},
 		{"floats in version 5", "5", `{"a":1}`, `{"a":1.5,"b":1e100,"c":9007199254740993}`},
