@@ -126,15 +126,7 @@ func (s *Server) Deactivate(ctx context.Context, user matrix.UserID, erase bool)
 	if err := s.Accounts.Deactivate(ctx, user, erase); err != nil {
 		return err
 	}
-	rooms, err := s.Rooms.JoinedRooms(ctx, user)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, id := range rooms {
-		errs = append(errs, s.Rooms.Leave(ctx, room.Change{Room: id, Actor: user, Target: user}))
-	}
-	return errors.Join(errs...)
+	return s.Rooms.LeaveAll(ctx, user)
 }
 
 // Drain answers all who wait for news, at once and from now on, so that the

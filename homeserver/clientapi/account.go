@@ -8,7 +8,6 @@ import (
 
 	"switchboard/homeserver/account"
 	"switchboard/homeserver/matrix"
-	"switchboard/homeserver/room"
 )
 
 var accountRoutes = []route{
@@ -70,14 +69,8 @@ func (a *API) deactivateAccount(r *request) (any, error) {
 	if err := a.Accounts.Deactivate(ctx, r.User, body.Erase); err != nil {
 		return nil, err
 	}
-	rooms, err := a.Rooms.JoinedRooms(ctx, r.User)
-	if err != nil {
-		return nil, err
-	}
-	for _, id := range rooms {
-		if err := a.Rooms.Leave(ctx, room.Change{Room: id, Actor: r.User}); err != nil {
-			zerolog.Ctx(ctx).Warn().Err(err).Str("user", string(r.User)).Str("room", string(id)).Msg("deactivated user did not leave the room")
-		}
+	if err := a.Rooms.LeaveAll(ctx, r.User); err != nil {
+		zerolog.Ctx(ctx).Warn().Err(err).Str("user", string(r.User)).Msg("deactivated user did not leave every room")
 	}
 	return map[string]string{"id_server_unbind_result": "success"}, nil // nothing was bound
 }

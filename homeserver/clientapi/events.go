@@ -74,6 +74,15 @@ func (a *API) sendMessage(r *request) (any, error) {
 	if d.Content, err = r.object(); err != nil {
 		return nil, err
 	}
+	return a.send(r, d)
+}
+
+// send sends an event for who may and is there.
+func (a *API) send(r *request, d room.Sending) (any, error) {
+	if err := r.active(); err != nil {
+		return nil, err
+	}
+	a.Ephemeral.Active(r.User)
 	return sent(a.Rooms.Send(r.Context(), d))
 }
 
@@ -90,7 +99,7 @@ func (a *API) setRoomStateWithKey(r *request) (any, error) {
 	if d.Content, err = r.object(); err != nil {
 		return nil, err
 	}
-	return sent(a.Rooms.Send(r.Context(), d))
+	return a.send(r, d)
 }
 
 // redactEvent takes the content out of an event.

@@ -48,19 +48,11 @@ func upload(r *request) media.Upload {
 	return media.Upload{Type: kind, Name: r.URL.Query().Get("filename"), Length: r.ContentLength, Body: r.Body}
 }
 
-// mayUpload refuses who may not send anything.
-func mayUpload(r *request) error {
-	if r.Suspended {
-		return matrix.Errorf(matrix.UserSuspended, "this account has been suspended")
-	}
-	return nil
-}
-
 // uploadContent stores a file.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixmediav3upload
 func (a *API) uploadContent(r *request) (any, error) {
-	if err := mayUpload(r); err != nil {
+	if err := r.active(); err != nil {
 		return nil, err
 	}
 	id, err := a.Media.Put(r.Context(), r.User, upload(r))
@@ -74,7 +66,7 @@ func (a *API) uploadContent(r *request) (any, error) {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixmediav1create
 func (a *API) createContent(r *request) (any, error) {
-	if err := mayUpload(r); err != nil {
+	if err := r.active(); err != nil {
 		return nil, err
 	}
 	id, expires, err := a.Media.Create(r.Context(), r.User)
@@ -88,7 +80,7 @@ func (a *API) createContent(r *request) (any, error) {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#put_matrixmediav3uploadservernamemediaid
 func (a *API) uploadContentToMXC(r *request) (any, error) {
-	if err := mayUpload(r); err != nil {
+	if err := r.active(); err != nil {
 		return nil, err
 	}
 	if matrix.ServerName(r.PathValue("serverName")) != a.ServerName {

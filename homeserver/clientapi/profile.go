@@ -73,11 +73,11 @@ func (a *API) putProfileField(r *request, value json.RawMessage) (any, error) {
 		return nil, err
 	}
 	name := r.PathValue("keyName")
-	switch {
-	case r.Guest && name != account.DisplayName:
+	if r.Guest && name != account.DisplayName {
 		return nil, matrix.Errorf(matrix.GuestAccessForbidden, "guests may set no more than their display name")
-	case r.Suspended:
-		return nil, matrix.Errorf(matrix.UserSuspended, "this account has been suspended")
+	}
+	if err := r.active(); err != nil {
+		return nil, err
 	}
 	if err := a.Accounts.SetProfile(r.Context(), r.User, name, value); err != nil {
 		return nil, err

@@ -76,6 +76,16 @@ func (r *request) self() error {
 	return nil
 }
 
+// active refuses who is suspended what would reach others.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#account-suspension
+func (r *request) active() error {
+	if r.Suspended {
+		return matrix.Errorf(matrix.UserSuspended, "this account has been suspended")
+	}
+	return nil
+}
+
 // room is the room ID of the path.
 func (r *request) room() (matrix.RoomID, error) { return matrix.ParseRoomID(r.PathValue("roomId")) }
 

@@ -28,6 +28,9 @@ var roomRoutes = []route{
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3createroom
 func (a *API) createRoom(r *request) (any, error) {
+	if err := r.active(); err != nil {
+		return nil, err
+	}
 	var c room.Creation
 	if err := r.json(&c); err != nil {
 		return nil, err
@@ -101,6 +104,9 @@ func (r *request) change(id matrix.RoomID) (room.Change, error) {
 
 // changeOf is change for operations that name another user.
 func (r *request) changeOf() (room.Change, error) {
+	if err := r.active(); err != nil {
+		return room.Change{}, err
+	}
 	id, err := r.room()
 	if err != nil {
 		return room.Change{}, err
@@ -153,6 +159,9 @@ func (a *API) join(r *request, id matrix.RoomID) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.active(); err != nil {
+		return nil, err
+	}
 	if err := a.Rooms.Join(r.Context(), c); err != nil {
 		return nil, err
 	}
@@ -169,6 +178,9 @@ func (a *API) knockRoom(r *request) (any, error) {
 	}
 	c, err := r.change(id)
 	if err != nil {
+		return nil, err
+	}
+	if err := r.active(); err != nil {
 		return nil, err
 	}
 	if err := a.Rooms.Knock(r.Context(), c); err != nil {

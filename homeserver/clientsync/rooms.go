@@ -243,40 +243,56 @@ func hasMembers(list []*store.Event) bool {
 	return slices.ContainsFunc(list, func(e *store.Event) bool { return e.PDU.IsState() && e.PDU.Type == "m.room.member" })
 }
 
-// heroes are how many members name a room that has no name.
-const heroes = 5
+// mostHeroes is how many members name a room that has no name.
+const mostHeroes = 5
 
 // summary counts the members and names some where the room has no name.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync_response-200_roomsummary
 func (rd *reading) summary(r *store.Room) (*summary, error) {
+	candidates, known := rd.heroes.Find(r.Current)
+	if !known {
+		var err error
+		if candidates, err = rd.candidates(r); err != nil {
+			return nil, err
+		}
+		rd.heroes.Put(r.Current, candidates)
+	}
 	sum := &summary{Joined: r.Joined, Invited: r.Invited}
-	for _, typ := range []string{"m.room.name", "m.room.canonical_alias"} {
+	for _, u := range candidates {
+		if u != rd.User && len(sum.Heroes) < mostHeroes {
+			sum.Heroes = append(sum.Heroes, u)
+		}
+	}
+	return sum, nil
+}
+
+// candidates are the members of whom the heroes are chosen: one more than
+// needed, as the reader is not among the own heroes. A room with a name has none.
+func (rd *reading) candidates(r *store.Room) ([]matrix.UserID, error) {
+	for typ, key := range map[string]string{"m.room.name": "name", "m.room.canonical_alias": "alias"} {
 		e, err := rd.Rooms.StateEvent(rd.ctx, r.Current, typ, "")
 		if err != nil {
 			return nil, err
 		}
-		if e != nil && (e.PDU.ContentString("name") != "" || e.PDU.ContentString("alias") != "") {
-			return sum, nil
+		if e != nil && e.PDU.ContentString(key) != "" {
+			return nil, nil
 		}
 	}
-	for _, group := range [][]string{{"join", "invite"}, {"leave", "ban"}} {
-		for _, membership := range group {
-			list, err := rd.Store.Members(rd.ctx, r.Num, membership, heroes+1)
-			if err != nil {
-				return nil, err
-			}
-			for _, m := range list {
-				if m.User != rd.User && len(sum.Heroes) < heroes {
-					sum.Heroes = append(sum.Heroes, m.User)
-				}
-			}
+	var list []matrix.UserID
+	for _, membership := range []string{"join", "invite", "leave", "ban"} {
+		if membership == "leave" && len(list) > 1 {
+			break // who has left counts only where nobody else is there
 		}
-		if len(sum.Heroes) > 0 {
-			break
+		members, err := rd.Store.Members(rd.ctx, r.Num, membership, mostHeroes+1-len(list))
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range members {
+			list = append(list, m.User)
 		}
 	}
-	return sum, nil
+	return list, nil
 }
 
 // noticeNewcomers remembers who came into view, because their presence is news.

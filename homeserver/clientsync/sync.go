@@ -16,6 +16,7 @@ import (
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/notify"
 	"switchboard/homeserver/room"
+	"switchboard/homeserver/statetree"
 	"switchboard/homeserver/store"
 )
 
@@ -30,7 +31,8 @@ type Service struct {
 	// Stopping is closed when the server stops, so that waiting syncs end.
 	Stopping <-chan struct{}
 
-	counts counts
+	counts store.Recent[countKey, counted]
+	heroes store.Recent[statetree.ID, []matrix.UserID]
 }
 
 // Request is one call of /sync.
@@ -117,7 +119,7 @@ type reading struct {
 
 	ignored     map[matrix.UserID]bool
 	accountData map[matrix.RoomID][]json.RawMessage // changed, "" for global
-	receipts    map[store.RoomNum]json.RawMessage   // changed
+	receipts    map[store.RoomNum][]json.RawMessage // changed
 	rooms       rooms
 	newcomers   []matrix.UserID // who came into view
 }

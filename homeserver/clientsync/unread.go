@@ -2,7 +2,6 @@ package clientsync
 
 import (
 	"encoding/json"
-	"sync"
 
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/pushrule"
@@ -13,43 +12,17 @@ import (
 // whoever has more unread than that is shown the count of the newest.
 const mostCounted = 2000
 
-// counts keeps what was counted, so that each event is counted once for each
-// user. It can be counted again from the log and the receipts.
-type counts struct {
-	mu         sync.Mutex // tier 1; guards the maps
-	young, old map[countKey]counted
-}
-
 type countKey struct {
 	user matrix.UserID
 	room store.RoomNum
 }
 
-// counted is the unread of a user in a room.
+// counted is the unread of a user in a room. It is kept so that each event is
+// counted once for each user; it can be counted again from the log.
 type counted struct {
 	read int64 // the receipt from which was counted
 	upto int64 // up to here
 	unread
-}
-
-const mostCounts = 50_000
-
-func (c *counts) find(k countKey) counted {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if v, ok := c.young[k]; ok {
-		return v
-	}
-	return c.old[k]
-}
-
-func (c *counts) put(k countKey, v counted) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.young == nil || len(c.young) >= mostCounts {
-		c.old, c.young = c.young, map[countKey]counted{}
-	}
-	c.young[k] = v
 }
 
 // unread counts the events behind the user's read receipt for which the push
@@ -58,7 +31,7 @@ func (c *counts) put(k countKey, v counted) {
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#receiving-notifications
 func (rd *reading) unread(r *store.Room, user matrix.UserID, upto int64) (*unread, error) {
 	key := countKey{user, r.Num}
-	c := rd.counts.find(key)
+	c, _ := rd.counts.Find(key)
 	if c.upto == 0 || rd.Store.ReceiptsChangedSince(r.Num, c.upto) {
 		read, err := rd.readUpTo(r, user)
 		if err != nil {
@@ -78,7 +51,7 @@ func (rd *reading) unread(r *store.Room, user matrix.UserID, upto int64) (*unrea
 		}
 	}
 	c.upto = max(c.upto, upto)
-	rd.counts.put(key, c)
+	rd.counts.Put(key, c)
 	return &unread{c.Highlight, c.Notify}, nil
 }
 

@@ -27,38 +27,23 @@ func (rd *reading) readReceipts(*Answer) error {
 	return err
 }
 
-// receiptEvents makes m.receipt events, one for each room.
-func (rd *reading) receiptEvents(list []store.Receipt) (map[store.RoomNum]json.RawMessage, error) {
-	type read struct {
-		TS     int64  `json:"ts"`
-		Thread string `json:"thread_id,omitempty"`
-	}
-	type content map[matrix.EventID]map[string]map[matrix.UserID]read
-	rooms := map[store.RoomNum]content{}
+// receiptEvents makes m.receipt events, one for each room and thread.
+func (rd *reading) receiptEvents(list []store.Receipt) (map[store.RoomNum][]json.RawMessage, error) {
+	rooms := map[store.RoomNum][]store.Receipt{}
 	for _, r := range list {
-		if rd.ignored[r.User] {
-			continue
+		if !rd.ignored[r.User] {
+			rooms[r.Room] = append(rooms[r.Room], r)
 		}
-		c := rooms[r.Room]
-		if c == nil {
-			c = content{}
-			rooms[r.Room] = c
-		}
-		if c[r.Event] == nil {
-			c[r.Event] = map[string]map[matrix.UserID]read{}
-		}
-		if c[r.Event][r.Type] == nil {
-			c[r.Event][r.Type] = map[matrix.UserID]read{}
-		}
-		c[r.Event][r.Type][r.User] = read{r.TS, r.Thread}
 	}
-	events := make(map[store.RoomNum]json.RawMessage, len(rooms))
-	for num, c := range rooms {
-		b, err := json.Marshal(map[string]any{"type": "m.receipt", "content": c})
-		if err != nil {
-			return nil, err
+	events := make(map[store.RoomNum][]json.RawMessage, len(rooms))
+	for num, receipts := range rooms {
+		for _, content := range ephemeral.Contents(receipts) {
+			b, err := json.Marshal(map[string]any{"type": "m.receipt", "content": content})
+			if err != nil {
+				return nil, err
+			}
+			events[num] = append(events[num], b)
 		}
-		events[num] = b
 	}
 	return events, nil
 }
@@ -80,8 +65,8 @@ func (rd *reading) readEphemeral(r *store.Room, whole bool) ([]json.RawMessage, 
 		}
 		receipts = events[r.Num]
 	}
-	if receipts != nil && f.wants("m.receipt", "", r.ID) {
-		list = append(list, receipts)
+	if f.wants("m.receipt", "", r.ID) {
+		list = append(list, receipts...)
 	}
 	since := rd.since.typing
 	if whole {

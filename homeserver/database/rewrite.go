@@ -51,6 +51,7 @@ const maxTexts = 4096
 
 var (
 	listPattern        = regexp.MustCompile(`(?i)\b(NOT\s+)?IN\s+LIST\s*\(\s*\$([0-9]+)\s*\)`)
+	limitPattern       = regexp.MustCompile(`(?i)\bLIMIT\s+(\$[0-9]+)`)
 	placeholderPattern = regexp.MustCompile(`\$[0-9]+`)
 	blobPattern        = regexp.MustCompile(`(?i)\bBLOB\b`)
 	rowidPattern       = regexp.MustCompile(`(?i)\s*\bWITHOUT\s+ROWID\b`)
@@ -94,6 +95,9 @@ func rewrite(d Dialect, q string) (*statement, error) {
 	})
 	used := map[int]bool{}
 	st.text = mapCode(q, func(code string) string {
+		if d == SQLite { // which plans for each value of a limit anew, unless it is an expression
+			code = limitPattern.ReplaceAllString(code, "LIMIT ${1} + 0")
+		}
 		return placeholderPattern.ReplaceAllStringFunc(code, func(m string) string {
 			n, _ := strconv.Atoi(m[1:])
 			st.args = max(st.args, n)

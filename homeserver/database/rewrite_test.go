@@ -13,6 +13,7 @@ func TestRewrite(t *testing.T) {
 		{`a IN LIST($1) AND b NOT IN LIST($2)`,
 			`a IN (SELECT value FROM json_each(?)) AND b NOT IN (SELECT value FROM json_each(?))`,
 			`a = ANY($1) AND b <> ALL($2)`},
+		{`SELECT a FROM t limit $2 OFFSET $1`, `SELECT a FROM t LIMIT ? + 0 OFFSET ?`, ``},
 		{`'open $1`, `'open $1`, ``},
 		{`$10 $9 $8 $7 $6 $5 $4 $3 $2 $1`, `? ? ? ? ? ? ? ? ? ?`, ``},
 	}

@@ -8,7 +8,6 @@ package e2ee
 import (
 	"context"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -25,8 +24,8 @@ type Service struct {
 	Bell       *notify.Bell
 	ServerName matrix.ServerName
 
-	counts recent[deviceKey, counted]
-	acked  recent[deviceKey, int64]
+	counts store.Recent[deviceKey, counted]
+	acked  store.Recent[deviceKey, int64]
 }
 
 // deviceKey names a device of a user.
@@ -60,39 +59,6 @@ func name(what, s string) error {
 		return matrix.Errorf(matrix.InvalidParam, "%s must be text of 1 to %d bytes", what, longest)
 	}
 	return nil
-}
-
-// recent remembers about 2*recentMost values, those used last.
-type recent[K comparable, V any] struct {
-	mu         sync.Mutex // tier 1; guards the maps
-	young, old map[K]V
-}
-
-const recentMost = 1 << 14
-
-func (r *recent[K, V]) find(k K) (V, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	v, ok := r.young[k]
-	if !ok {
-		if v, ok = r.old[k]; ok {
-			r.add(k, v)
-		}
-	}
-	return v, ok
-}
-
-func (r *recent[K, V]) put(k K, v V) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.add(k, v)
-}
-
-func (r *recent[K, V]) add(k K, v V) {
-	if r.young == nil || len(r.young) >= recentMost {
-		r.old, r.young = r.young, make(map[K]V)
-	}
-	r.young[k] = v
 }
 
 // device is the device that a request must come from.

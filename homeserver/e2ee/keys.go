@@ -315,7 +315,7 @@ type counted struct {
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#e2e-extensions-to-sync
 func (s *Service) KeyCounts(ctx context.Context, user matrix.UserID, device matrix.DeviceID) (store.KeyCounts, error) {
 	k := deviceKey{user, device}
-	if c, ok := s.counts.find(k); ok && !s.Store.ChangedSince(store.OneTimeKeysChanged, string(user), c.pos) {
+	if c, ok := s.counts.Find(k); ok && !s.Store.ChangedSince(store.OneTimeKeysChanged, string(user), c.pos) {
 		return c.counts, nil
 	}
 	pos := s.Store.Position()
@@ -323,6 +323,6 @@ func (s *Service) KeyCounts(ctx context.Context, user matrix.UserID, device matr
 	if err != nil {
 		return counts, err
 	}
-	s.counts.put(k, counted{pos, counts})
+	s.counts.Put(k, counted{pos, counts})
 	return counts, nil
 }

@@ -148,7 +148,7 @@ func (s *Service) Acknowledge(ctx context.Context, user matrix.UserID, device ma
 		return nil
 	}
 	k := deviceKey{user, device}
-	if upto, ok := s.acked.find(k); ok && (since <= upto || !s.Store.ChangedSince(store.ToDeviceChanged, string(user), upto)) {
+	if upto, ok := s.acked.Find(k); ok && (since <= upto || !s.Store.ChangedSince(store.ToDeviceChanged, string(user), upto)) {
 		return nil
 	}
 	waiting, err := s.Store.HasToDevice(ctx, user, device, since)
@@ -161,6 +161,6 @@ func (s *Service) Acknowledge(ctx context.Context, user matrix.UserID, device ma
 			return err
 		}
 	}
-	s.acked.put(k, since)
+	s.acked.Put(k, since)
 	return nil
 }

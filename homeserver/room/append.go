@@ -126,7 +126,7 @@ func (s *Service) commit(ctx context.Context, h *head, more ...also) ([]*store.E
 	if err != nil {
 		return nil, err
 	}
-	s.trees.put(done.tree.ID(), done.tree)
+	s.trees.Put(done.tree.ID(), done.tree)
 	s.ring(done.room.Num, h.made)
 	return done.events, nil
 }

@@ -53,6 +53,23 @@ func (s *Service) Leave(ctx context.Context, c Change) error {
 	return err
 }
 
+// LeaveAll ends all memberships, invitations and knocks of a user of this
+// server. Where that fails the others end all the same.
+func (s *Service) LeaveAll(ctx context.Context, user matrix.UserID) error {
+	var errs []error
+	for _, m := range s.Store.Memberships(user) {
+		if m.Membership == "leave" || m.Membership == "ban" {
+			continue
+		}
+		r, err := s.Store.RoomByNum(ctx, m.Room)
+		if err == nil {
+			err = s.Leave(ctx, Change{Room: r.ID, Actor: user})
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
 // Invite invites c.Target.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidinvite

@@ -38,9 +38,9 @@ type Service struct {
 
 	locks   locks
 	created atomic.Int64 // time (ms) of the newest room
-	trees   recent[statetree.ID, statetree.Tree]
-	powers  recent[matrix.EventID, *eventauth.PowerLevels]
-	roots   recent[sightKey, sight]
+	trees   store.Recent[statetree.ID, statetree.Tree]
+	powers  store.Recent[matrix.EventID, *eventauth.PowerLevels]
+	roots   store.Recent[sightKey, sight]
 }
 
 // now is the time in milliseconds, as events bear it.
@@ -81,39 +81,6 @@ func (l *locks) lock(id matrix.RoomID) func() {
 	}
 }
 
-// recent keeps up to about 2*recentMost values, the ones used last.
-type recent[K comparable, V any] struct {
-	mu         sync.Mutex // tier 1; guards the maps
-	young, old map[K]V
-}
-
-const recentMost = 4096
-
-func (r *recent[K, V]) find(k K) (V, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	v, ok := r.young[k]
-	if !ok {
-		if v, ok = r.old[k]; ok {
-			r.add(k, v)
-		}
-	}
-	return v, ok
-}
-
-func (r *recent[K, V]) put(k K, v V) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.add(k, v)
-}
-
-func (r *recent[K, V]) add(k K, v V) {
-	if r.young == nil || len(r.young) >= recentMost {
-		r.old, r.young = r.young, make(map[K]V)
-	}
-	r.young[k] = v
-}
-
 // find gives a room, or M_NOT_FOUND for one that this server does not know.
 func (s *Service) find(ctx context.Context, id matrix.RoomID) (*store.Room, error) {
 	r, err := s.Store.Room(ctx, id)
@@ -143,11 +110,11 @@ var notInRoom = matrix.Errorf(matrix.Forbidden, "you are not in this room")
 
 // tree gives the state tree with a root.
 func (s *Service) tree(id statetree.ID) statetree.Tree {
-	if t, ok := s.trees.find(id); ok {
+	if t, ok := s.trees.Find(id); ok {
 		return t
 	}
 	t := statetree.Open(id)
-	s.trees.put(id, t)
+	s.trees.Put(id, t)
 	return t
 }
 
@@ -220,12 +187,12 @@ func (v *view) PowerLevels() (*eventauth.PowerLevels, error) {
 	case create != nil:
 		id = create.ID
 	}
-	if p, ok := v.s.powers.find(id); ok {
+	if p, ok := v.s.powers.Find(id); ok {
 		return p, nil
 	}
 	p, err := eventauth.ParsePowerLevels(create, levels)
 	if err == nil && id != "" {
-		v.s.powers.put(id, p)
+		v.s.powers.Put(id, p)
 	}
 	return p, err
 }

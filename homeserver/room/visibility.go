@@ -31,7 +31,7 @@ type sight struct {
 // sight reads from the state with a root what decides about user.
 func (s *Service) sight(ctx context.Context, root statetree.ID, user matrix.UserID) (sight, error) {
 	key := sightKey{root, user}
-	if st, ok := s.roots.find(key); ok {
+	if st, ok := s.roots.Find(key); ok {
 		return st, nil
 	}
 	v := s.view(ctx, root)
@@ -44,7 +44,7 @@ func (s *Service) sight(ctx context.Context, root statetree.ID, user matrix.User
 	if v.err != nil {
 		return sight{}, v.err
 	}
-	s.roots.put(key, st)
+	s.roots.Put(key, st)
 	return st, nil
 }
 

@@ -110,7 +110,7 @@ func (s *Store) Newest(ctx context.Context, room RoomNum, since, upto int64, lim
 		i, _ := slices.BinarySearchFunc(list, since+1, byPos)
 		return list[i:], nil
 	}
-	list, err := s.queryEvents(ctx, `SELECT `+eventColumns+` FROM events
+	list, err := s.places(ctx, `SELECT num FROM events
 		WHERE room = $1 AND pos > $2 AND pos <= $3 ORDER BY pos DESC LIMIT $4`, room, since, upto, limit)
 	slices.Reverse(list)
 	return list, err
@@ -122,7 +122,7 @@ func (s *Store) Oldest(ctx context.Context, room RoomNum, since, upto int64, lim
 	if list, ok := s.log.inRoom(room, since, upto); ok {
 		return list[:min(len(list), limit)], nil
 	}
-	return s.queryEvents(ctx, `SELECT `+eventColumns+` FROM events
+	return s.places(ctx, `SELECT num FROM events
 		WHERE room = $1 AND pos > $2 AND pos <= $3 ORDER BY pos LIMIT $4`, room, since, upto, limit)
 }
 
@@ -134,6 +134,30 @@ func (s *Store) Log(ctx context.Context, since int64, limit int) ([]*Event, erro
 	}
 	return s.queryEvents(ctx, `SELECT `+eventColumns+` FROM events
 		WHERE pos > $1 AND pos <= $2 ORDER BY pos LIMIT $3`, since, upto, limit)
+}
+
+// places reads the events whose numbers a query gives, in its order. The query
+// needs only an index; what is in memory is not read again.
+func (s *Store) places(ctx context.Context, q string, args ...any) ([]*Event, error) {
+	rows, err := s.db.Query(ctx, q, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read places: %w", err)
+	}
+	nums, err := scanNums(rows)
+	if err != nil {
+		return nil, err
+	}
+	found, err := s.EventsByNum(ctx, nums)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]*Event, 0, len(nums))
+	for _, n := range nums {
+		if e := found[n]; e != nil {
+			list = append(list, e)
+		}
+	}
+	return list, nil
 }
 
 // queryEvents runs a query for eventColumns.

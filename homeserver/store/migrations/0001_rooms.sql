@@ -69,7 +69,7 @@ CREATE TABLE memberships (
 	forgotten  BOOLEAN NOT NULL,
 	PRIMARY KEY (user_id, room)
 );
-CREATE INDEX memberships_by_room ON memberships (room, membership);
+CREATE INDEX memberships_by_room ON memberships (room, membership, event);
 
 -- Requests that were answered, so that a repeated one gets the same answer.
 CREATE TABLE requests (
