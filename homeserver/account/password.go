@@ -37,7 +37,7 @@ const (
 )
 
 // phc is a hashed password, of which String is the PHC form:
-// "$argon2id$v=19$m=19456,t=2,p=1$salt$hash".
+// "$argon2id$v=19$m=7168,t=5,p=1$salt$hash".
 type phc struct {
 	Argon2
 	salt, hash []byte
