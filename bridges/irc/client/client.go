@@ -245,6 +245,26 @@ func (c *Client) serve(ctx context.Context, l *link) error {
 	return l.serve(ctx, nil)
 }
 
+// Close ends a connection made by Connect that Run has not taken over.
+func (c *Client) Close() {
+	c.mu.Lock()
+	l := c.link
+	c.mu.Unlock()
+	if l != nil {
+		_ = l.write([]byte("QUIT\r\n"))
+		c.drop(l)
+	}
+}
+
+// FallBack makes later connections take another nick when the wanted one is in
+// use, see Config.NickFallback. A first log-in goes without, so that the user
+// can choose.
+func (c *Client) FallBack() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cfg.NickFallback = true
+}
+
 // Do sends a command. If done is not nil it is called exactly once: when the
 // network has accepted or refused the command, or when that can not be known.
 // It may be called before Do returns, and must not wait.
@@ -392,26 +412,34 @@ func (c *Client) textRoom(command, target string) int {
 }
 
 // gather returns a callback for n outcomes that calls done once, with the first
-// outcome, or the first error.
+// outcome, or the first error. When only a part was sent, sending all again
+// would repeat that part: the error is ErrUnconfirmed then.
 func gather(n int, done func(Outcome)) func(Outcome) {
 	var mu sync.Mutex // tier 1; guards the variables below
 	var first Outcome
 	var failed error
-	got := 0
+	got, sent := 0, 0
 	return func(o Outcome) {
 		mu.Lock()
 		if got++; got == 1 {
 			first = o
+		}
+		if !errors.Is(o.Err, ErrNotSent) {
+			sent++
 		}
 		if failed == nil {
 			failed = o.Err
 		}
 		last := got == n
 		mu.Unlock()
-		if last {
-			first.Err = failed
-			done(first)
+		if !last {
+			return
 		}
+		if errors.Is(failed, ErrNotSent) && sent > 0 {
+			failed = ErrUnconfirmed
+		}
+		first.Err = failed
+		done(first)
 	}
 }
 
