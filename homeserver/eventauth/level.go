@@ -263,10 +263,7 @@ func parseInt(s string) (Level, bool) {
 	if digits == "" || strings.Trim(digits, "0123456789") != "" {
 		return 0, false
 	}
-	n, err := strconv.ParseInt(s, 10, 64) // a number out of range becomes the nearest
-	if err != nil && n == 0 {
-		return 0, false
-	}
+	n, _ := strconv.ParseInt(s, 10, 64) // the only error is of the range, and gives the nearest
 	return finite(n), true
 }
 

@@ -224,7 +224,7 @@ func TestParsePowerLevels(t *testing.T) {
 // that its rules let in.
 func TestOldPowerLevels(t *testing.T) {
 	w := newWorld(t, "5", "", member(bob, event.Join), member("@c:c", event.Join))
-	pl := w.event(levels(`{"ban":"x","kick":" 0060 ","invite":[],"events":{"a":"+7","b":null},"users":{"@bob:b":"-5","@c:c":1e30,"@d:d":-99999999999999999999},"notifications":1,"redact":70.9,"state_default":-0.9}`))
+	pl := w.event(levels(`{"ban":"x","kick":" 0060 ","invite":[],"events":{"a":"+7","b":null},"users":{"@bob:b":"-5","@c:c":1e30,"@d:d":-99999999999999999999,"@e:e":-1e30,"@f:f":1e-3},"notifications":1,"redact":70.9,"state_default":-0.9}`))
 	w.state[Key{event.TypePowerLevels, ""}] = pl
 	p, err := ParsePowerLevels(w.create, pl)
 	if err != nil {
@@ -233,6 +233,7 @@ func TestOldPowerLevels(t *testing.T) {
 	for name, l := range map[string][2]Level{
 		"ban": {p.Ban(), 50}, "kick": {p.Kick(), 60}, "invite": {p.Invite(), 0}, "a": {p.Event("a", false), 7}, "b": {p.Event("b", false), 0},
 		"bob": {p.User(bob), -5}, "c": {p.User("@c:c"), Infinite - 1}, "d": {p.User("@d:d"), math.MinInt64}, "redact": {p.Redact(), 70},
+		"e": {p.User("@e:e"), math.MinInt64}, "f": {p.User("@f:f"), 0},
 		"state_default": {p.Event("s", true), 0},
 	} {
 		if l[0] != l[1] {
