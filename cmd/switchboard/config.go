@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"switchboard/appservices"
 	"switchboard/homeserver"
 )
 
@@ -35,7 +36,7 @@ type Config struct {
 	HTTP HTTPConfig `yaml:"http"`
 
 	// Appservices are bridges and bots that run as programs of their own.
-	Appservices AppservicesConfig `yaml:"appservices"`
+	Appservices appservices.Config `yaml:"appservices"`
 
 	// Log is what the server tells on standard error.
 	Log LogConfig `yaml:"log"`
@@ -116,13 +117,6 @@ type HTTPConfig struct {
 
 	// Grace is how long requests may go on when the server is stopped.
 	Grace time.Duration `yaml:"grace"`
-}
-
-// AppservicesConfig is the section "appservices".
-type AppservicesConfig struct {
-	// Files are registration files, beside those in the folder registrations
-	// of the data directory. All of them are read again when they change.
-	Files []string `yaml:"files"`
 }
 
 // LogConfig is the section "log".

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -17,7 +18,9 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
+	"switchboard/appservices"
 	"switchboard/homeserver"
+	"switchboard/homeserver/clientapi"
 	"switchboard/registrations"
 )
 
@@ -60,15 +63,16 @@ func (serveCommand) Run(t *terminal) error {
 
 // process is everything that runs in a server.
 type process struct {
-	log       zerolog.Logger
-	conf      Config
-	server    *homeserver.Server
-	metrics   *metrics
-	listeners []*listener
-	control   *control
-	acme      *acme
-	certs     []*certificate
-	draining  atomic.Bool
+	log         zerolog.Logger
+	conf        Config
+	server      *homeserver.Server
+	metrics     *metrics
+	appservices *appservices.Service
+	listeners   []*listener
+	control     *control
+	acme        *acme
+	certs       []*certificate
+	draining    atomic.Bool
 }
 
 // newProcess opens the data and all listeners. Nothing is served yet. ctx is
@@ -79,10 +83,30 @@ func newProcess(ctx context.Context, log zerolog.Logger, conf Config) (*process,
 		return nil, err
 	}
 	p := &process{log: log, conf: conf, server: server, metrics: newMetrics(server.Store.Position)}
-	if err := p.open(ctx); err != nil {
+	p.appservices = newAppservices(server, conf.Appservices)
+	err = p.appservices.Load(ctx)
+	if err == nil {
+		err = p.open(ctx)
+	}
+	if err != nil {
 		return nil, errors.Join(err, p.close())
 	}
 	return p, nil
+}
+
+// newAppservices makes what talks to appservices, and lets the edge and the
+// services below ask them.
+func newAppservices(s *homeserver.Server, c appservices.Config) *appservices.Service {
+	a := &appservices.Service{
+		Store: s.Store, Bell: s.Bell, Rooms: s.Rooms, Ephemeral: s.Ephemeral, Keys: s.Keys, ServerName: s.Config.ServerName,
+		Registrations: s.Appservices, Folder: filepath.Join(s.Config.DataDir, "registrations"), Files: c.Files,
+	}
+	s.Directory.AskAlias = a.AskAlias
+	s.ClientRoutes.Appservices = clientapi.Appservices{
+		Ping: a.Ping, Protocols: a.Protocols, Protocol: a.Protocol,
+		Locations: a.Locations, Users: a.Users, LocationsOf: a.LocationsOf, UsersOf: a.UsersOf,
+	}
+	return a
 }
 
 // open opens all listeners.
@@ -211,6 +235,7 @@ func (p *process) run(ctx context.Context) error {
 	parts, partsCtx := errgroup.WithContext(p.log.WithContext(context.WithoutCancel(ctx)))
 	partsCtx, endParts := context.WithCancel(partsCtx)
 	parts.Go(func() error { return p.server.Run(partsCtx) })
+	parts.Go(func() error { return p.appservices.Run(partsCtx) })
 	for _, c := range p.certs {
 		parts.Go(func() error { return c.Run(partsCtx, 10*time.Second) })
 	}

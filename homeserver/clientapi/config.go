@@ -26,6 +26,9 @@ type API struct {
 	Ephemeral  *ephemeral.Service
 	Media      *media.Service
 
+	// Appservices asks appservices something on behalf of a client.
+	Appservices Appservices
+
 	// MaxBody is the largest body of a request in bytes, media excepted. 0 means 8 MiB.
 	MaxBody int64
 

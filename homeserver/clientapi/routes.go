@@ -5,6 +5,7 @@ var tables = [][]route{
 	accountRoutes,
 	accountDataRoutes,
 	adminRoutes,
+	appserviceRoutes,
 	deviceRoutes,
 	directoryRoutes,
 	eventRoutes,
@@ -24,6 +25,7 @@ var tables = [][]route{
 	serverRoutes,
 	syncRoutes,
 	tagRoutes,
+	thirdPartyRoutes,
 	toDeviceRoutes,
 	typingRoutes,
 }
