@@ -109,9 +109,6 @@ func (g *group) run() *failure {
 		return f
 	}
 	over = true
-	if g.numbers.pos > 0 {
-		g.db.position.Store(g.numbers.pos)
-	}
 	return nil
 }
 

@@ -118,8 +118,9 @@ func (db *DB) commit(jobs []*job) {
 	}
 }
 
-// finish runs what the closures wanted to have run, in their order, and
-// answers them.
+// finish runs what the closures wanted to have run, in their order, shows the
+// new position, and answers them. Who reads up to a position may therefore rely
+// on what OnCommit keeps in memory.
 func (g *group) finish() {
 	for _, j := range g.jobs {
 		if j.err == nil {
@@ -127,6 +128,9 @@ func (g *group) finish() {
 				j.notify(f)
 			}
 		}
+	}
+	if g.numbers.pos > 0 {
+		g.db.position.Store(g.numbers.pos)
 	}
 	g.db.lane.answer(g.jobs, nil)
 }

@@ -505,3 +505,23 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 		}
 	})
 }
+
+// TestPositionComesLast checks that nobody is shown a position before OnCommit
+// has put into memory what stands there.
+func TestPositionComesLast(t *testing.T) {
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
+		var pos, seen int64
+		err := db.Update(t.Context(), func(tx *database.Tx) error {
+			var err error
+			pos, err = tx.NextPosition(t.Context())
+			tx.OnCommit(func() { seen = db.Position() })
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seen >= pos || db.Position() != pos {
+			t.Errorf("position %d was shown as %d in OnCommit and as %d afterwards", pos, seen, db.Position())
+		}
+	})
+}
