@@ -30,13 +30,14 @@ type operation struct {
 // String is the operation's line in absentFile.
 func (o operation) String() string { return o.API + " " + o.ID + " " + o.Method + " " + o.Path }
 
-// served returns the route tables of all edges, by the API that they serve.
-func served() map[string][]operation {
-	tables := map[string][]operation{}
+// served returns the routes of all edges. Which API an operation belongs to, its
+// path says.
+func served() []operation {
+	var list []operation
 	for _, r := range clientapi.Routes() {
-		tables["client-server"] = append(tables["client-server"], operation{"client-server", r.Method, r.Path, r.Operation})
+		list = append(list, operation{Method: r.Method, Path: r.Path, ID: r.Operation})
 	}
-	return tables
+	return list
 }
 
 // specified returns all operations of the specification.
@@ -70,27 +71,25 @@ func plain(path string) string {
 func TestRoutes(t *testing.T) {
 	spec := specified(t)
 	present := map[operation]bool{}
-	for api, table := range served() {
-		for _, r := range table {
-			r.Path = plain(r.Path)
-			var there []operation // what the specification has at this place
-			for _, o := range spec {
-				if o.API == api && o.Method == r.Method && o.Path == r.Path {
-					there = append(there, o)
-				}
+	for _, r := range served() {
+		r.Path = plain(r.Path)
+		var there []operation // what the specification has at this place
+		for _, o := range spec {
+			if o.Method == r.Method && o.Path == r.Path {
+				there = append(there, o)
 			}
-			switch {
-			case len(there) == 0 && r.ID == "":
-			case len(there) == 0:
-				t.Errorf("%s has the route %s %s, which is not the specification's", r.ID, r.Method, r.Path)
-			case !slices.Contains(there, r):
-				t.Errorf("%s %s is called %q, and the specification calls it %s", r.Method, r.Path, r.ID, there[0].ID)
-			case present[r]:
-				t.Errorf("%s has two routes", r)
-			default:
-				for _, o := range there {
-					present[o] = true
-				}
+		}
+		switch {
+		case len(there) == 0 && r.ID == "":
+		case len(there) == 0:
+			t.Errorf("%s has the route %s %s, which is not the specification's", r.ID, r.Method, r.Path)
+		case !slices.ContainsFunc(there, func(o operation) bool { return o.ID == r.ID }):
+			t.Errorf("%s %s is called %q, and the specification calls it %s", r.Method, r.Path, r.ID, there[0].ID)
+		case present[there[0]]:
+			t.Errorf("%s %s has two routes", r.Method, r.Path)
+		default:
+			for _, o := range there {
+				present[o] = true
 			}
 		}
 	}
@@ -120,10 +119,14 @@ func compareAbsent(t *testing.T, missing []string, present, all int) {
 			t.Fatal(err)
 		}
 	}
+	var there []string // listed, and there
 	for _, line := range listed {
 		if !slices.Contains(missing, line) {
-			t.Errorf("%s is there now (or not in the specification): strike it from %s (go test ./cmd/switchboard -run TestRoutes -shrink)", line, absentFile)
+			there = append(there, line)
 		}
+	}
+	if len(there) > 0 {
+		t.Errorf("these are there now, or not in the specification. Strike them from %s with\n\tgo test ./cmd/switchboard -run TestRoutes -shrink\n%s", absentFile, strings.Join(there, "\n"))
 	}
 	for _, line := range missing {
 		if !slices.Contains(listed, line) {

@@ -9,8 +9,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-
-	"gopkg.in/yaml.v3"
 )
 
 // book is the specification, page by page.
@@ -205,34 +203,33 @@ func rendered(spec fs.FS, code string, args map[string]string) ([]string, error)
 	}
 }
 
-// operations returns the anchors of the operations of an OpenAPI file.
+// operations returns the anchors of the operations of an OpenAPI file and of
+// the tables below them.
 func operations(spec fs.FS, file string) ([]string, error) {
-	text, err := fs.ReadFile(spec, file)
+	s := &schemas{spec, map[string]any{}}
+	api, err := s.file(file)
 	if err != nil {
 		return nil, err
 	}
-	var api struct {
-		Servers []struct {
-			Variables struct {
-				BasePath struct {
-					Default string `yaml:"default"`
-				} `yaml:"basePath"`
-			} `yaml:"variables"`
-		} `yaml:"servers"`
-		Paths map[string]map[string]yaml.Node `yaml:"paths"`
-	}
-	if err := yaml.Unmarshal(text, &api); err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
 	base := ""
-	if len(api.Servers) > 0 {
-		base = api.Servers[0].Variables.BasePath.Default
+	if servers, ok := at(api, "servers").([]any); ok && len(servers) > 0 {
+		base, _ = at(at(at(servers[0], "variables"), "basePath"), "default").(string)
+	}
+	paths, ok := at(api, "paths").(map[string]any)
+	if !ok {
+		return nil, fmt.Errorf("%s has no paths", file)
 	}
 	var found []string
-	for p, methods := range api.Paths {
-		for method := range methods {
+	for p, methods := range paths {
+		m, _ := methods.(map[string]any)
+		for method, op := range m {
 			// A space at the end tells two descriptions of one path apart.
-			found = append(found, slugOf(method+base+strings.TrimSpace(p)))
+			anchor := slugOf(method + base + strings.TrimSpace(p))
+			tables, err := s.operation(op, file, anchor)
+			if err != nil {
+				return nil, err
+			}
+			found = append(append(found, anchor), tables...)
 		}
 	}
 	return found, nil
@@ -259,22 +256,25 @@ func events(spec fs.FS, prefix string) ([]string, error) {
 	return found, nil
 }
 
-// definition returns the anchor of a schema that is shown by itself.
+// definition returns the anchors of a schema that is shown by itself and of the
+// tables below it.
 func definition(spec fs.FS, file string) ([]string, error) {
-	text, err := fs.ReadFile(spec, file)
+	s := &schemas{spec, map[string]any{}}
+	schema, err := s.file(file)
 	if err != nil {
 		return nil, err
 	}
-	var schema struct {
-		Title string `yaml:"title"`
-	}
-	if err := yaml.Unmarshal(text, &schema); err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
-	if schema.Title == "" {
+	title, ok := at(schema, "title").(string)
+	if !ok {
 		return nil, nil
 	}
-	return []string{"definition-" + slugOf(schema.Title)}, nil
+	whole := "definition-" + slugOf(title)
+	found := []string{whole}
+	titles, err := s.titles(schema, file, map[string]bool{})
+	for _, inner := range titles {
+		found = append(found, whole+"_"+inner)
+	}
+	return found, err
 }
 
 // link is a Markdown link to a section of the specification.

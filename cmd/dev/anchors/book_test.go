@@ -36,11 +36,11 @@ text <a id="mrule"></a>
 		"content/rooms/v12.md":                               {Data: []byte("# Rules\n{{% rver-fragment name=\"auth\" %}}\n")},
 		"content/rooms/fragments/auth.md":                    {Data: []byte("## Order\n")},
 		"content/changelog/v1.1.md":                          {Data: []byte("# Changes\n")},
-		"data/api/client-server/login.yaml":                  {Data: []byte("servers:\n- variables:\n    basePath:\n      default: /_matrix/client/v3\npaths:\n  /login/{flow_id}:\n    get: {}\n    post: {}\n")},
+		"data/api/client-server/login.yaml":                  {Data: []byte("servers:\n- variables:\n    basePath:\n      default: /_matrix/client/v3\npaths:\n  /login/{flow_id}:\n    get:\n      responses:\n        '200':\n          content:\n            application/json:\n              schema:\n                properties:\n                  flows:\n                    items:\n                      title: Login Flow\n    post:\n      requestBody:\n        content:\n          application/json:\n            schema:\n              $ref: ../definitions/one.yaml\n")},
 		"data/api/client-server/peek.yaml":                   {Data: []byte("paths:\n  '/.well-known/peek ':\n    get: {}\n")},
 		"data/event-schemas/schema/m.call.invite.yaml":       {Data: []byte("")},
 		"data/event-schemas/schema/m.room.message$m.te.yaml": {Data: []byte("")},
-		"data/api/definitions/one.yaml":                      {Data: []byte("title: Public Room\n")},
+		"data/api/definitions/one.yaml":                      {Data: []byte("title: Public Room\nallOf:\n- patternProperties:\n    x:\n      title: Inner\n      additionalProperties:\n        $ref: one.yaml#/allOf\n")},
 	}
 	b, err := readBook(spec)
 	if err != nil {
@@ -48,9 +48,11 @@ text <a id="mrule"></a>
 	}
 	want := map[string][]string{
 		"client-server-api": {
-			"client-behaviour", "client-behaviour-1", "definition-public-room", "ends", "get_matrixclientv3loginflow_id",
-			"knocking-rooms", "legacy-login", "login--logout-the-mlogin-types", "mcallinvite", "mroompower_levels", "mrule", "mte",
-			"peeking_getwell-knownpeek", "post_matrixclientv3loginflow_id", "typing",
+			"client-behaviour", "client-behaviour-1", "definition-public-room",
+			"definition-public-room_inner", "definition-public-room_public-room", "ends", "get_matrixclientv3loginflow_id",
+			"get_matrixclientv3loginflow_id_response-200_login-flow", "knocking-rooms", "legacy-login", "login--logout-the-mlogin-types", "mcallinvite", "mroompower_levels", "mrule", "mte",
+			"peeking_getwell-knownpeek", "post_matrixclientv3loginflow_id", "post_matrixclientv3loginflow_id_request_inner",
+			"post_matrixclientv3loginflow_id_request_public-room", "typing",
 		},
 		"rooms/v12": {"order", "rules"},
 	}
