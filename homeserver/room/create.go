@@ -131,6 +131,9 @@ func (s *Service) plan(c Creation) (*plan, error) {
 		if _, err := matrix.ParseUserID(string(u)); err != nil {
 			return nil, err
 		}
+		if u.Server() != s.ServerName {
+			return nil, s.foreign(u)
+		}
 	}
 	if c.AliasName != "" {
 		alias, err := matrix.ParseRoomAlias("#" + c.AliasName + ":" + string(s.ServerName))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 
 	"github.com/rs/zerolog"
 
@@ -203,6 +204,8 @@ func (s *Service) refuse(h *head, c Change, old *event.PDU) error {
 		is = old.Membership()
 	}
 	switch {
+	case c.Membership == "invite" && c.Target.Server() != s.ServerName:
+		return s.foreign(c.Target)
 	case c.Membership == "invite" && is == "join":
 		return matrix.Errorf(matrix.Forbidden, "%s is in the room already", c.Target)
 	case c.Membership == "invite" && is == "ban":
@@ -213,6 +216,12 @@ func (s *Service) refuse(h *head, c Change, old *event.PDU) error {
 		return notInRoom
 	}
 	return nil
+}
+
+// foreign refuses to invite a user of another server: an invitation that cannot
+// be delivered is none.
+func (s *Service) foreign(user matrix.UserID) error {
+	return &matrix.Error{Code: matrix.Unknown, Status: 400, Text: fmt.Sprintf("%s cannot be invited: this server does not talk to other servers yet", user)}
 }
 
 // memberContent is the content of the m.room.member event for c.

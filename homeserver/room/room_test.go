@@ -151,6 +151,7 @@ func TestMemberships(t *testing.T) {
 		w.refused(w.Invite(ctx, Change{Room: id, Actor: alice, Target: bob}), matrix.Forbidden)
 		w.ok(w.Unban(ctx, Change{Room: id, Actor: alice, Target: bob}))
 		w.refused(w.Unban(ctx, Change{Room: id, Actor: alice, Target: bob}), matrix.Forbidden)
+		w.refused(w.Invite(ctx, Change{Room: id, Actor: alice, Target: "@dave:b.test"}), matrix.Unknown)
 		w.ok(w.Forget(ctx, id, bob))
 		w.refused(w.Forget(ctx, id, alice), matrix.Unknown)
 		r, err := w.Store.Room(ctx, id)
