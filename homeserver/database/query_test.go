@@ -295,6 +295,15 @@ func TestLongAnswers(t *testing.T) {
 		check(db, false)
 		must(t, db.Update(ctx, func(tx *database.Tx) error { check(tx, true); return nil }))
 
+		// One that is left open ends with its transaction.
+		var left *database.Rows
+		for range 3 {
+			must(t, db.Update(ctx, func(tx *database.Tx) (err error) { left, err = tx.Query(ctx, all); return err }))
+			for left.Next() && db.Dialect() == database.SQLite {
+				t.Error("rows outlive their transaction")
+			}
+		}
+
 		// A short answer and one that was closed keep no connection.
 		short, err := db.Query(ctx, one, 10)
 		must(t, err)

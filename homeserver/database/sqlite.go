@@ -320,7 +320,7 @@ func (b *sqliteBackend) free(c *sqliteConn) {
 // begin implements backend.
 func (b *sqliteBackend) begin(ctx context.Context) (session, error) {
 	if _, err := b.write.exec(ctx, "BEGIN IMMEDIATE", nil); err != nil {
-		return nil, err
+		return nil, &failure{err: err, owner: -1, lost: true} // another process writes for too long
 	}
 	return &sqliteSession{c: b.write}, nil
 }
