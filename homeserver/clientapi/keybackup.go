@@ -6,7 +6,6 @@ import (
 
 	"switchboard/homeserver/e2ee"
 	"switchboard/homeserver/matrix"
-	"switchboard/homeserver/store"
 )
 
 var keyBackupRoutes = []route{
@@ -62,7 +61,7 @@ func (a *API) getRoomKeysVersion(r *request) (any, error) {
 	}{b.Algorithm, b.AuthData, b.Keys, etag(b), strconv.FormatInt(b.Version, 10)}, nil
 }
 
-func etag(b store.KeyBackup) string { return strconv.FormatInt(b.Etag, 10) }
+func etag(b e2ee.Backup) string { return strconv.FormatInt(b.Etag, 10) }
 
 // putRoomKeysVersion replaces the auth data of a backup.
 //
@@ -92,7 +91,7 @@ func (a *API) deleteRoomKeysVersion(r *request) (any, error) {
 
 // roomBackup is the keys of a room, by session.
 type roomBackup struct {
-	Sessions map[string]store.BackedUpKey `json:"sessions"`
+	Sessions map[string]e2ee.BackedUpKey `json:"sessions"`
 }
 
 // putKeys stores keys and answers with the state of the backup.
@@ -105,7 +104,7 @@ func (a *API) putKeys(r *request, keys e2ee.BackupKeys) (any, error) {
 }
 
 // backupState is the answer to a change of keys.
-func backupState(b store.KeyBackup, err error) (any, error) {
+func backupState(b e2ee.Backup, err error) (any, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +115,7 @@ func backupState(b store.KeyBackup, err error) (any, error) {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3room_keyskeysroomidsessionid
 func (a *API) putRoomKeyBySessionID(r *request) (any, error) {
-	var k store.BackedUpKey
+	var k e2ee.BackedUpKey
 	if err := r.json(&k); err != nil {
 		return nil, err
 	}
@@ -188,9 +187,9 @@ func (a *API) getRoomKeysByRoomID(r *request) (any, error) {
 	return showRoomBackup(keys[matrix.RoomID(r.PathValue("roomId"))]), nil
 }
 
-func showRoomBackup(sessions map[string]store.BackedUpKey) roomBackup {
+func showRoomBackup(sessions map[string]e2ee.BackedUpKey) roomBackup {
 	if sessions == nil {
-		sessions = map[string]store.BackedUpKey{}
+		sessions = map[string]e2ee.BackedUpKey{}
 	}
 	return roomBackup{sessions}
 }

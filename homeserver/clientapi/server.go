@@ -8,7 +8,7 @@ var serverRoutes = []route{
 	{"getVersions", "GET /_matrix/client/versions", public, (*API).getVersions},
 	{"getCapabilities", "GET /_matrix/client/v3/capabilities", guests, (*API).getCapabilities},
 	{"getWellknown", "GET /.well-known/matrix/client", public, (*API).getWellknown},
-	{"", "GET /.well-known/matrix/server", public, (*API).getWellKnown}, // an operation of the server-server API
+	{"getWellKnown", "GET /.well-known/matrix/server", public, (*API).getWellKnown}, // an operation of the server-server API
 	{"getWellknownSupport", "GET /.well-known/matrix/support", public, (*API).getWellknownSupport},
 }
 

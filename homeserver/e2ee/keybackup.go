@@ -13,8 +13,14 @@ import (
 // mostSessionBytes is how large the data of one session may be.
 const mostSessionBytes = 64 << 10
 
+// Backup is a backup of room keys, as it is stored.
+type Backup = store.KeyBackup
+
+// BackedUpKey is the key of one session in a backup, as it is stored.
+type BackedUpKey = store.BackedUpKey
+
 // BackupKeys are keys of a backup, by room and session.
-type BackupKeys map[matrix.RoomID]map[string]store.BackedUpKey
+type BackupKeys map[matrix.RoomID]map[string]BackedUpKey
 
 // CreateBackup begins a new, empty backup of room keys and returns its version.
 // The errors are M_BAD_JSON and M_MISSING_PARAM.
@@ -32,7 +38,7 @@ func (s *Service) CreateBackup(ctx context.Context, user matrix.UserID, algorith
 	}
 	var version int64
 	err := s.Store.Update(ctx, func(tx *store.Tx) (err error) {
-		version, err = tx.AddKeyBackup(ctx, store.KeyBackup{User: user, Algorithm: algorithm, AuthData: auth})
+		version, err = tx.AddKeyBackup(ctx, Backup{User: user, Algorithm: algorithm, AuthData: auth})
 		return err
 	})
 	return strconv.FormatInt(version, 10), err
@@ -59,7 +65,7 @@ func parseVersion(s string) int64 {
 // M_NOT_FOUND.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3room_keysversionversion
-func (s *Service) Backup(ctx context.Context, user matrix.UserID, version string) (store.KeyBackup, error) {
+func (s *Service) Backup(ctx context.Context, user matrix.UserID, version string) (Backup, error) {
 	var n int64
 	if version != "" {
 		n = parseVersion(version)
@@ -121,8 +127,8 @@ func (s *Service) DeleteBackup(ctx context.Context, user matrix.UserID, version 
 // M_BAD_JSON and M_INVALID_PARAM.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#server-side-key-backups
-func (s *Service) PutBackupKeys(ctx context.Context, user matrix.UserID, version string, keys BackupKeys) (store.KeyBackup, error) {
-	var b store.KeyBackup
+func (s *Service) PutBackupKeys(ctx context.Context, user matrix.UserID, version string, keys BackupKeys) (Backup, error) {
+	var b Backup
 	for room, sessions := range keys {
 		if _, err := matrix.ParseRoomID(string(room)); err != nil {
 			return b, err
@@ -146,7 +152,7 @@ func (s *Service) PutBackupKeys(ctx context.Context, user matrix.UserID, version
 	return b, err
 }
 
-func putBackupKeys(ctx context.Context, tx *store.Tx, user matrix.UserID, version string, keys BackupKeys) (store.KeyBackup, error) {
+func putBackupKeys(ctx context.Context, tx *store.Tx, user matrix.UserID, version string, keys BackupKeys) (Backup, error) {
 	b, ok, err := tx.KeyBackup(ctx, user, 0)
 	switch {
 	case err != nil:
@@ -198,7 +204,7 @@ func (s *Service) BackupKeys(ctx context.Context, user matrix.UserID, version st
 	keys := BackupKeys{}
 	for _, k := range list {
 		if keys[k.Room] == nil {
-			keys[k.Room] = map[string]store.BackedUpKey{}
+			keys[k.Room] = map[string]BackedUpKey{}
 		}
 		keys[k.Room][k.Session] = k
 	}
@@ -209,11 +215,11 @@ func (s *Service) BackupKeys(ctx context.Context, user matrix.UserID, version st
 // backup as it is then.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#delete_matrixclientv3room_keyskeys
-func (s *Service) DeleteBackupKeys(ctx context.Context, user matrix.UserID, version string, room matrix.RoomID, session string) (store.KeyBackup, error) {
+func (s *Service) DeleteBackupKeys(ctx context.Context, user matrix.UserID, version string, room matrix.RoomID, session string) (Backup, error) {
 	if version == "" {
-		return store.KeyBackup{}, matrix.Errorf(matrix.MissingParam, "the query needs a version")
+		return Backup{}, matrix.Errorf(matrix.MissingParam, "the query needs a version")
 	}
-	var b store.KeyBackup
+	var b Backup
 	err := s.Store.Update(ctx, func(tx *store.Tx) error {
 		var ok bool
 		var err error
