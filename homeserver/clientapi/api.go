@@ -15,6 +15,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"switchboard/homeserver/database"
 	"switchboard/homeserver/matrix"
 )
 
@@ -179,7 +180,9 @@ func (a *API) writeError(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	var e *matrix.Error
-	if !errors.As(err, &e) {
+	if errors.Is(err, database.ErrText) {
+		e = matrix.Errorf(matrix.InvalidParam, "text with U+0000 or broken UTF-8 cannot be stored")
+	} else if !errors.As(err, &e) {
 		if r.Context().Err() != nil { // the client went away; nobody reads the answer
 			writeJSON(w, 499, map[string]string{"errcode": string(matrix.Unknown), "error": "request was cancelled"})
 			return
