@@ -23,7 +23,7 @@ import (
 )
 
 // secret opens registration on every server that is measured.
-const secret = "bench"
+const secret = "bench-secret"
 
 // dendriteVersion is the Dendrite that we compare with.
 const dendriteVersion = "v0.15.2"
