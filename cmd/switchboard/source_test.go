@@ -209,3 +209,35 @@ func TestFunctions(t *testing.T) {
 }
 
 func lineOf(p token.Pos) int { return positions.Position(p).Line }
+
+// TestLeaks wants the tests of every package that starts goroutines to look for
+// those that stay.
+func TestLeaks(t *testing.T) {
+	starts, looks, tested := map[string]string{}, map[string]bool{}, map[string]bool{}
+	for _, s := range sources(t) {
+		if s.isTest() {
+			tested[s.dir()] = true
+			looks[s.dir()] = looks[s.dir()] || slices.Contains(s.imports(), module+"/"+developers+"/leaktest")
+			continue
+		}
+		if under(s.dir(), developers) || isTestPackage(s.dir()) {
+			continue
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.GoStmt:
+				starts[s.dir()] = positions.Position(n.Pos()).String()
+			case *ast.CallExpr: // of a sync.WaitGroup or an errgroup.Group
+				if sel, ok := n.Fun.(*ast.SelectorExpr); ok && sel.Sel.Name == "Go" {
+					starts[s.dir()] = positions.Position(n.Pos()).String()
+				}
+			}
+			return true
+		})
+	}
+	for dir, where := range starts {
+		if tested[dir] && !looks[dir] {
+			t.Errorf("%s starts a goroutine (%s): its tests need a TestMain that calls leaktest.Main", dir, where)
+		}
+	}
+}
