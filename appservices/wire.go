@@ -44,14 +44,12 @@ func (w *Wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	}()
 	select {
 	case <-a.started:
-	case <-ctx.Done():
-		select {
-		case <-a.started: // it had answered before
-		default:
-			pipe.Close()
-			cancel()
-			return nil, context.Cause(ctx)
-		}
+	case <-r.Context().Done():
+	}
+	if err := r.Context().Err(); err != nil {
+		cancel()
+		pipe.Close()
+		return nil, err
 	}
 	if a.failed != nil {
 		pipe.Close()

@@ -38,16 +38,12 @@ func (s *Service) Resolve(ctx context.Context, alias matrix.RoomAlias) (matrix.R
 	}
 	a, err := s.Store.Alias(ctx, alias)
 	if errors.Is(err, store.ErrNotFound) && s.AskAlias != nil {
-		made, err := s.AskAlias(ctx, alias)
-		if err != nil {
-			return "", nil, err
+		made, askErr := s.AskAlias(ctx, alias)
+		if askErr != nil {
+			return "", nil, askErr
 		}
-		if !made {
-			return "", nil, unknown
-		}
-		a, err = s.Store.Alias(ctx, alias)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return "", nil, err
+		if made {
+			a, err = s.Store.Alias(ctx, alias)
 		}
 	}
 	if errors.Is(err, store.ErrNotFound) || err == nil && a.Room == 0 {
