@@ -11,9 +11,9 @@ import (
 
 var eventRoutes = []route{
 	{"sendMessage", "PUT /_matrix/client/v3/rooms/{roomId}/send/{eventType}/{txnId}", guests, (*API).sendMessage},
-	{"setRoomStateWithKey", "PUT /_matrix/client/v3/rooms/{roomId}/state/{eventType}/{stateKey}", users, (*API).setRoomStateWithKey},
-	{"", "PUT /_matrix/client/v3/rooms/{roomId}/state/{eventType}/{$}", users, (*API).setRoomStateWithKey},
-	{"", "PUT /_matrix/client/v3/rooms/{roomId}/state/{eventType}", users, (*API).setRoomStateWithKey},
+	{"setRoomStateWithKey", "PUT /_matrix/client/v3/rooms/{roomId}/state/{eventType}/{stateKey}", guests, (*API).setRoomStateWithKey},
+	{"", "PUT /_matrix/client/v3/rooms/{roomId}/state/{eventType}/{$}", guests, (*API).setRoomStateWithKey},
+	{"", "PUT /_matrix/client/v3/rooms/{roomId}/state/{eventType}", guests, (*API).setRoomStateWithKey},
 	{"redactEvent", "PUT /_matrix/client/v3/rooms/{roomId}/redact/{eventId}/{txnId}", users, (*API).redactEvent},
 	{"", "POST /_matrix/client/v3/rooms/{roomId}/redact/{eventId}", users, (*API).redactEvent},
 	{"", "POST /_matrix/client/v3/rooms/{roomId}/send/{eventType}", guests, (*API).sendMessage},
@@ -52,6 +52,7 @@ func (r *request) sending() (room.Sending, error) {
 	at, err := r.timestamp()
 	return room.Sending{
 		User: r.User, Device: r.Device, Room: id, Type: r.PathValue("eventType"), Txn: r.PathValue("txnId"), At: at,
+		Suspended: r.Suspended, Guest: r.Guest,
 	}, err
 }
 
@@ -195,7 +196,11 @@ func (a *API) getJoinedMembersByRoom(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	members, err := a.Rooms.JoinedMembers(r.Context(), r.User, id)
+	var owns func(matrix.UserID) bool
+	if r.Appservice != nil {
+		owns = func(u matrix.UserID) bool { return r.Appservice.CoversUser(string(u)) }
+	}
+	members, err := a.Rooms.JoinedMembers(r.Context(), r.User, owns, id)
 	if err != nil {
 		return nil, err
 	}

@@ -49,6 +49,8 @@ type joined struct {
 	Ephemeral   *events   `json:"ephemeral,omitempty"`
 	AccountData *events   `json:"account_data,omitempty"`
 	Unread      *unread   `json:"unread_notifications,omitempty"`
+
+	Threads map[matrix.EventID]*unread `json:"unread_thread_notifications,omitempty"`
 }
 
 type timeline struct {

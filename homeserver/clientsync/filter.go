@@ -13,7 +13,7 @@ import (
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#filtering
 type Filter struct {
-	EventFields []string    `json:"event_fields"`
+	EventFields fields      `json:"event_fields"`
 	EventFormat string      `json:"event_format"`
 	Presence    EventFilter `json:"presence"`
 	AccountData EventFilter `json:"account_data"`
@@ -47,8 +47,6 @@ type EventFilter struct {
 	LazyMembers bool            `json:"lazy_load_members"`
 	Redundant   bool            `json:"include_redundant_members"`
 	Threads     bool            `json:"unread_thread_notifications"`
-	RelSenders  []matrix.UserID `json:"related_by_senders"`
-	RelTypes    []string        `json:"related_by_rel_types"`
 }
 
 // ParseFilter reads a filter and says what is wrong with it.
@@ -130,7 +128,7 @@ func (f *EventFilter) Wants(e *store.Event) bool {
 	if !f.wants(e.PDU.Type, e.PDU.Sender, e.PDU.Room) {
 		return false
 	}
-	return f.ContainsURL == nil || (e.PDU.ContentString("url") != "") == *f.ContainsURL
+	return f.ContainsURL == nil || (e.PDU.ContentValue("url") != nil) == *f.ContainsURL
 }
 
 // wants tells whether anything with a type, sender and room is wanted.

@@ -16,6 +16,22 @@ const (
 	timelineMost    = 500 // whatever the client names
 )
 
+// part is what of a room the client gets: the events behind since and not
+// behind upto, and the state that it lacks.
+type part struct {
+	room  *store.Room
+	since int64
+	upto  int64
+
+	// whole is for a room of which the client knows nothing, or not enough: all
+	// of its state. anew replaces the timeline that the client may have.
+	whole, anew bool
+
+	// stay is the end of the user's membership, behind which they see nothing of
+	// the state; upto for a member, 0 for who never was one.
+	stay int64
+}
+
 // rootAt is the root of a room's state at a position of the log; 0 if the room
 // was not there yet.
 func (rd *reading) rootAt(r *store.Room, pos int64) (statetree.ID, error) {
@@ -26,137 +42,210 @@ func (rd *reading) rootAt(r *store.Room, pos int64) (statetree.ID, error) {
 	return list[0].Current, nil
 }
 
-// readJoined reads a room that the user is in; nil if nothing changed. With
-// whole the client knows nothing of it yet.
-func (rd *reading) readJoined(r *store.Room, whole bool) (*joined, error) {
+// readJoined reads a room that the user is in; nil if nothing changed.
+func (rd *reading) readJoined(r *store.Room, p past) (*joined, error) {
+	whole := rd.initial() || p.was != "join" || p.rejoined
 	j := &joined{AccountData: some(rd.accountData[r.ID])}
 	ephemeral, err := rd.readEphemeral(r, whole)
 	if err != nil {
 		return nil, err
 	}
 	j.Ephemeral = some(ephemeral)
-	changed := r.Last > rd.since.pos
-	if changed || whole || rd.FullState {
-		if err := rd.readEvents(j, r, whole, rd.now.pos); err != nil {
+	if r.Last > rd.since.pos || whole || rd.FullState {
+		pt := part{room: r, since: rd.since.pos, upto: rd.now.pos, whole: whole || rd.FullState, anew: whole && !rd.initial(), stay: rd.now.pos}
+		if rd.initial() || p.was != "join" {
+			pt.since = math.MinInt64
+		}
+		if err := rd.readEvents(j, pt); err != nil {
 			return nil, err
 		}
 	}
 	if j.Ephemeral == nil && j.AccountData == nil && j.Timeline == nil {
 		return nil, nil
 	}
-	if whole && rd.accountData[r.ID] == nil && !rd.initial() {
+	if whole && !rd.initial() {
 		if j.AccountData, err = rd.allAccountData(r.ID); err != nil {
 			return nil, err
 		}
 	}
-	j.Unread, err = rd.unread(r, rd.User, rd.now.pos)
-	return j, err
+	return rd.complete(j), rd.addUnread(j, r)
 }
 
-// readLeft reads the end of a room that the user has left.
-func (rd *reading) readLeft(m store.Membership, r *store.Room, whole bool) (*joined, error) {
+// readLeft reads the end of a room that the user has left, or out of which they
+// were kept. Of what came behind the end of the membership they see nothing but
+// what became of their own.
+func (rd *reading) readLeft(m store.Membership, r *store.Room, p past) (*joined, error) {
 	j := &joined{AccountData: some(rd.accountData[r.ID])}
-	return j, rd.readEvents(j, r, whole, int64(m.Event))
+	pt := part{room: r, since: rd.since.pos, upto: int64(m.Event), stay: p.until}
+	switch {
+	case rd.initial():
+		pt.since, pt.whole = math.MinInt64, true
+	case p.until <= rd.since.pos:
+		pt.stay = 0 // of what they were in, the client has been told
+	case p.was != "join":
+		pt.since, pt.whole, pt.anew = math.MinInt64, true, true
+	case p.rejoined:
+		pt.whole, pt.anew = true, true
+	}
+	if err := rd.readEvents(j, pt); err != nil {
+		return nil, err
+	}
+	j.Summary = nil
+	return rd.complete(j), nil
 }
 
-// readEvents fills in timeline, state and summary up to a position.
-func (rd *reading) readEvents(j *joined, r *store.Room, whole bool, upto int64) error {
-	since := rd.since.pos
-	if whole {
-		since = math.MinInt64
+// complete adds what the client expects although it is empty.
+func (rd *reading) complete(j *joined) *joined {
+	if rd.StateAfter && j.StateAfter == nil {
+		j.StateAfter = &events{[]json.RawMessage{}}
 	}
+	return j
+}
+
+// readEvents fills in timeline, state and summary.
+func (rd *reading) readEvents(j *joined, p part) error {
 	f := &rd.Filter.Room.Timeline
-	found, limited, err := rd.Rooms.Recent(rd.ctx, rd.User, r, since, upto, f.limit(timelineDefault, timelineMost), rd.timelineFilter())
+	found, limited, err := rd.Rooms.Recent(rd.ctx, rd.User, p.room, p.since, p.upto, f.limit(timelineDefault, timelineMost), f)
 	if err != nil {
 		return err
 	}
-	start := upto // the timeline begins behind this place
+	start := p.upto // the timeline begins behind this place
 	switch {
-	case len(found) > 0 && limited:
-		start = found[0].Pos - 1
-	case !limited && !whole:
-		start = rd.since.pos
+	case !limited && !p.anew && p.since != math.MinInt64:
+		start = p.since
 	case len(found) > 0:
 		start = found[0].Pos - 1
 	}
-	// Who comes into a room may have an old timeline of it, which a limited one replaces.
-	j.Timeline = &timeline{Limited: limited || whole && !rd.initial(), PrevBatch: room.SyncToken(start, rd.now.pos)}
-	if j.Timeline.Events, err = rd.clients(found); err != nil {
-		return err
-	}
-	state, err := rd.readState(j, r, whole, start, upto, found)
+	state, err := rd.readState(p, start)
 	if err != nil {
 		return err
 	}
-	rd.noticeNewcomers(r, found, whole)
-	if whole || hasMembers(state) || hasMembers(plain(found)) {
-		if j.Summary, err = rd.summary(r); err != nil {
+	rd.noticeNewcomers(p, found)
+	if p.whole || p.stay == p.upto && (naming(state) || naming(plain(found))) {
+		if j.Summary, err = rd.summary(p.room); err != nil {
 			return err
 		}
 	}
-	if len(found) == 0 && len(state) == 0 && !whole && !rd.FullState && !limited {
-		j.Timeline = nil
+	sent, err := rd.wanted(p, state, found, j.Summary)
+	if err != nil {
+		return err
 	}
-	return nil
-}
-
-// timelineFilter is the client's filter, and leaves out whom the user ignores.
-func (rd *reading) timelineFilter() room.Filter {
-	f := &rd.Filter.Room.Timeline
-	if len(rd.ignored) == 0 {
-		return f
+	if err := rd.setState(j, sent); err != nil {
+		return err
 	}
-	return ignoring{f, rd.ignored}
+	if len(found) == 0 && len(sent) == 0 && j.Summary == nil && !p.whole && !limited && p.stay == p.upto {
+		return nil // nothing to tell
+	}
+	j.Timeline = &timeline{Limited: limited || p.anew, PrevBatch: room.SyncToken(start, rd.now.pos)}
+	j.Timeline.Events, err = rd.clients(found)
+	return err
 }
 
-type ignoring struct {
-	room.Filter
-	users map[matrix.UserID]bool
-}
-
-// Wants implements room.Filter.
-func (f ignoring) Wants(e *store.Event) bool {
-	return (e.PDU.IsState() || !f.users[e.PDU.Sender]) && f.Filter.Wants(e)
-}
-
-// readState fills in the state: the difference between what the client knows
-// and the start of the timeline, or its end where the client asked for that.
-func (rd *reading) readState(j *joined, r *store.Room, whole bool, start, upto int64, found []room.Seen) ([]*store.Event, error) {
+// readState gives the state that the client lacks: the difference between what
+// it knows and the start of the timeline, or its end where the client asked for
+// that.
+func (rd *reading) readState(p part, start int64) ([]*store.Event, error) {
+	at := start
+	if rd.StateAfter {
+		at = p.upto
+	}
+	at = min(at, p.stay)
 	var base statetree.ID
 	var err error
-	if !whole && !rd.FullState {
-		if start == rd.since.pos && !rd.StateAfter {
-			return rd.lazySenders(j, found)
+	if !p.whole {
+		if at <= p.since {
+			return rd.ownState(p, nil)
 		}
-		if base, err = rd.rootAt(r, rd.since.pos); err != nil {
+		if base, err = rd.rootAt(p.room, p.since); err != nil {
 			return nil, err
 		}
 	}
-	at := start
-	if rd.StateAfter {
-		at = upto
-	}
-	target, err := rd.rootAt(r, at)
-	if err != nil {
-		return nil, err
+	target := base
+	if p.stay > 0 {
+		if target, err = rd.rootAt(p.room, at); err != nil {
+			return nil, err
+		}
 	}
 	state, err := rd.Rooms.StateChanges(rd.ctx, base, target)
 	if err != nil {
 		return nil, err
 	}
-	all := state
-	state = rd.wanted(state, found, base == 0)
-	if base != 0 && rd.Filter.Room.State.LazyMembers {
-		if state, err = rd.addSenders(state, target, found); err != nil {
-			return nil, err
+	return rd.ownState(p, state)
+}
+
+// ownState adds what became of the user behind the end of the membership, where
+// the client looks for that in the state.
+func (rd *reading) ownState(p part, state []*store.Event) ([]*store.Event, error) {
+	if !rd.StateAfter || p.stay >= p.upto {
+		return state, nil
+	}
+	own, err := rd.Store.EventByNum(rd.ctx, store.EventNum(p.upto))
+	if err != nil {
+		return nil, err
+	}
+	state = slices.DeleteFunc(state, func(e *store.Event) bool { return e.PDU.Is("m.room.member", string(rd.User)) })
+	return append(state, own), nil
+}
+
+// wanted applies the client's filter to state events. With lazy loading it
+// leaves out the members of a room that is new to the client, but for the user,
+// and adds those who sent something or who name the room.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#lazy-loading-room-members
+func (rd *reading) wanted(p part, state []*store.Event, found []room.Seen, sum *summary) ([]*store.Event, error) {
+	f := &rd.Filter.Room.State
+	list := make([]*store.Event, 0, len(state))
+	for _, e := range state {
+		lazy := p.whole && f.LazyMembers && e.PDU.Type == "m.room.member" && *e.PDU.StateKey != string(rd.User)
+		if !lazy && f.Wants(e) {
+			list = append(list, e)
 		}
 	}
-	return all, rd.setState(j, state)
+	if !f.LazyMembers {
+		return list, nil
+	}
+	members, err := rd.lazyMembers(p, found, sum)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range members {
+		inTimeline := slices.ContainsFunc(found, func(e room.Seen) bool { return e.Num == m.Num })
+		if !slices.Contains(list, m) && f.Wants(m) && (!inTimeline || rd.StateAfter) {
+			list = append(list, m)
+		}
+	}
+	return list, nil
+}
+
+// lazyMembers are the member events that a client needs to show found, and the
+// heroes if it is told of them.
+func (rd *reading) lazyMembers(p part, found []room.Seen, sum *summary) ([]*store.Event, error) {
+	list, err := rd.Rooms.Senders(rd.ctx, found)
+	if err != nil || sum == nil {
+		return list, err
+	}
+	root, err := rd.rootAt(p.room, min(p.upto, p.stay))
+	if err != nil {
+		return nil, err
+	}
+	for _, u := range sum.Heroes {
+		m, err := rd.Rooms.StateEvent(rd.ctx, root, "m.room.member", string(u))
+		if err != nil {
+			return nil, err
+		}
+		if m != nil && !slices.ContainsFunc(list, func(e *store.Event) bool { return e.PDU.Is("m.room.member", string(u)) }) {
+			list = append(list, m)
+		}
+	}
+	return list, nil
 }
 
 // setState puts the state where the client looks for it.
 func (rd *reading) setState(j *joined, state []*store.Event) error {
-	list, err := rd.Rooms.Clients(rd.ctx, rd.reader(), seen(state))
+	if len(state) == 0 && !rd.StateAfter {
+		return nil
+	}
+	list, err := rd.clients(seen(state))
 	if err != nil {
 		return err
 	}
@@ -168,59 +257,16 @@ func (rd *reading) setState(j *joined, state []*store.Event) error {
 	return nil
 }
 
-// lazySenders adds the senders of a timeline that follows on what the client knows.
-func (rd *reading) lazySenders(j *joined, found []room.Seen) ([]*store.Event, error) {
-	if !rd.Filter.Room.State.LazyMembers || len(found) == 0 {
-		return nil, nil
-	}
-	state, err := rd.addSenders(nil, found[0].State, found)
-	if err != nil {
-		return nil, err
-	}
-	return nil, rd.setState(j, state)
-}
-
-// addSenders adds the member events of those who sent found, unless they are there.
-func (rd *reading) addSenders(state []*store.Event, root statetree.ID, found []room.Seen) ([]*store.Event, error) {
-	members, err := rd.Rooms.Senders(rd.ctx, root, found)
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range members {
-		inTimeline := slices.ContainsFunc(found, func(e room.Seen) bool { return e.Num == m.Num })
-		if !inTimeline && !slices.Contains(state, m) {
-			state = append(state, m)
-		}
-	}
-	return state, nil
-}
-
-// wanted applies the client's filter to state events. With lazy loading, the
-// first answer holds only the members who sent something, and the user.
-//
-// Spec: https://spec.matrix.org/v1.19/client-server-api/#lazy-loading-room-members
-func (rd *reading) wanted(state []*store.Event, found []room.Seen, first bool) []*store.Event {
-	f := &rd.Filter.Room.State
-	senders := map[string]bool{string(rd.User): true}
-	for _, e := range found {
-		senders[string(e.PDU.Sender)] = true
-	}
-	list := make([]*store.Event, 0, len(state))
-	for _, e := range state {
-		lazy := first && f.LazyMembers && e.PDU.Type == "m.room.member" && !senders[*e.PDU.StateKey]
-		if !lazy && f.Wants(e) {
-			list = append(list, e)
-		}
-	}
-	return list
-}
-
-func (rd *reading) reader() room.Reader {
-	return room.Reader{User: rd.User, Device: rd.Device, Sync: true}
-}
-
+// clients gives events the shape that the client wants.
 func (rd *reading) clients(list []room.Seen) ([]json.RawMessage, error) {
-	return rd.Rooms.Clients(rd.ctx, rd.reader(), list)
+	raw, err := rd.Rooms.Clients(rd.ctx, room.Reader{User: rd.User, Device: rd.Device, Sync: true}, list)
+	if err != nil || rd.Filter.EventFields.all() {
+		return raw, err
+	}
+	for i, e := range raw {
+		raw[i] = rd.Filter.EventFields.pick(nil, e)
+	}
+	return raw, nil
 }
 
 func seen(list []*store.Event) []room.Seen {
@@ -239,50 +285,79 @@ func plain(list []room.Seen) []*store.Event {
 	return s
 }
 
-func hasMembers(list []*store.Event) bool {
-	return slices.ContainsFunc(list, func(e *store.Event) bool { return e.PDU.IsState() && e.PDU.Type == "m.room.member" })
+// naming tells whether there is an event among list that may change the summary
+// of its room.
+func naming(list []*store.Event) bool {
+	return slices.ContainsFunc(list, func(e *store.Event) bool {
+		switch e.PDU.Type {
+		case "m.room.member", "m.room.name", "m.room.canonical_alias":
+			return e.PDU.IsState()
+		}
+		return false
+	})
 }
 
 // mostHeroes is how many members name a room that has no name.
 const mostHeroes = 5
 
+// heroes are the members of whom those are chosen who name a room: one more
+// than needed, as nobody is among the own heroes.
+type heroes struct {
+	present []matrix.UserID // joined or invited
+	past    []matrix.UserID // who left or was banned
+}
+
 // summary counts the members and names some where the room has no name.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync_response-200_roomsummary
 func (rd *reading) summary(r *store.Room) (*summary, error) {
-	candidates, known := rd.heroes.Find(r.Current)
+	h, known := rd.heroes.Find(r.Current)
 	if !known {
 		var err error
-		if candidates, err = rd.candidates(r); err != nil {
+		if h, err = rd.candidates(r); err != nil {
 			return nil, err
 		}
-		rd.heroes.Put(r.Current, candidates)
+		rd.heroes.Put(r.Current, h)
 	}
 	sum := &summary{Joined: r.Joined, Invited: r.Invited}
-	for _, u := range candidates {
-		if u != rd.User && len(sum.Heroes) < mostHeroes {
-			sum.Heroes = append(sum.Heroes, u)
+	for _, list := range [][]matrix.UserID{h.present, h.past} {
+		for _, u := range list {
+			if u != rd.User && len(sum.Heroes) < mostHeroes {
+				sum.Heroes = append(sum.Heroes, u)
+			}
+		}
+		if len(sum.Heroes) > 0 {
+			break
 		}
 	}
 	return sum, nil
 }
 
-// candidates are the members of whom the heroes are chosen: one more than
-// needed, as the reader is not among the own heroes. A room with a name has none.
-func (rd *reading) candidates(r *store.Room) ([]matrix.UserID, error) {
+// candidates are the heroes of a room; one with a name has none.
+func (rd *reading) candidates(r *store.Room) (heroes, error) {
 	for typ, key := range map[string]string{"m.room.name": "name", "m.room.canonical_alias": "alias"} {
 		e, err := rd.Rooms.StateEvent(rd.ctx, r.Current, typ, "")
 		if err != nil {
-			return nil, err
+			return heroes{}, err
 		}
 		if e != nil && e.PDU.ContentString(key) != "" {
-			return nil, nil
+			return heroes{}, nil
 		}
 	}
+	present, err := rd.someMembers(r, "join", "invite")
+	if err != nil || len(present) > 1 {
+		return heroes{present: present}, err
+	}
+	past, err := rd.someMembers(r, "leave", "ban")
+	return heroes{present, past}, err
+}
+
+// someMembers lists a few of those who are one of the given.
+func (rd *reading) someMembers(r *store.Room, memberships ...string) ([]matrix.UserID, error) {
 	var list []matrix.UserID
-	for _, membership := range []string{"join", "invite", "leave", "ban"} {
-		if membership == "leave" && len(list) > 1 {
-			break // who has left counts only where nobody else is there
+	for _, membership := range memberships {
+		if len(list) > mostHeroes {
+			break
 		}
 		members, err := rd.Store.Members(rd.ctx, r.Num, membership, mostHeroes+1-len(list))
 		if err != nil {
@@ -296,16 +371,16 @@ func (rd *reading) candidates(r *store.Room) ([]matrix.UserID, error) {
 }
 
 // noticeNewcomers remembers who came into view, because their presence is news.
-func (rd *reading) noticeNewcomers(r *store.Room, found []room.Seen, whole bool) {
-	if rd.initial() {
+func (rd *reading) noticeNewcomers(p part, found []room.Seen) {
+	if rd.initial() || p.stay < p.upto {
 		return
 	}
-	if whole {
-		rd.newcomers = append(rd.newcomers, rd.Store.LocalMembers(r.Num)...)
+	if p.anew {
+		rd.newcomers = append(rd.newcomers, rd.Store.LocalMembers(p.room.Num)...)
 		return
 	}
 	for _, e := range found {
-		if e.PDU.Type == "m.room.member" && e.PDU.Membership() == "join" {
+		if e.PDU.IsState() && e.PDU.Membership() == "join" {
 			rd.newcomers = append(rd.newcomers, matrix.UserID(*e.PDU.StateKey))
 		}
 	}

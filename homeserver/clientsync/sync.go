@@ -32,7 +32,8 @@ type Service struct {
 	Stopping <-chan struct{}
 
 	counts store.Recent[countKey, counted]
-	heroes store.Recent[statetree.ID, []matrix.UserID]
+	heroes store.Recent[statetree.ID, heroes]
+	rules  store.Recent[matrix.UserID, rules]
 }
 
 // Request is one call of /sync.
@@ -79,6 +80,9 @@ func (s *Service) Sync(ctx context.Context, r Request) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	if since.pos > s.Store.Position() {
+		return nil, matrix.Errorf(matrix.InvalidParam, "the since token is from the future of this server")
+	}
 	if err := s.Keys.Acknowledge(ctx, r.User, r.Device, since.pos); err != nil {
 		return nil, err
 	}
@@ -118,6 +122,7 @@ type reading struct {
 	now   token
 
 	ignored     map[matrix.UserID]bool
+	memberships []store.Membership
 	accountData map[matrix.RoomID][]json.RawMessage // changed, "" for global
 	receipts    map[store.RoomNum][]json.RawMessage // changed
 	rooms       rooms
@@ -131,11 +136,12 @@ func (s *Service) read(ctx context.Context, r Request, since token) (*Answer, er
 	if rd.Filter == nil {
 		rd.Filter = &Filter{}
 	}
-	if since.pos > rd.now.pos {
-		return nil, matrix.Errorf(matrix.InvalidParam, "the since token is from the future of this server")
+	var err error
+	if rd.ignored, err = s.Rooms.Ignored(ctx, r.User); err != nil {
+		return nil, err
 	}
 	a := &Answer{NextBatch: rd.now.String()}
-	steps := []func(*Answer) error{rd.readAccountData, rd.readReceipts, rd.readRooms, rd.readToDevice, rd.readDevices, rd.readPresence}
+	steps := []func(*Answer) error{rd.readMemberships, rd.readAccountData, rd.readReceipts, rd.readRooms, rd.readToDevice, rd.readDevices, rd.readPresence}
 	for _, step := range steps {
 		if err := step(a); err != nil {
 			return nil, err
@@ -172,40 +178,95 @@ func (rd *reading) readAccountData(a *Answer) error {
 		return err
 	}
 	a.AccountData = some(append(global, rd.accountData[""]...))
-	return rd.readIgnored()
+	delete(rd.accountData, "")
+	return nil
 }
 
-// readIgnored finds out whose events the user does not want.
-//
-// Spec: https://spec.matrix.org/v1.19/client-server-api/#ignoring-users
-func (rd *reading) readIgnored() error {
-	raw, ok, err := rd.Store.AccountData(rd.ctx, rd.User, "", "m.ignored_user_list")
-	if err != nil || !ok {
-		return err
-	}
-	var c struct {
-		Users map[matrix.UserID]json.RawMessage `json:"ignored_users"`
-	}
-	if json.Unmarshal(raw, &c) != nil {
-		return nil // the client wrote something else; nobody is ignored
-	}
-	rd.ignored = make(map[matrix.UserID]bool, len(c.Users))
-	for u := range c.Users {
-		rd.ignored[u] = u != rd.User
+// readMemberships finds out what the user was in which room at now; the store
+// may be ahead of that.
+func (rd *reading) readMemberships(*Answer) error {
+	for _, m := range rd.Store.Memberships(rd.User) {
+		for int64(m.Event) > rd.now.pos {
+			e, err := rd.Store.EventByNum(rd.ctx, m.Event)
+			if err != nil {
+				return err
+			}
+			m.Event, m.Membership, m.Forgotten = e.Replaces, "", false
+			if e.Replaces == 0 {
+				break
+			}
+			before, err := rd.Store.EventByNum(rd.ctx, e.Replaces)
+			if err != nil {
+				return err
+			}
+			m.Membership = before.PDU.Membership()
+		}
+		if m.Membership != "" {
+			rd.memberships = append(rd.memberships, m)
+		}
 	}
 	return nil
+}
+
+// past is how a user came to be what they are in a room.
+type past struct {
+	was      string // the membership at since; "" for none
+	rejoined bool   // came in behind since
+	until    int64  // where the last membership "join" ended; 0 for who is in or never was
+}
+
+// past follows a user's membership back until behind since and, for who is out,
+// until they were in.
+func (rd *reading) past(m store.Membership) (past, error) {
+	switch {
+	case m.Membership != "join":
+	case rd.initial():
+		return past{}, nil
+	case int64(m.Event) <= rd.since.pos:
+		return past{was: "join"}, nil
+	}
+	var p past
+	e, err := rd.Store.EventByNum(rd.ctx, m.Event)
+	for known := false; err == nil; {
+		is := e.PDU.Membership()
+		if int64(e.Num) <= rd.since.pos && !known {
+			p.was, known = is, true
+		}
+		if known && (m.Membership == "join" || p.until != 0) || e.Replaces == 0 {
+			return p, nil
+		}
+		var before *store.Event
+		if before, err = rd.Store.EventByNum(rd.ctx, e.Replaces); err != nil {
+			break
+		}
+		was := before.PDU.Membership()
+		if was == "join" && is != "join" && p.until == 0 && m.Membership != "join" {
+			p.until = e.Pos
+		}
+		if was != "join" && is == "join" && !known {
+			p.rejoined = true
+		}
+		e = before
+	}
+	return p, err
 }
 
 // readRooms collects the rooms in which something changed.
 func (rd *reading) readRooms(a *Answer) error {
 	rd.rooms = rooms{Join: map[matrix.RoomID]*joined{}, Invite: map[matrix.RoomID]*outside{},
 		Knock: map[matrix.RoomID]*outside{}, Leave: map[matrix.RoomID]*joined{}}
-	for _, m := range rd.Store.Memberships(rd.User) {
+	changed, known := rd.Store.RoomsChanged(rd.since.pos, rd.now.pos)
+	for _, m := range rd.memberships {
+		news := int64(m.Event) > rd.since.pos || rd.initial()
+		quiet := known && !changed[m.Room] && rd.receipts[m.Room] == nil && len(rd.accountData) == 0 && rd.now.typing == rd.since.typing
+		if !news && (quiet && !rd.FullState || m.Membership != "join") || m.Forgotten && (rd.initial() || !news) {
+			continue
+		}
 		r, err := rd.Store.RoomByNum(rd.ctx, m.Room)
 		if err != nil {
 			return err
 		}
-		if m.Forgotten && (rd.initial() || int64(m.Event) <= rd.since.pos) || !rd.Filter.Room.wants(r.ID) || int64(m.Event) > rd.now.pos {
+		if !rd.Filter.Room.wants(r.ID) {
 			continue
 		}
 		if err := rd.readRoom(m, r); err != nil {
@@ -220,48 +281,28 @@ func (rd *reading) readRooms(a *Answer) error {
 
 // readRoom puts a room where the user's membership says.
 func (rd *reading) readRoom(m store.Membership, r *store.Room) error {
-	news := int64(m.Event) > rd.since.pos
-	was := m.Membership
-	if news && !rd.initial() {
-		var err error
-		if was, err = rd.membershipAt(r, rd.since.pos); err != nil {
-			return err
-		}
+	switch {
+	case m.Membership == "invite" || m.Membership == "knock":
+		return rd.readOutside(m, r)
+	case m.Membership != "join" && rd.initial() && !rd.Filter.Room.IncludeLeave:
+		return nil
 	}
-	switch m.Membership {
-	case "join":
-		j, err := rd.readJoined(r, rd.initial() || was != "join")
+	p, err := rd.past(m)
+	if err != nil {
+		return err
+	}
+	if m.Membership == "join" {
+		j, err := rd.readJoined(r, p)
 		if err == nil && j != nil {
 			rd.rooms.Join[r.ID] = j
 		}
 		return err
-	case "invite", "knock":
-		if !news {
-			return nil
-		}
-		return rd.readOutside(m, r)
 	}
-	if rd.initial() && !rd.Filter.Room.IncludeLeave || !rd.initial() && !news {
-		return nil
-	}
-	j, err := rd.readLeft(m, r, rd.initial() || was != "join")
+	j, err := rd.readLeft(m, r, p)
 	if err == nil {
 		rd.rooms.Leave[r.ID] = j
 	}
 	return err
-}
-
-// membershipAt is what the user was in a room at a position of the log.
-func (rd *reading) membershipAt(r *store.Room, pos int64) (string, error) {
-	root, err := rd.rootAt(r, pos)
-	if err != nil || root == 0 {
-		return "", err
-	}
-	e, err := rd.Rooms.StateEvent(rd.ctx, root, "m.room.member", string(rd.User))
-	if err != nil || e == nil {
-		return "", err
-	}
-	return e.PDU.Membership(), nil
 }
 
 // readOutside adds a room to which the user is invited, or on whose door they knocked.

@@ -14,7 +14,7 @@ import (
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#mreceipt
 func (rd *reading) readReceipts(*Answer) error {
 	var joined []store.RoomNum
-	for _, m := range rd.Store.Memberships(rd.User) {
+	for _, m := range rd.memberships {
 		if m.Membership == "join" {
 			joined = append(joined, m.Room)
 		}

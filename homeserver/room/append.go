@@ -237,7 +237,7 @@ func (st *step) setState(e *store.Event) error {
 	st.room.Invited += count(is, "invite") - count(was, "invite")
 	user := matrix.UserID(*p.StateKey)
 	return st.tx.PutMembership(st.ctx, store.Membership{
-		User: user, Room: st.room.Num, Membership: is, Event: e.Num, Local: user.Server() == st.s.ServerName,
+		User: user, Room: st.room.Num, Membership: is, Event: e.Num, Pos: e.Pos, Local: user.Server() == st.s.ServerName,
 	})
 }
 

@@ -3,6 +3,7 @@ package room
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 
 	"switchboard/homeserver/matrix"
@@ -66,6 +67,10 @@ func (s *Service) Create(ctx context.Context, c Creation) (matrix.RoomID, error)
 	}
 	h.room.ID = create.Room
 	if err := s.furnish(ctx, h, plan); err != nil {
+		var e *matrix.Error
+		if errors.As(err, &e) && e.Code == matrix.Forbidden {
+			return "", matrix.Errorf(matrix.InvalidRoomState, "the room cannot be as you wish it: %s", e.Text)
+		}
 		return "", err
 	}
 	defer s.locks.lock(create.Room)()

@@ -156,7 +156,7 @@ func (s *Service) sendMembership(ctx context.Context, d Sending) (matrix.EventID
 	if json.Unmarshal(d.Content, &c) != nil || c.Membership == "" {
 		return "", matrix.Errorf(matrix.BadJSON, "membership must be a string")
 	}
-	return s.change(ctx, Change{Room: d.Room, Actor: d.User, Target: target, Membership: c.Membership, Content: d.Content, At: d.At})
+	return s.change(ctx, Change{Room: d.Room, Actor: d.User, Target: target, Membership: c.Membership, Content: d.Content, At: d.At, Guest: d.Guest})
 }
 
 // change carries out c and gives the event of the membership.
@@ -335,6 +335,28 @@ func (s *Service) allowed(h *head, user matrix.UserID) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// sendGuestsAway makes the guests of this server leave a room that has just
+// stopped to welcome them.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#guest-access
+func (s *Service) sendGuestsAway(ctx context.Context, h *head, at int64) error {
+	if h.view.content("m.room.guest_access", "guest_access") == "can_join" {
+		return nil
+	}
+	guests, err := s.Store.GuestMembers(ctx, h.room.Num)
+	if err != nil {
+		return err
+	}
+	for _, g := range guests {
+		key := string(g)
+		_, err := s.build(h, draft{Type: "m.room.member", StateKey: &key, Sender: g, Content: object{"membership": "leave"}.raw(), At: at})
+		if err != nil {
+			return err
+		}
+	}
+	return h.view.err
 }
 
 // UpdateProfile brings the name and picture of a user of this server into all

@@ -63,7 +63,7 @@ func (s *Service) Messages(ctx context.Context, rd Reader, p Page) (*PageAnswer,
 		answer.End = Token(*end)
 	}
 	if p.Filter.Lazy() && len(found) > 0 {
-		members, err := s.Senders(ctx, found[0].State, found)
+		members, err := s.Senders(ctx, found)
 		if err != nil {
 			return nil, err
 		}
@@ -100,6 +100,10 @@ func (p Page) bounds(last int64) (from, to int64, err error) {
 // collect reads on until there are enough events that user sees and wants. End
 // is where the next page begins, nil at the end of the timeline.
 func (s *Service) collect(ctx context.Context, user matrix.UserID, a access, p Page, from, to int64) (found []Seen, end *int64, err error) {
+	ignored, err := s.Ignored(ctx, user)
+	if err != nil {
+		return nil, nil, err
+	}
 	at := from
 	for read := 0; len(found) < p.Limit && read < mostRead; {
 		want := min(max(p.Limit-len(found), 20), mostRead-read)
@@ -121,7 +125,7 @@ func (s *Service) collect(ctx context.Context, user matrix.UserID, a access, p P
 			if len(found) == p.Limit {
 				break
 			}
-			if p.Filter.Wants(e.Event) {
+			if (e.PDU.IsState() || !ignored[e.PDU.Sender]) && p.Filter.Wants(e.Event) {
 				found = append(found, e)
 			}
 		}
@@ -141,21 +145,26 @@ func (s *Service) collect(ctx context.Context, user matrix.UserID, a access, p P
 	return found, &at, nil
 }
 
-// Senders gives the m.room.member events of those who sent events, in the state
-// with a root.
-func (s *Service) Senders(ctx context.Context, root statetree.ID, events []Seen) ([]*store.Event, error) {
-	v := s.view(ctx, root)
+// Senders gives the m.room.member events of those who sent events, as they were
+// at the first event of each.
+func (s *Service) Senders(ctx context.Context, events []Seen) ([]*store.Event, error) {
 	done := map[matrix.UserID]bool{}
 	var list []*store.Event
 	for _, e := range events {
-		if u := e.PDU.Sender; !done[u] {
-			done[u] = true
-			if m := v.stored("m.room.member", string(u)); m != nil {
-				list = append(list, m)
-			}
+		u := e.PDU.Sender
+		if done[u] {
+			continue
+		}
+		done[u] = true
+		m, err := s.StateEvent(ctx, e.State, "m.room.member", string(u))
+		if err != nil {
+			return nil, err
+		}
+		if m != nil {
+			list = append(list, m)
 		}
 	}
-	return list, v.err
+	return list, nil
 }
 
 // ContextAnswer is what surrounds an event.
@@ -229,16 +238,14 @@ func (s *Service) contextState(ctx context.Context, rd Reader, root statetree.ID
 
 // Recent gives the newest events of a room behind since and not behind upto
 // that user sees and wants, in order, at most limit. Limited tells that there
-// are more.
+// are more, or may be.
 func (s *Service) Recent(ctx context.Context, user matrix.UserID, r *store.Room, since, upto int64, limit int, f Filter) (found []Seen, limited bool, err error) {
 	p := Page{Limit: limit + 1, Filter: f}
-	found, _, err = s.collect(ctx, user, access{room: r, upto: upto}, p, upto, since)
+	found, end, err := s.collect(ctx, user, access{room: r, upto: upto}, p, upto, since)
 	if err != nil {
 		return nil, false, err
 	}
-	if len(found) > limit {
-		found, limited = found[:limit], true
-	}
+	found = found[:min(limit, len(found))]
 	slices.Reverse(found)
-	return found, limited, nil
+	return found, end != nil, nil
 }

@@ -181,10 +181,16 @@ func (s *Service) StateContent(ctx context.Context, user matrix.UserID, id matri
 	return e.PDU, nil
 }
 
-// MembersAsked says which members are wanted.
+// MembersAsked says which members are wanted: those who are something, and those
+// who are not something else.
 type MembersAsked struct {
-	Is, Not string // memberships; "" for all
+	Is, Not string // memberships; both "" for all members
 	At      string // a token; "" for now
+}
+
+// wants tells whether members of a membership are wanted.
+func (q MembersAsked) wants(membership string) bool {
+	return q.Is == "" && q.Not == "" || q.Is != "" && membership == q.Is || q.Not != "" && membership != q.Not
 }
 
 // Members gives the m.room.member events of a room that user may read.
@@ -213,8 +219,7 @@ func (s *Service) Members(ctx context.Context, rd Reader, id matrix.RoomID, q Me
 		return nil, err
 	}
 	events = slices.DeleteFunc(events, func(e *store.Event) bool {
-		m := e.PDU.Membership()
-		return e.PDU.Type != "m.room.member" || q.Is != "" && m != q.Is || q.Not != "" && m == q.Not
+		return e.PDU.Type != "m.room.member" || !q.wants(e.PDU.Membership())
 	})
 	return s.Clients(ctx, rd, seen(events))
 }
@@ -225,13 +230,21 @@ type Profile struct {
 	AvatarURL   *string `json:"avatar_url"`
 }
 
-// JoinedMembers lists who is in a room in which user is, too.
+// JoinedMembers lists who is in a room in which user is, too; or, for an
+// appservice, another user of this server of whom owns says that they are its own.
+// Owns may be nil.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidjoined_members
-func (s *Service) JoinedMembers(ctx context.Context, user matrix.UserID, id matrix.RoomID) (map[matrix.UserID]Profile, error) {
-	r, err := s.joinedRoom(ctx, id, user)
+func (s *Service) JoinedMembers(ctx context.Context, user matrix.UserID, owns func(matrix.UserID) bool, id matrix.RoomID) (map[matrix.UserID]Profile, error) {
+	r, err := s.Store.Room(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, notInRoom
+	}
 	if err != nil {
 		return nil, err
+	}
+	if s.Store.Membership(user, r.Num).Membership != "join" && (owns == nil || !slices.ContainsFunc(s.Store.LocalMembers(r.Num), owns)) {
+		return nil, notInRoom
 	}
 	list, err := s.Store.Members(ctx, r.Num, "join", 1<<30)
 	if err != nil {

@@ -3,6 +3,7 @@ package room
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"math"
 	"slices"
 
@@ -49,8 +50,17 @@ func (s *Service) Relating(ctx context.Context, rd Reader, q Relating) (*Relatin
 	if err != nil {
 		return nil, err
 	}
+	ignored, err := s.Ignored(ctx, rd.User)
+	if err != nil {
+		return nil, err
+	}
+	oldest, newest := to, from
+	if q.Forward {
+		oldest, newest = from, to
+	}
 	events = slices.DeleteFunc(events, func(e *store.Event) bool {
-		return q.Type != "" && e.PDU.Type != q.Type || e.RedactedBy != 0 || e.Pos <= min(from, to) || e.Pos > max(from, to)
+		return q.Type != "" && e.PDU.Type != q.Type || e.RedactedBy != 0 || e.Pos <= oldest || e.Pos > newest ||
+			!e.PDU.IsState() && ignored[e.PDU.Sender]
 	})
 	slices.SortFunc(events, func(a, b *store.Event) int {
 		if q.Forward {
@@ -127,4 +137,47 @@ func (s *Service) related(ctx context.Context, r *store.Room, q Relating) ([]*st
 		}
 	}
 	return all, depth, nil
+}
+
+// relation is how an event relates to another one, empty if it does not.
+func relation(e *store.Event) (typ string, parent matrix.EventID) {
+	if e.PDU.ContentValue("m.relates_to") == nil {
+		return "", ""
+	}
+	var c struct {
+		Relates struct {
+			Type  string         `json:"rel_type"`
+			Event matrix.EventID `json:"event_id"`
+		} `json:"m.relates_to"`
+	}
+	if json.Unmarshal(e.PDU.Content, &c) != nil {
+		return "", ""
+	}
+	return c.Relates.Type, c.Relates.Event
+}
+
+// hops is how many relations are followed to find the thread of an event.
+const hops = 3
+
+// Thread gives the root of the thread that an event is in, "" for the main
+// timeline, to which the roots themselves belong.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#threaded-read-receipts
+func (s *Service) Thread(ctx context.Context, e *store.Event) (matrix.EventID, error) {
+	room := e.Room
+	for range hops + 1 {
+		typ, parent := relation(e)
+		if typ == "m.thread" || parent == "" {
+			return parent, nil
+		}
+		next, err := s.Store.Event(ctx, parent)
+		if errors.Is(err, store.ErrNotFound) || err == nil && next.Room != room {
+			break
+		}
+		if err != nil {
+			return "", err
+		}
+		e = next
+	}
+	return "", nil
 }

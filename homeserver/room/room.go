@@ -41,6 +41,7 @@ type Service struct {
 	trees   store.Recent[statetree.ID, statetree.Tree]
 	powers  store.Recent[matrix.EventID, *eventauth.PowerLevels]
 	roots   store.Recent[sightKey, sight]
+	ignored store.Recent[matrix.UserID, ignoring]
 }
 
 // now is the time in milliseconds, as events bear it.

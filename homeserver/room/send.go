@@ -27,6 +27,10 @@ type Sending struct {
 
 	// At is the time (ms) that an appservice gives the event; 0 means now.
 	At int64
+
+	// Suspended users may redact nothing but their own events, and guests join
+	// only rooms that welcome them.
+	Suspended, Guest bool
 }
 
 // endpoint is the scope of the transaction ID.
@@ -77,6 +81,11 @@ func (s *Service) Send(ctx context.Context, d Sending) (matrix.EventID, error) {
 	p, err := s.build(h, draft{Type: d.Type, StateKey: d.StateKey, Sender: d.User, Content: d.Content, Redacts: d.Redacts, At: d.At})
 	if err != nil {
 		return "", err
+	}
+	if p.Is("m.room.guest_access", "") {
+		if err := s.sendGuestsAway(ctx, h, d.At); err != nil {
+			return "", err
+		}
 	}
 	_, err = s.commit(ctx, h, redact, func(ctx context.Context, tx *store.Tx, events []*store.Event) error {
 		if d.Txn == "" {
@@ -246,6 +255,9 @@ func (s *Service) redaction(ctx context.Context, h *head, d Sending) (also, erro
 	}
 	if err != nil {
 		return nil, err
+	}
+	if d.Suspended && target.PDU.Sender != d.User {
+		return nil, matrix.Errorf(matrix.UserSuspended, "this account has been suspended and may redact only its own events")
 	}
 	levels, err := h.view.PowerLevels()
 	if err != nil {

@@ -14,6 +14,7 @@ type Membership struct {
 	Room       RoomNum
 	Membership string   // "join", "invite", "knock", "leave" or "ban"
 	Event      EventNum // the m.room.member event
+	Pos        int64    // of the log, when it came to that
 	Local      bool     // a user of this server
 	Forgotten  bool
 }
@@ -118,7 +119,7 @@ func (s *Store) Neighbours(user matrix.UserID) []matrix.UserID {
 // Members lists the members of a room of the given membership, users of other
 // servers included.
 func (s *Store) Members(ctx context.Context, room RoomNum, membership string, limit int) ([]Membership, error) {
-	rows, err := s.db.Query(ctx, `SELECT user_id, membership, event, local FROM memberships
+	rows, err := s.db.Query(ctx, `SELECT user_id, membership, event, pos, local FROM memberships
 		WHERE room = $1 AND membership = $2 ORDER BY event LIMIT $3`, room, membership, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read members: %w", err)
@@ -127,7 +128,7 @@ func (s *Store) Members(ctx context.Context, room RoomNum, membership string, li
 	var list []Membership
 	for rows.Next() {
 		m := Membership{Room: room}
-		if err := rows.Scan(&m.User, &m.Membership, &m.Event, &m.Local); err != nil {
+		if err := rows.Scan(&m.User, &m.Membership, &m.Event, &m.Pos, &m.Local); err != nil {
 			return nil, fmt.Errorf("read members: %w", err)
 		}
 		list = append(list, m)
@@ -135,13 +136,32 @@ func (s *Store) Members(ctx context.Context, room RoomNum, membership string, li
 	return list, rows.Err()
 }
 
+// GuestMembers lists the guests of this server who are joined to a room.
+func (s *Store) GuestMembers(ctx context.Context, room RoomNum) ([]matrix.UserID, error) {
+	rows, err := s.db.Query(ctx, `SELECT m.user_id FROM memberships m JOIN users u ON u.user_id = m.user_id
+		WHERE m.room = $1 AND m.membership = 'join' AND u.kind = $2 ORDER BY m.event`, room, Guest)
+	if err != nil {
+		return nil, fmt.Errorf("read guests: %w", err)
+	}
+	defer rows.Close()
+	var list []matrix.UserID
+	for rows.Next() {
+		var u matrix.UserID
+		if err := rows.Scan(&u); err != nil {
+			return nil, fmt.Errorf("read guests: %w", err)
+		}
+		list = append(list, u)
+	}
+	return list, rows.Err()
+}
+
 // PutMembership writes what a user is in a room now.
 func (tx *Tx) PutMembership(ctx context.Context, m Membership) error {
 	const q = `
-		INSERT INTO memberships (user_id, room, membership, event, local, forgotten) VALUES ($1, $2, $3, $4, $5, $6)
+		INSERT INTO memberships (user_id, room, membership, event, pos, local, forgotten) VALUES ($1, $2, $3, $4, $5, $6, $7)
 		ON CONFLICT (user_id, room) DO UPDATE
-		SET membership = excluded.membership, event = excluded.event, forgotten = excluded.forgotten`
-	if err := tx.Exec(ctx, q, m.User, m.Room, m.Membership, m.Event, m.Local, m.Forgotten); err != nil {
+		SET membership = excluded.membership, event = excluded.event, pos = excluded.pos, forgotten = excluded.forgotten`
+	if err := tx.Exec(ctx, q, m.User, m.Room, m.Membership, m.Event, m.Pos, m.Local, m.Forgotten); err != nil {
 		return fmt.Errorf("put membership: %w", err)
 	}
 	if m.Local {
@@ -152,14 +172,14 @@ func (tx *Tx) PutMembership(ctx context.Context, m Membership) error {
 
 // loadMembers reads the memberships of this server's users.
 func (s *Store) loadMembers(ctx context.Context) error {
-	rows, err := s.db.Query(ctx, `SELECT user_id, room, membership, event, forgotten FROM memberships WHERE local`)
+	rows, err := s.db.Query(ctx, `SELECT user_id, room, membership, event, pos, forgotten FROM memberships WHERE local`)
 	if err != nil {
 		return fmt.Errorf("read memberships: %w", err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		m := Membership{Local: true}
-		if err := rows.Scan(&m.User, &m.Room, &m.Membership, &m.Event, &m.Forgotten); err != nil {
+		if err := rows.Scan(&m.User, &m.Room, &m.Membership, &m.Event, &m.Pos, &m.Forgotten); err != nil {
 			return fmt.Errorf("read memberships: %w", err)
 		}
 		s.members.set(m)
