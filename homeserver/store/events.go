@@ -429,3 +429,64 @@ func (s *Store) EventsOf(ctx context.Context, room RoomNum, nums []EventNum) ([]
 	}
 	return list, nil
 }
+
+// EventsByID finds events by their IDs. Unknown IDs are left out.
+func (s *Store) EventsByID(ctx context.Context, ids []matrix.EventID) (map[matrix.EventID]*Event, error) {
+	found := make(map[matrix.EventID]*Event, len(ids))
+	var missing []string
+	for _, id := range ids {
+		if num, ok := s.eventNums.find(id); ok {
+			if e, ok := s.events.find(num); ok {
+				found[id] = e
+				continue
+			}
+		}
+		missing = append(missing, string(id))
+	}
+	for part := range slices.Chunk(missing, 500) {
+		list, err := s.queryEvents(ctx, `SELECT `+eventColumns+` FROM events WHERE event_id IN LIST($1)`, part)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range list {
+			found[e.PDU.ID] = e
+		}
+	}
+	return found, nil
+}
+
+// Redacting lists the events that were to redact one which was not known.
+func (s *Store) Redacting(ctx context.Context, target matrix.EventID) ([]EventNum, error) {
+	rows, err := s.db.Query(ctx, `SELECT event FROM redactions WHERE target = $1 ORDER BY event`, target)
+	if err != nil {
+		return nil, fmt.Errorf("read redactions: %w", err)
+	}
+	return scanNums(rows)
+}
+
+// PlaceEvent makes an event that was kept aside part of the timeline, or
+// changes what became of it.
+func (tx *Tx) PlaceEvent(ctx context.Context, e *Event) error {
+	var pos, current *int64
+	if e.Pos != 0 {
+		pos = &e.Pos
+	}
+	if e.Current != e.State {
+		current = (*int64)(&e.Current)
+	}
+	var replaces *int64
+	if e.Replaces != 0 {
+		replaces = (*int64)(&e.Replaces)
+	}
+	const q = `UPDATE events SET pos = $1, status = $2, state = $3, current = $4, replaces = $5 WHERE num = $6`
+	if err := tx.Exec(ctx, q, pos, e.Status, e.State, current, replaces, e.Num); err != nil {
+		return fmt.Errorf("place event: %w", err)
+	}
+	tx.OnCommit(func() {
+		tx.s.setEvent(e)
+		if e.Pos > 0 {
+			tx.s.log.add(e)
+		}
+	})
+	return nil
+}

@@ -65,11 +65,36 @@ CREATE TABLE memberships (
 	room       BIGINT  NOT NULL,
 	membership TEXT    NOT NULL,
 	event      BIGINT  NOT NULL,
+	pos        BIGINT  NOT NULL, -- of the log, when it came to that
 	local      BOOLEAN NOT NULL, -- a user of this server
 	forgotten  BOOLEAN NOT NULL,
 	PRIMARY KEY (user_id, room)
 );
 CREATE INDEX memberships_by_room ON memberships (room, membership, event);
+
+-- How many members each server has in a room.
+CREATE TABLE room_servers (
+	room   BIGINT NOT NULL,
+	server TEXT   NOT NULL,
+	joined BIGINT NOT NULL,
+	PRIMARY KEY (room, server)
+);
+CREATE INDEX room_servers_by_server ON room_servers (server);
+
+-- Events of the timeline before which others are missing here.
+CREATE TABLE gaps (
+	room  BIGINT NOT NULL,
+	event BIGINT NOT NULL,
+	PRIMARY KEY (room, event)
+);
+
+-- What an invitation or a knock said of a room that this server is not in.
+CREATE TABLE stripped (
+	room    BIGINT NOT NULL,
+	user_id TEXT   NOT NULL,
+	events  TEXT   NOT NULL, -- a JSON array
+	PRIMARY KEY (room, user_id)
+);
 
 -- Requests that were answered, so that a repeated one gets the same answer.
 CREATE TABLE requests (
