@@ -21,6 +21,10 @@ const watchEvery = 2 * time.Second
 // Load reads all registration files and puts them in force. If anything is
 // wrong, the error tells all of it, and nothing changes.
 func (s *Service) Load(ctx context.Context) error {
+	stamp := s.stamp()
+	s.mu.Lock()
+	s.loaded = stamp // also if something is wrong: it is told once
+	s.mu.Unlock()
 	names, err := s.fileNames()
 	if err != nil {
 		return err
@@ -98,8 +102,7 @@ func (s *Service) watch(ctx context.Context) error {
 	log := zerolog.Ctx(ctx)
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
-	loaded := s.stamp()
-	before := loaded
+	before := ""
 	for {
 		select {
 		case <-ctx.Done():
@@ -107,11 +110,13 @@ func (s *Service) watch(ctx context.Context) error {
 		case <-tick.C:
 		}
 		now := s.stamp()
+		s.mu.Lock()
+		loaded := s.loaded
+		s.mu.Unlock()
 		if now == loaded || now != before {
 			before = now
 			continue
 		}
-		loaded = now
 		if err := s.Load(ctx); err != nil {
 			log.Error().Err(err).Msg("the registrations changed and cannot be used; the old ones stay in force")
 			continue

@@ -276,12 +276,18 @@ func (b *bridge) until(what string, done func(txns []txn) bool) []txn {
 	}
 }
 
-// bodies lists the messages that were taken, in order.
+// bodies lists the messages that were taken, in order. A transaction that was
+// taken already counts once, as for every appservice.
 func bodies(txns []txn) []string {
 	var list []string
+	taken := map[string]bool{}
 	for _, t := range txns {
+		if t.refused || taken[t.id] {
+			continue
+		}
+		taken[t.id] = true
 		for _, e := range t.Events {
-			if c, ok := e["content"].(map[string]any); ok && c["body"] != nil && !t.refused {
+			if c, ok := e["content"].(map[string]any); ok && c["body"] != nil {
 				list = append(list, fmt.Sprint(c["body"]))
 			}
 		}

@@ -51,6 +51,7 @@ type Service struct {
 
 	mu       sync.Mutex // tier 1; guards all below; never held while calling out
 	fromFile []*registrations.Registration
+	loaded   string // stamp of the files that were read
 	attached []attachment
 	changed  chan struct{}      // closed and replaced when the registrations change
 	callers  map[string]*caller // by ID of the registration
