@@ -29,12 +29,14 @@ func (a *API) sync(r *request) (any, error) {
 	if ask.FullState, err = r.flag("full_state"); err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"use_state_after", "org.matrix.msc4222.use_state_after"} {
-		set, err := r.flag(name)
-		if err != nil {
+	if ask.StateAfter, err = r.flag("use_state_after"); err != nil {
+		return nil, err
+	}
+	if !ask.StateAfter {
+		if ask.MSC4222, err = r.flag("org.matrix.msc4222.use_state_after"); err != nil {
 			return nil, err
 		}
-		ask.StateAfter = ask.StateAfter || set
+		ask.StateAfter = ask.MSC4222
 	}
 	if ask.Filter, err = a.filter(r, q.Get("filter")); err != nil {
 		return nil, err

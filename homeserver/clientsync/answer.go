@@ -45,6 +45,7 @@ type joined struct {
 	Summary     *summary  `json:"summary,omitempty"`
 	State       *events   `json:"state,omitempty"`
 	StateAfter  *events   `json:"state_after,omitempty"`
+	MSC4222     *events   `json:"org.matrix.msc4222.state_after,omitempty"` // its name before v1.16, for clients that ask by that
 	Timeline    *timeline `json:"timeline,omitempty"`
 	Ephemeral   *events   `json:"ephemeral,omitempty"`
 	AccountData *events   `json:"account_data,omitempty"`

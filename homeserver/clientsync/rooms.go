@@ -99,6 +99,9 @@ func (rd *reading) complete(j *joined) *joined {
 	if rd.StateAfter && j.StateAfter == nil {
 		j.StateAfter = &events{[]json.RawMessage{}}
 	}
+	if rd.MSC4222 {
+		j.StateAfter, j.MSC4222 = nil, j.StateAfter
+	}
 	return j
 }
 

@@ -43,7 +43,8 @@ type Request struct {
 	Since      string
 	Timeout    time.Duration
 	FullState  bool
-	StateAfter bool
+	StateAfter bool // state as it is after the timeline, not before
+	MSC4222    bool // the same, under its name before v1.16
 	Filter     *Filter
 }
 
