@@ -19,10 +19,10 @@ export async function talkIRC(alice, ivy, { bot, nick, channel }) {
     const management = await alice.createDirectRoom(bot);
     await alice.meets(bot, management);
     note("matrix", `alice opens a chat with ${bot}`);
-    await ask(alice, bot, management, "login", /nick/i);
-    await ask(alice, bot, management, nick, new RegExp(`logged in.*${nick}`, "i"));
-    await alice.say(management, `join ${channel}`);
-    said("matrix", alice.name, bot, `join ${channel}`);
+    await ask(alice, bot, management, "login", /nick on/);
+    await ask(alice, bot, management, nick, /account/);
+    await ask(alice, bot, management, "-", new RegExp(`You are ${nick} on`)); // no account
+    await ask(alice, bot, management, `join ${channel}`, new RegExp(`You are in.*${channel}`));
     const portal = await alice.acceptInviteWhere(`the room of ${channel}`, (room) => room.name.includes(channel));
     await ivy.line(seconds, `ivy sees ${nick} join ${channel}`, (l) => l.command === "JOIN" && l.source === nick);
     arrived("irc", "ivy", `sees ${nick} join; in Matrix the channel is the room ${portal}`);

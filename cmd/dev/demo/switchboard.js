@@ -53,11 +53,20 @@ async function build() {
     return binary;
 }
 
+// One network for the bridge, and a port of its own; the rest is as it is
+// without a file.
 function configuration(port, ircPort) {
     return `
 listeners:
   - address: 127.0.0.1:${port}
 registration:
   mode: token
+bridges:
+  irc:
+    enabled: true
+    networks:
+      - id: demo
+        address: 127.0.0.1:${ircPort}
+        tls: "off"
 `;
 }
