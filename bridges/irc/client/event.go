@@ -103,7 +103,7 @@ type Quit struct {
 	Time     time.Time
 }
 
-// Split tells that servers lost each other, and who vanished by that, or with
+// NetSplit tells that servers lost each other, and who vanished by that, or with
 // Healed that they found each other and who came back.
 type NetSplit struct {
 	Servers [2]string
