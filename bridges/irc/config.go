@@ -36,9 +36,9 @@ type Network struct {
 	// 6667 without TLS.
 	Address string `yaml:"address"`
 
-	// TLS is "verify" (the default), "insecure" (encrypted, but the server may
-	// be anybody) or "off".
-	TLS string `yaml:"tls"`
+	// TLS is "verify", "insecure" (encrypted, but the server may be anybody) or
+	// "off".
+	TLS string `yaml:"tls" oneof:"verify insecure off"`
 
 	// CAFile is a PEM file with the certificates that the server's must come
 	// from, instead of those of the system.
@@ -48,7 +48,7 @@ type Network struct {
 	Password string `yaml:"password" secret:"true"`
 
 	// Nick is the nick that is proposed to a user; {localpart} stands for the
-	// first part of the user ID. When empty it is "{localpart}[m]".
+	// first part of the user ID.
 	Nick string `yaml:"nick"`
 
 	// NickServ says that accounts log in by IDENTIFY with NickServ where the
@@ -59,27 +59,25 @@ type Network struct {
 	// patterns, such as "#go-*". When empty all channels are allowed.
 	Channels []string `yaml:"channels"`
 
-	// Burst lines may be sent at once, then one every Interval. Zero means 5
-	// lines and one second, which public networks put up with.
-	Burst    int           `yaml:"burst"`
+	// Burst is how many lines may be sent at once. Public networks put up with 5.
+	Burst int `yaml:"burst"`
+
+	// Interval is the time between lines when the burst is used up. Public
+	// networks want one second.
 	Interval time.Duration `yaml:"interval"`
 
 	// MaxLines is how many lines a message may make on IRC. A longer one is
-	// offered as a link where the server has public links, else refused. Zero
-	// means 10.
+	// offered as a link where the server has public links, else refused.
 	MaxLines int `yaml:"max_lines"`
 
 	// MemberLimit is how many users of a channel are shown. In a channel with
-	// more, those with a mode are, and the others as soon as they write. Zero
-	// means 500.
+	// more, those with a mode are, and the others as soon as they write.
 	MemberLimit int `yaml:"member_limit"`
 
 	// SplitDelay is how long users who vanish in a net split stay in the room.
-	// Zero means 10 minutes.
 	SplitDelay time.Duration `yaml:"split_delay"`
 
 	// SendTimeout is how long a message waits for the connection to come back.
-	// Zero means 2 minutes.
 	SendTimeout time.Duration `yaml:"send_timeout"`
 
 	// Relay is the login by which users without one of their own take part.
@@ -89,40 +87,41 @@ type Network struct {
 
 // Relay is a login that belongs to nobody but the bridge.
 type Relay struct {
-	Nick     string   `yaml:"nick"`
-	Account  string   `yaml:"account"` // services account; empty without one
-	Password string   `yaml:"password" secret:"true"`
-	Channels []string `yaml:"channels"` // that it is always in
+	// Nick is the nick on the network.
+	Nick string `yaml:"nick"`
+
+	// Account is the services account; empty without one.
+	Account string `yaml:"account"`
+
+	// Password is the account's.
+	Password string `yaml:"password" secret:"true"`
+
+	// Channels are those that it is always in.
+	Channels []string `yaml:"channels"`
 }
 
-// Defaults returns the network with the documented values where it has none.
-func (n Network) Defaults() Network {
-	if n.Name == "" {
-		n.Name = n.ID
+// SetDefaults fills in what a network that is written down may leave out.
+func (n *Network) SetDefaults() {
+	setDefault(&n.TLS, "verify")
+	setDefault(&n.Nick, "{localpart}[m]")
+	setDefault(&n.Burst, 5)
+	setDefault(&n.Interval, time.Second)
+	setDefault(&n.MaxLines, 10)
+	setDefault(&n.MemberLimit, 500)
+	setDefault(&n.SplitDelay, 10*time.Minute)
+	setDefault(&n.SendTimeout, 2*time.Minute)
+}
+
+func setDefault[T comparable](value *T, def T) {
+	if *value == *new(T) {
+		*value = def
 	}
-	if n.TLS == "" {
-		n.TLS = "verify"
-	}
-	if n.Nick == "" {
-		n.Nick = "{localpart}[m]"
-	}
-	if n.Burst == 0 {
-		n.Burst = 5
-	}
-	if n.MaxLines == 0 {
-		n.MaxLines = 10
-	}
-	if n.MemberLimit == 0 {
-		n.MemberLimit = 500
-	}
-	for _, d := range []struct {
-		value *time.Duration
-		deflt time.Duration
-	}{{&n.Interval, time.Second}, {&n.SplitDelay, 10 * time.Minute}, {&n.SendTimeout, 2 * time.Minute}} {
-		if *d.value == 0 {
-			*d.value = d.deflt
-		}
-	}
+}
+
+// complete returns the network with everything that follows from the rest.
+func (n Network) complete() Network {
+	n.SetDefaults()
+	setDefault(&n.Name, n.ID)
 	if _, _, err := net.SplitHostPort(n.Address); err != nil {
 		port := "6697"
 		if n.TLS == "off" {

@@ -38,6 +38,9 @@ type Config struct {
 	// Appservices are bridges and bots that run as programs of their own.
 	Appservices appservices.Config `yaml:"appservices"`
 
+	// Bridges connect to other networks, inside this program.
+	Bridges BridgesConfig `yaml:"bridges"`
+
 	// Log is what the server tells on standard error.
 	Log LogConfig `yaml:"log"`
 
@@ -182,7 +185,7 @@ func (c Config) Check() error {
 	if c.HTTP.MaxHeader < 4<<10 {
 		bad("http.max_header", "must be at least 4K")
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.Bridges.Check())...)
 }
 
 func (c Config) checkListener(key string, l ListenerConfig, bad func(key, format string, args ...any)) {

@@ -85,6 +85,11 @@ func (l *loader) set(key string, n *yaml.Node, v reflect.Value, tag reflect.Stru
 			l.bad(l.where(n), key, "%v", err)
 		}
 	case n.Tag == "!!null": // a key with nothing behind it keeps its default
+	case v.Kind() == reflect.Pointer:
+		if v.IsNil() {
+			v.Set(reflect.New(v.Type().Elem()))
+		}
+		l.set(key, n, v.Elem(), tag)
 	case v.Kind() == reflect.Struct:
 		l.setStruct(key, n, v)
 	case v.Kind() == reflect.Slice:
@@ -339,7 +344,7 @@ func isScalar(t reflect.Type) bool {
 		return true
 	}
 	switch t.Kind() {
-	case reflect.Struct, reflect.Slice, reflect.Map:
+	case reflect.Struct, reflect.Slice, reflect.Map, reflect.Pointer:
 		return false
 	}
 	return true

@@ -76,6 +76,10 @@ func flow(v reflect.Value, tag reflect.StructTag) string {
 			parts = append(parts, inner(quote(k.String()))+": "+inner(flow(v.MapIndex(k), tag)))
 		}
 		slices.Sort(parts)
+	case v.Kind() == reflect.Pointer && v.IsNil():
+		return "null"
+	case v.Kind() == reflect.Pointer:
+		return flow(v.Elem(), tag)
 	default:
 		for _, f := range fields(v) {
 			parts = append(parts, f.name+": "+inner(shown(f)))

@@ -61,7 +61,7 @@ func TestSampleIsDefault(t *testing.T) {
 			if isList(f.value.Type()) {
 				f.value.SetZero()
 			}
-			if f.value.Kind() == reflect.Slice && f.value.Len() == 0 {
+			if (f.value.Kind() == reflect.Slice || f.value.Kind() == reflect.Map) && f.value.Len() == 0 {
 				f.value.SetZero()
 			}
 		})
@@ -151,6 +151,9 @@ func (s *sampler) keys(first, indent string, v reflect.Value) {
 		doc := strings.ReplaceAll(f.doc+allowed(f.field), "\n", " ")
 		for _, line := range wrap(doc, 78-len(indent)-2) {
 			fmt.Fprintf(&s.out, "%s# %s\n", strings.TrimSuffix(before, "- "), line)
+		}
+		if f.value.Kind() == reflect.Pointer { // an example of what may be there
+			f.value = reflect.New(f.value.Type().Elem()).Elem()
 		}
 		switch {
 		case f.value.Kind() == reflect.Struct && !isScalar(f.value.Type()):

@@ -66,8 +66,11 @@ type process struct {
 	log         zerolog.Logger
 	conf        Config
 	server      *homeserver.Server
+	edges       homeserver.Handlers
 	metrics     *metrics
 	appservices *appservices.Service
+	bridges     []hosted
+	bridging    bool // the bridges run, and close themselves
 	listeners   []*listener
 	control     *control
 	acme        *acme
@@ -85,6 +88,10 @@ func newProcess(ctx context.Context, log zerolog.Logger, conf Config) (*process,
 	p := &process{log: log, conf: conf, server: server, metrics: newMetrics(server.Store.Position)}
 	p.appservices = newAppservices(server, conf.Appservices)
 	err = p.appservices.Load(ctx)
+	if err == nil {
+		p.edges = server.Handlers()
+		p.bridges, err = openBridges(log.WithContext(context.WithoutCancel(ctx)), server, conf.Bridges, p.appservices, p.edges.Client)
+	}
 	if err == nil {
 		err = p.open(ctx)
 	}
@@ -184,21 +191,36 @@ func (p *process) tlsConfig(c ListenerTLSConfig) (*tls.Config, error) {
 
 // edge is what a listener serves: the APIs, and /health.
 func (p *process) edge(serve []string) http.Handler {
-	edges := p.server.Handlers()
 	client, federation := slices.Contains(serve, "client"), slices.Contains(serve, "federation")
 	apis := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.URL.Path == "/health":
 			p.health(w)
+		case client && strings.HasPrefix(r.URL.Path, bridgePaths):
+			p.bridgeMedia(w, r)
 		case federation && isFederation(r.URL.Path):
-			edges.Federation.ServeHTTP(w, r)
+			p.edges.Federation.ServeHTTP(w, r)
 		case client && !isFederation(r.URL.Path), strings.HasPrefix(r.URL.Path, "/.well-known/matrix/"):
-			edges.Client.ServeHTTP(w, r)
+			p.edges.Client.ServeHTTP(w, r)
 		default:
 			notServed(w)
 		}
 	})
 	return p.metrics.count(behindProxies(p.conf.TrustedProxies, apis))
+}
+
+// bridgePaths is where the links begin that bridges give to people elsewhere.
+const bridgePaths = "/_switchboard/bridges/"
+
+// bridgeMedia serves the files behind such links.
+func (p *process) bridgeMedia(w http.ResponseWriter, r *http.Request) {
+	for _, b := range p.bridges {
+		if strings.HasPrefix(r.URL.Path, b.mediaPath) {
+			b.Media().ServeHTTP(w, r)
+			return
+		}
+	}
+	notServed(w)
 }
 
 // isFederation tells whether a path belongs to the API between servers.
@@ -236,6 +258,10 @@ func (p *process) run(ctx context.Context) error {
 	partsCtx, endParts := context.WithCancel(partsCtx)
 	parts.Go(func() error { return p.server.Run(partsCtx) })
 	parts.Go(func() error { return p.appservices.Run(partsCtx) })
+	p.bridging = true
+	for _, b := range p.bridges {
+		parts.Go(func() error { return b.Run(partsCtx) })
+	}
 	for _, c := range p.certs {
 		parts.Go(func() error { return c.Run(partsCtx, 10*time.Second) })
 	}
@@ -285,6 +311,11 @@ func (p *process) shutdown() error {
 func (p *process) close() error {
 	for _, l := range p.listeners {
 		l.net.Close() // an error means that it is closed
+	}
+	for _, b := range p.bridges {
+		if !p.bridging {
+			b.Close()
+		}
 	}
 	if p.control != nil {
 		p.control.net.Close()
