@@ -7,12 +7,13 @@ const seconds = 30;
 
 /**
  * Alice logs in to IRC through the bridge's bot, joins the channel where Ivy
- * is, and they talk.
+ * is, and they talk. The answer is the ID of the channel's room.
  *
  * @param {import("./matrix.js").Person} alice
  * @param {import("./irc.js").IRCClient} ivy
  * @param {{bot: string, nick: string, channel: string}} names the bot's user
  *   ID, the nick that alice takes and the channel
+ * @returns {Promise<string>}
  */
 export async function talkIRC(alice, ivy, { bot, nick, channel }) {
     chapter(`Alice joins ${channel} on IRC, where Ivy is`);
@@ -32,7 +33,39 @@ export async function talkIRC(alice, ivy, { bot, nick, channel }) {
     await talk.toIRC("Hi Ivy! I type this in a Matrix client. Grüße, 你好, 🎉");
     await talk.actionFromIRC("waves");
     await talk.actionToIRC("waves back");
-    await talk.toIRC("See you in the kitchen.");
+    await talk.toIRC("That was it already. One more moment.");
+    return portal;
+}
+
+/**
+ * Bob, who does not want a nick of his own, takes part in the channel through
+ * the login that the bridge has for such guests.
+ *
+ * @param {import("./matrix.js").Person} bob
+ * @param {import("./irc.js").IRCClient} ivy
+ * @param {{bot: string, guests: string, channel: string, portal: string}} names
+ *   the bot's user ID, the nick of that login, the channel and its room
+ */
+export async function talkAsGuest(bob, ivy, { bot, guests, channel, portal }) {
+    chapter("Bob comes along without a nick of his own");
+    const management = await bob.createDirectRoom(bot);
+    await bob.meets(bot, management);
+    await ask(bob, bot, management, `join ${channel}`, new RegExp(`You are in.*${channel}`));
+    await bob.acceptInvite(portal);
+
+    const question = "May I talk, too?";
+    said("matrix", bob.name, channel, question);
+    await bob.say(portal, question);
+    const line = await ivy.line(seconds, `ivy sees bob's "${question}", through ${guests}`, (l) =>
+        l.command === "PRIVMSG" && l.source === guests && l.params[0] === channel &&
+        l.params[1].includes(bob.name) && l.params[1].endsWith(question));
+    arrived("irc", ivy.nick, `sees it, from ${guests}: ${line.params[1]}`);
+
+    const answer = "Of course you may, Bob.";
+    said("irc", ivy.nick, channel, answer);
+    ivy.say(channel, answer);
+    await bob.sees(portal, `ivy's "${answer}"`, (e) => e.getContent().body === answer);
+    arrived("matrix", bob.name, "sees it");
 }
 
 // ask says something to the bot and waits for the answer.

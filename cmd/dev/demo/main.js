@@ -8,7 +8,7 @@ import "./quiet.js";
 import { arrived, chapter, note } from "./conversation.js";
 import { Missing } from "./expect.js";
 import { IRCClient, startIRCServer } from "./irc.js";
-import { talkIRC } from "./ircchapter.js";
+import { talkAsGuest, talkIRC } from "./ircchapter.js";
 import { Person } from "./matrix.js";
 import { talkEncrypted } from "./matrixchapter.js";
 import { cleanUp, lastWords } from "./process.js";
@@ -34,7 +34,9 @@ async function converse() {
     const bob = await moveIn("bob", switchboard, await switchboard.createToken());
 
     await talkEncrypted(alice, bob);
-    await talkIRC(alice, ivy, { bot: "@ircbot:localhost", nick: "alice", channel });
+    const names = { bot: "@ircbot:localhost", nick: "alice", channel };
+    const portal = await talkIRC(alice, ivy, names);
+    await talkAsGuest(bob, ivy, { ...names, portal, guests: switchboard.guests });
 }
 
 // moveIn makes an account and starts its client.
@@ -54,7 +56,7 @@ try {
     chapter("Every message was seen at the other end.");
     status = 0;
 } catch (err) {
-    process.stderr.write(`\nThe demo failed: ${err instanceof Missing ? err.message : err.stack}\n\n${lastWords()}`);
+    process.stderr.write(`\n${lastWords()}\nThe demo failed: ${err instanceof Missing ? err.message : err.stack}\n`);
 } finally {
     people.forEach((person) => person.stop());
     ivy.quit();

@@ -119,7 +119,7 @@ export class Person {
             invite,
             initial_state: [{ type: "m.room.encryption", state_key: "", content: { algorithm: "m.megolm.v1.aes-sha2" } }],
         });
-        await this.#in(room_id, "join");
+        await this.#isIn(room_id);
         await within(20, `${this.name} sees that the room is encrypted`, this.#until(async () =>
             await this.#client.getCrypto().isEncryptionEnabledInRoom(room_id)));
         return room_id;
@@ -137,11 +137,9 @@ export class Person {
             this.#client.getRoom(roomID)?.getMember(other)?.membership === "join"));
     }
 
-    /** Waits for an invitation to the room and accepts it. */
+    /** Waits for an invitation to the room and accepts it, unless somebody has done that already. */
     async acceptInvite(roomID) {
-        await this.#in(roomID, "invite");
-        await this.#client.joinRoom(roomID);
-        await this.#in(roomID, "join");
+        await this.acceptInviteWhere("the room", (room) => room.roomId === roomID);
     }
 
     /**
@@ -156,13 +154,12 @@ export class Person {
         await within(30, `${this.name} is invited to ${what}`, this.#until(() => Boolean(find())));
         const room = find();
         if (room.getMyMembership() === "invite") await this.#client.joinRoom(room.roomId);
-        await this.#in(room.roomId, "join");
+        await this.#isIn(room.roomId);
         return room.roomId;
     }
 
-    #in(roomID, membership) {
-        const what = membership === "join" ? `${this.name} is in the room` : `${this.name} is invited to the room`;
-        return within(30, what, this.#until(() => this.#client.getRoom(roomID)?.getMyMembership() === membership));
+    #isIn(roomID) {
+        return within(30, `${this.name} is in the room`, this.#until(() => this.#client.getRoom(roomID)?.getMyMembership() === "join"));
     }
 
     // until asks again after every sync.

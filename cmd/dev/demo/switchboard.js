@@ -20,6 +20,9 @@ export class Switchboard {
     /** The token that the server prints when it has no accounts yet. */
     firstToken;
 
+    /** The nick of those who have no login to IRC. */
+    guests = "guests";
+
     #binary;
     #config = join(workDirectory(), "switchboard.yaml");
 
@@ -32,7 +35,7 @@ export class Switchboard {
         this.#binary = process.env.SWITCHBOARD_BIN || (await build());
         const port = await freePort();
         this.url = `http://127.0.0.1:${port}`;
-        writeFileSync(this.#config, configuration(port, ircPort), { mode: 0o600 });
+        writeFileSync(this.#config, configuration(port, ircPort, this.guests), { mode: 0o600 });
         const server = new Process("switchboard", this.#binary, ["serve", "--config", this.#config], { cwd: workDirectory() });
         [, this.firstToken] = await server.prints(/registration token\s+(\S+)/, 60);
     }
@@ -55,7 +58,7 @@ async function build() {
 
 // One network for the bridge, and a port of its own; the rest is as it is
 // without a file.
-function configuration(port, ircPort) {
+function configuration(port, ircPort, guests) {
     return `
 listeners:
   - address: 127.0.0.1:${port}
@@ -68,5 +71,7 @@ bridges:
       - id: demo
         address: 127.0.0.1:${ircPort}
         tls: "off"
+        relay:
+          nick: ${guests}
 `;
 }
