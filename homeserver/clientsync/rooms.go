@@ -29,7 +29,8 @@ type part struct {
 
 	// stay is the end of the user's membership, behind which they see nothing of
 	// the state; upto for a member, 0 for who never was one.
-	stay int64
+	member bool
+	stay   int64
 }
 
 // rootAt is the root of a room's state at a position of the log; 0 if the room
@@ -44,7 +45,7 @@ func (rd *reading) rootAt(r *store.Room, pos int64) (statetree.ID, error) {
 
 // readJoined reads a room that the user is in; nil if nothing changed.
 func (rd *reading) readJoined(r *store.Room, p past) (*joined, error) {
-	whole := rd.initial() || p.was != "join" || p.rejoined
+	whole := rd.initial() || p.was != "join"
 	j := &joined{AccountData: some(rd.accountData[r.ID])}
 	ephemeral, err := rd.readEphemeral(r, whole)
 	if err != nil {
@@ -52,8 +53,9 @@ func (rd *reading) readJoined(r *store.Room, p past) (*joined, error) {
 	}
 	j.Ephemeral = some(ephemeral)
 	if r.Last > rd.since.pos || whole || rd.FullState {
-		pt := part{room: r, since: rd.since.pos, upto: rd.now.pos, whole: whole || rd.FullState, anew: whole && !rd.initial(), stay: rd.now.pos}
-		if rd.initial() || p.was != "join" {
+		pt := part{room: r, since: rd.since.pos, upto: rd.now.pos, whole: whole || rd.FullState, anew: whole && !rd.initial(),
+			member: true, stay: rd.now.pos}
+		if whole {
 			pt.since = math.MinInt64
 		}
 		if err := rd.readEvents(j, pt); err != nil {
@@ -84,13 +86,10 @@ func (rd *reading) readLeft(m store.Membership, r *store.Room, p past) (*joined,
 		pt.stay = 0 // of what they were in, the client has been told
 	case p.was != "join":
 		pt.since, pt.whole, pt.anew = math.MinInt64, true, true
-	case p.rejoined:
-		pt.whole, pt.anew = true, true
 	}
 	if err := rd.readEvents(j, pt); err != nil {
 		return nil, err
 	}
-	j.Summary = nil
 	return rd.complete(j), nil
 }
 
@@ -124,7 +123,7 @@ func (rd *reading) readEvents(j *joined, p part) error {
 		return err
 	}
 	rd.noticeNewcomers(p, found)
-	if p.whole || p.stay == p.upto && (naming(state) || naming(plain(found))) {
+	if p.member && (p.whole || naming(state) || naming(plain(found))) {
 		if j.Summary, err = rd.summary(p.room); err != nil {
 			return err
 		}
@@ -136,7 +135,7 @@ func (rd *reading) readEvents(j *joined, p part) error {
 	if err := rd.setState(j, sent); err != nil {
 		return err
 	}
-	if len(found) == 0 && len(sent) == 0 && j.Summary == nil && !p.whole && !limited && p.stay == p.upto {
+	if len(found) == 0 && len(sent) == 0 && j.Summary == nil && !p.whole && !limited && p.member {
 		return nil // nothing to tell
 	}
 	j.Timeline = &timeline{Limited: limited || p.anew, PrevBatch: room.SyncToken(start, rd.now.pos)}
@@ -375,7 +374,7 @@ func (rd *reading) someMembers(r *store.Room, memberships ...string) ([]matrix.U
 
 // noticeNewcomers remembers who came into view, because their presence is news.
 func (rd *reading) noticeNewcomers(p part, found []room.Seen) {
-	if rd.initial() || p.stay < p.upto {
+	if rd.initial() || !p.member {
 		return
 	}
 	if p.anew {

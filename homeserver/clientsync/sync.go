@@ -211,9 +211,8 @@ func (rd *reading) readMemberships(*Answer) error {
 
 // past is how a user came to be what they are in a room.
 type past struct {
-	was      string // the membership at since; "" for none
-	rejoined bool   // came in behind since
-	until    int64  // where the last membership "join" ended; 0 for who is in or never was
+	was   string // the membership at since; "" for none
+	until int64  // where the last membership "join" ended; 0 for who is in or never was
 }
 
 // past follows a user's membership back until behind since and, for who is out,
@@ -243,9 +242,6 @@ func (rd *reading) past(m store.Membership) (past, error) {
 		was := before.PDU.Membership()
 		if was == "join" && is != "join" && p.until == 0 && m.Membership != "join" {
 			p.until = e.Pos
-		}
-		if was != "join" && is == "join" && !known {
-			p.rejoined = true
 		}
 		e = before
 	}

@@ -2,6 +2,7 @@ package clientsync
 
 import (
 	"encoding/json"
+	"errors"
 
 	"switchboard/homeserver/ephemeral"
 	"switchboard/homeserver/matrix"
@@ -184,6 +185,10 @@ func (rd *reading) readPresence(a *Answer) error {
 			continue
 		}
 		status, err := rd.Ephemeral.Presence(rd.ctx, rd.User, user)
+		var refused *matrix.Error
+		if errors.As(err, &refused) {
+			continue // they have parted meanwhile
+		}
 		if err != nil {
 			return err
 		}

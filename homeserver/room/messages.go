@@ -18,6 +18,9 @@ type Page struct {
 	Forward  bool
 	Limit    int
 	Filter   Filter
+
+	// unbroken ends the page before an event that the user may not see.
+	unbroken bool
 }
 
 // Filter decides which events a client wants. The zero value wants all.
@@ -121,6 +124,11 @@ func (s *Service) collect(ctx context.Context, user matrix.UserID, a access, p P
 		if err != nil {
 			return nil, nil, err
 		}
+		broken := p.unbroken && len(visible) < len(events)
+		if broken {
+			i := slices.IndexFunc(events, func(e *store.Event) bool { return !slices.ContainsFunc(visible, func(v Seen) bool { return v.Event == e }) })
+			events, visible = events[:i+1], visible[:i]
+		}
 		for _, e := range visible {
 			if len(found) == p.Limit {
 				break
@@ -136,6 +144,9 @@ func (s *Service) collect(ctx context.Context, user matrix.UserID, a access, p P
 		}
 		if !p.Forward && len(events) > 0 {
 			at--
+		}
+		if broken {
+			break
 		}
 		if len(events) < want && len(found) < p.Limit {
 			return found, nil, nil // the timeline ends here
@@ -237,10 +248,11 @@ func (s *Service) contextState(ctx context.Context, rd Reader, root statetree.ID
 }
 
 // Recent gives the newest events of a room behind since and not behind upto
-// that user sees and wants, in order, at most limit. Limited tells that there
-// are more, or may be.
+// that user sees and wants, in order, at most limit. There is none among them
+// before one that user does not see: the state at the first and all of them give
+// the state at the end. Limited tells that there are more, or may be.
 func (s *Service) Recent(ctx context.Context, user matrix.UserID, r *store.Room, since, upto int64, limit int, f Filter) (found []Seen, limited bool, err error) {
-	p := Page{Limit: limit + 1, Filter: f}
+	p := Page{Limit: limit + 1, Filter: f, unbroken: true}
 	found, end, err := s.collect(ctx, user, access{room: r, upto: upto}, p, upto, since)
 	if err != nil {
 		return nil, false, err
