@@ -298,3 +298,28 @@ func plainGlob(pattern, s string) bool {
 	}
 	return s != "" && s[0] == pattern[0] && plainGlob(pattern[1:], s[1:])
 }
+
+// TestLostAnswer checks that members are told again where the answer that told
+// of them was lost.
+func TestLostAnswer(t *testing.T) {
+	each(t, func(w *world) {
+		name := "Tea"
+		id := w.create(room.Creation{Name: &name}, bob, carol)
+		for i := range 12 {
+			w.say(alice, id, fmt.Sprint(i))
+		}
+		c := w.client(alice, `{"room":{"timeline":{"limit":5},"state":{"lazy_load_members":true}}}`)
+		since := c.sync().NextBatch
+		w.say(bob, id, "lost")
+		w.want("lost", w.stated(c.sync().in(id).State), "@bob:join")
+		c.since = since
+		for i := range 5 {
+			w.say(carol, id, fmt.Sprint(i))
+		}
+		w.want("without bob", w.stated(c.sync().in(id).State), "@carol:join")
+		w.say(bob, id, "again")
+		w.want("told again", w.stated(c.sync().in(id).State), "@bob:join")
+		c.since = ""
+		w.want("from the start", w.stated(c.sync().in(id).State), "@alice:join @bob:join @carol:join create history_visibility join_rules name power_levels")
+	})
+}

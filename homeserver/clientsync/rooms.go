@@ -189,59 +189,6 @@ func (rd *reading) ownState(p part, state []*store.Event) ([]*store.Event, error
 	return append(state, own), nil
 }
 
-// wanted applies the client's filter to state events. With lazy loading it
-// leaves out the members of a room that is new to the client, but for the user,
-// and adds those who sent something or who name the room.
-//
-// Spec: https://spec.matrix.org/v1.19/client-server-api/#lazy-loading-room-members
-func (rd *reading) wanted(p part, state []*store.Event, found []room.Seen, sum *summary) ([]*store.Event, error) {
-	f := &rd.Filter.Room.State
-	list := make([]*store.Event, 0, len(state))
-	for _, e := range state {
-		lazy := p.whole && f.LazyMembers && e.PDU.Type == "m.room.member" && *e.PDU.StateKey != string(rd.User)
-		if !lazy && f.Wants(e) {
-			list = append(list, e)
-		}
-	}
-	if !f.LazyMembers {
-		return list, nil
-	}
-	members, err := rd.lazyMembers(p, found, sum)
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range members {
-		inTimeline := slices.ContainsFunc(found, func(e room.Seen) bool { return e.Num == m.Num })
-		if !slices.Contains(list, m) && f.Wants(m) && (!inTimeline || rd.StateAfter) {
-			list = append(list, m)
-		}
-	}
-	return list, nil
-}
-
-// lazyMembers are the member events that a client needs to show found, and the
-// heroes if it is told of them.
-func (rd *reading) lazyMembers(p part, found []room.Seen, sum *summary) ([]*store.Event, error) {
-	list, err := rd.Rooms.Senders(rd.ctx, found)
-	if err != nil || sum == nil {
-		return list, err
-	}
-	root, err := rd.rootAt(p.room, min(p.upto, p.stay))
-	if err != nil {
-		return nil, err
-	}
-	for _, u := range sum.Heroes {
-		m, err := rd.Rooms.StateEvent(rd.ctx, root, "m.room.member", string(u))
-		if err != nil {
-			return nil, err
-		}
-		if m != nil && !slices.ContainsFunc(list, func(e *store.Event) bool { return e.PDU.Is("m.room.member", string(u)) }) {
-			list = append(list, m)
-		}
-	}
-	return list, nil
-}
-
 // setState puts the state where the client looks for it.
 func (rd *reading) setState(j *joined, state []*store.Event) error {
 	if len(state) == 0 && !rd.StateAfter {

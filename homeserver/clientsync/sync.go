@@ -34,6 +34,8 @@ type Service struct {
 	counts store.Recent[countKey, counted]
 	heroes store.Recent[statetree.ID, heroes]
 	rules  store.Recent[matrix.UserID, rules]
+
+	tellings store.Recent[toldKey, *told]
 }
 
 // Request is one call of /sync.
