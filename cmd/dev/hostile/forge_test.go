@@ -306,7 +306,7 @@ var queries = []string{
 	"/_matrix/client/v3/sync?since=garbage", "/_matrix/client/v3/sync?since=%00", "/_matrix/client/v3/sync?timeout=soon", "/_matrix/client/v3/sync?timeout=-1",
 	"/_matrix/client/v3/sync?filter=%7B", "/_matrix/client/v3/sync?filter=no+such", "/_matrix/client/v3/sync?filter=%7B%22room%22%3A5%7D",
 	"/_matrix/client/v3/sync?full_state=maybe", "/_matrix/client/v3/sync?set_presence=asleep", "/_matrix/client/v3/sync?since=" + strings.Repeat("9", 400),
-	"/_matrix/client/v3/rooms/ROOM/messages?dir=x", "/_matrix/client/v3/rooms/ROOM/messages", "/_matrix/client/v3/rooms/ROOM/messages?dir=b&from=garbage",
+	"/_matrix/client/v3/rooms/ROOM/messages?dir=x", "/_matrix/client/v3/rooms/ROOM/messages?dir=b&from=garbage",
 	"/_matrix/client/v3/rooms/ROOM/messages?dir=b&limit=ten", "/_matrix/client/v3/rooms/ROOM/messages?dir=b&limit=-5",
 	"/_matrix/client/v3/rooms/ROOM/messages?dir=b&limit=1e3", "/_matrix/client/v3/rooms/ROOM/messages?dir=b&filter=%7B%22limit%22",
 	"/_matrix/client/v3/rooms/ROOM/context/EVENT?limit=many", "/_matrix/client/v3/rooms/ROOM/context/EVENT?filter=%5B%5D",
