@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -316,3 +317,13 @@ func text(t testing.TB, v any) string {
 }
 
 func contains(s, part string) bool { return strings.Contains(s, part) }
+
+// putRules writes a user's push rules.
+func putRules(w *world, u matrix.UserID, rules string) func(tx *store.Tx) error {
+	return func(tx *store.Tx) error {
+		_, err := tx.PutAccountData(w.ctx(), store.AccountData{User: u, Type: "m.push_rules", Content: json.RawMessage(rules)})
+		return err
+	}
+}
+
+func sorted(set map[string]bool) []string { return slices.Sorted(maps.Keys(set)) }
