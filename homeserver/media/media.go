@@ -123,7 +123,7 @@ func (s *Service) Fill(ctx context.Context, user matrix.UserID, id string, u Upl
 		case m.Uploader != user:
 			return matrix.Errorf(matrix.Forbidden, "this media ID is another user's")
 		case m.Digest != nil:
-			return matrix.Errorf(matrix.CannotOverwriteMedia, "the file has been uploaded already")
+			return matrix.Errorf(matrix.CannotOverwriteMedia, "Media ID already has content")
 		}
 		return nil
 	}
@@ -277,7 +277,7 @@ func (s *Service) find(ctx context.Context, server matrix.ServerName, id string,
 		select {
 		case <-filled:
 		case <-timer.C:
-			return m, matrix.Errorf(matrix.NotYetUploaded, "the file has not been uploaded yet")
+			return m, matrix.Errorf(matrix.NotYetUploaded, "Media has not been uploaded yet")
 		case <-ctx.Done():
 			return m, ctx.Err()
 		}
