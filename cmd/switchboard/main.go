@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -79,13 +78,26 @@ func run(t *terminal, args []string) int {
 
 // describeError is err as people read it: each of several in a line of its own.
 func describeError(err error) string {
-	var many interface{ Unwrap() []error }
-	if errors.As(err, &many) && len(many.Unwrap()) > 1 {
-		text := ""
-		for _, e := range many.Unwrap() {
-			text += "\n  " + e.Error()
-		}
-		return fmt.Sprintf("%d mistakes:%s", len(many.Unwrap()), text)
+	list := flatten(err)
+	if len(list) == 1 {
+		return list[0].Error()
 	}
-	return err.Error()
+	text := fmt.Sprintf("%d mistakes:", len(list))
+	for _, e := range list {
+		text += "\n  " + e.Error()
+	}
+	return text
+}
+
+// flatten lists the errors that were joined in err.
+func flatten(err error) []error {
+	many, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var list []error
+	for _, e := range many.Unwrap() {
+		list = append(list, flatten(e)...)
+	}
+	return list
 }
