@@ -123,6 +123,12 @@ var permits = []struct {
 		[]string{"switchboard/homeserver/store"},
 		slices.Concat(floors[7], floors[8], floors[9], floors[10], []string{"homeserver/store", "appservices", "cmd"}),
 	},
+	// A bridge speaks to the homeserver as any appservice does, so that it can move
+	// to another process.
+	{
+		[]string{"switchboard/homeserver"},
+		[]string{"homeserver", "appservices", "voip", "jitsi", "cmd"},
+	},
 	{[]string{"go.mau.fi/whatsmeow", "go.mau.fi/libsignal"}, []string{"bridges/whatsapp"}},
 	{[]string{"github.com/pion", "github.com/livekit"}, []string{"voip"}},
 	{[]string{"maunium.net/go/mautrix"}, []string{"appservices", "bridges"}},
