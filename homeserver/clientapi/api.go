@@ -81,12 +81,13 @@ func (a *API) Handler() http.Handler {
 			return
 		}
 		handler, pattern := mux.Handler(r)
-		if pattern != "" && clean(r.URL.EscapedPath()) {
+		tidy := clean(r.URL.EscapedPath())
+		if pattern != "" && tidy {
 			mux.ServeHTTP(w, r)
 			return
 		}
 		probe := status(http.StatusNotFound) // 404, or 405 for a path we know
-		if pattern == "" {
+		if tidy {
 			handler.ServeHTTP(&probe, r)
 		}
 		a.writeError(w, r, &matrix.Error{Code: matrix.Unrecognized, Status: int(probe), Text: "unrecognized request"})

@@ -63,15 +63,11 @@ func (s *Service) Create(ctx context.Context, c Creation) (matrix.RoomID, error)
 	}
 	create, err := s.build(h, draft{Type: "m.room.create", StateKey: new(string), Sender: c.Creator, Content: plan.create, At: s.creationTime()})
 	if err != nil {
-		return "", err
+		return "", impossible(err)
 	}
 	h.room.ID = create.Room
 	if err := s.furnish(ctx, h, plan); err != nil {
-		var e *matrix.Error
-		if errors.As(err, &e) && e.Code == matrix.Forbidden {
-			return "", matrix.Errorf(matrix.InvalidRoomState, "the room cannot be as you wish it: %s", e.Text)
-		}
-		return "", err
+		return "", impossible(err)
 	}
 	defer s.locks.lock(create.Room)()
 	_, err = s.commit(ctx, h, func(ctx context.Context, tx *store.Tx, events []*store.Event) error {
@@ -81,6 +77,16 @@ func (s *Service) Create(ctx context.Context, c Creation) (matrix.RoomID, error)
 		return "", err
 	}
 	return create.Room, nil
+}
+
+// impossible says that it is the wish for a room which cannot be, where its own
+// rules refuse an event.
+func impossible(err error) error {
+	var e *matrix.Error
+	if errors.As(err, &e) && e.Code == matrix.Forbidden {
+		return matrix.Errorf(matrix.InvalidRoomState, "the room cannot be as you wish it: %s", e.Text)
+	}
+	return err
 }
 
 // creationTime is the time of a new room, which no other room of this process
@@ -131,6 +137,11 @@ func (s *Service) plan(c Creation) (*plan, error) {
 	}
 	if len(c.Invite3PID) > 0 {
 		return nil, matrix.Errorf(matrix.ThreepidDenied, "this server has no identity server and cannot invite by e-mail address or phone number")
+	}
+	for _, e := range c.InitialState {
+		if e.Type == "" || e.Content == nil {
+			return nil, matrix.Errorf(matrix.MissingParam, "each event of initial_state needs a type and a content")
+		}
 	}
 	for _, u := range c.Invite {
 		if _, err := matrix.ParseUserID(string(u)); err != nil {
