@@ -62,10 +62,10 @@ func (p page) figures() string {
 
 What a client sees and what the server process costs, under the load of
 `+"`cmd/dev/hsload`"+`: %d messages from %d senders at once into 50 rooms, half as many
-into one room, a room of %d members, syncs of all kinds. Each figure is the
-median of %d rounds; in each round the servers were measured in turn, each with
-an empty database. The load generator runs on the same machine. A ratio is how
-many times better Switchboard is.
+into one room, a room of %d members, syncs of all kinds. Rounds measured: %d;
+each figure is the median. In a round the servers were measured in turn, each
+with an empty database. The load generator runs on the same machine. A ratio is
+how many times better Switchboard is.
 
 `, p.sends, p.parallel, p.members, p.rounds)
 	if p.date != "" {
