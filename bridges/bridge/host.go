@@ -39,7 +39,8 @@ type Host struct {
 	secrets secrets
 	regs    []*registrations.Registration
 
-	router atomic.Pointer[http.ServeMux] // of the running connector, or nil
+	router   atomic.Pointer[http.ServeMux] // of the running connector, or nil
+	starting atomic.Pointer[http.ServeMux] // of the connector that starts, or nil
 }
 
 // New opens the bridge's database and prepares its registrations. The wire
@@ -78,12 +79,17 @@ func (h *Host) Close() { h.closeDB() }
 func (h *Host) Registrations() []*registrations.Registration { return h.regs }
 
 // Handler takes the homeserver's requests to the bridge: transactions, pings
-// and queries. While the connector is not running it answers 503.
+// and queries. While the connector is not running it answers 503, but a
+// connector that starts may already be pinged, as it makes the homeserver do.
 //
-// Spec: https://spec.matrix.org/v1.19/application-service-api/#homeserver---application-service-api
+// Spec: https://spec.matrix.org/v1.19/application-service-api/#homeserver--gt-application-service-api
 func (h *Host) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if router := h.router.Load(); router != nil {
+		router := h.router.Load()
+		if router == nil && r.URL.Path == "/_matrix/app/v1/ping" {
+			router = h.starting.Load()
+		}
+		if router != nil {
 			router.ServeHTTP(w, r)
 			return
 		}
@@ -140,11 +146,11 @@ func (h *Host) runOnce(ctx context.Context) error {
 		return err
 	}
 	defer h.stop(br)
+	h.starting.Store(mx.AS.Router)
 	if err := contained(func() error { return br.Start(ctx) }); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
 	h.router.Store(mx.AS.Router)
-	defer h.router.Store(nil)
 	zerolog.Ctx(ctx).Info().Str("bot", string(mx.Bot.UserID)).Msg("bridge is running")
 	<-ctx.Done()
 	return nil
@@ -168,7 +174,7 @@ func (h *Host) build(ctx context.Context) (br *bridgev2.Bridge, mx *matrix.Conne
 	if err != nil {
 		return nil, nil, err
 	}
-	mx.AS.HTTPClient.Transport = h.wire
+	mx.AS.HTTPClient.Transport = patientWire{h.wire}
 	mx.AS.DoublePuppetValue = "switchboard-" + h.place.ID
 	br.ExternallyManagedDB = true // it outlives the connector
 	if err := br.DB.Upgrade(ctx); err != nil {
@@ -179,6 +185,7 @@ func (h *Host) build(ctx context.Context) (br *bridgev2.Bridge, mx *matrix.Conne
 
 // stop ends a bridge, also one that did not start.
 func (h *Host) stop(br *bridgev2.Bridge) {
+	h.starting.Store(nil)
 	h.router.Store(nil)
 	err := contained(func() error {
 		br.StopWithTimeout(stopTimeout)

@@ -186,7 +186,7 @@ func (c *Connector) nick(ce *commands.Event) {
 	}
 	s.meta().Nick = args[0]
 	s.save()
-	ce.Reply("You are %s on %s now.", s.client.Nick(), n.Name)
+	ce.Reply("You are %s on %s now.", args[0], n.Name)
 }
 
 // listNetworks tells the networks and the user's state there.

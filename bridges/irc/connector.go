@@ -34,7 +34,7 @@ func New(config Config) *Connector {
 	c := &Connector{}
 	for _, n := range config.Networks {
 		c.networks = append(c.networks, &network{
-			Network: n.Defaults(), connector: c,
+			Network: n.complete(), connector: c,
 			sessions: make(map[networkid.UserLoginID]*session),
 			speakers: make(map[string]*session),
 		})

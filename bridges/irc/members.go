@@ -213,7 +213,7 @@ func (s *session) onSynced(channel string) {
 func (s *session) resync(channel string, create bool) {
 	meta := about(bridgev2.RemoteEventChatResync, s.network.channelKey(channel), bridgev2.EventSender{}, time.Now())
 	meta.CreatePortal = create
-	s.login.QueueRemoteEvent(&simplevent.ChatResync{
+	s.queue(&simplevent.ChatResync{
 		EventMeta: meta,
 		GetChatInfoFunc: func(context.Context, *bridgev2.Portal) (*bridgev2.ChatInfo, error) {
 			ch, ok := s.client.Channel(channel)

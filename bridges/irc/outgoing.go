@@ -64,7 +64,7 @@ func (s *session) settle(msg *bridgev2.MatrixMessage, txn networkid.TransactionI
 			return
 		}
 		meta := about(bridgev2.RemoteEventMessage, msg.Portal.PortalKey, bridgev2.EventSender{IsFromMe: true, Sender: s.GetUserID()}, out.Time)
-		s.login.QueueRemoteEvent(&simplevent.Message[struct{}]{
+		s.queue(&simplevent.Message[struct{}]{
 			EventMeta: meta, ID: s.network.messageID(out.ID), TransactionID: txn,
 			ConvertMessageFunc: func(context.Context, *bridgev2.Portal, bridgev2.MatrixAPI, struct{}) (*bridgev2.ConvertedMessage, error) {
 				return nil, bridgev2.ErrIgnoringRemoteEvent // nobody waits for it any more
@@ -108,7 +108,7 @@ func (s *session) compose(ctx context.Context, p *bridgev2.Portal, content *even
 		o.text = s.textOf(content)
 	}
 	if relayed != nil {
-		name := speakerName(relayed)
+		name := s.speakerName(relayed)
 		if o.kind == client.Action { // "* alice waves": the action is the relay's only in form
 			o.kind, o.prefix = client.Text, "* "+name+" "
 		} else {
@@ -123,8 +123,12 @@ func (s *session) compose(ctx context.Context, p *bridgev2.Portal, content *even
 
 // speakerName is the name of a relayed user, so that it can neither break the
 // line nor pass for formatting or another's name.
-func speakerName(o *bridgev2.OrigSender) string {
-	name := strings.Join(strings.Fields(plainToIRC(o.FormattedName)), " ")
+func (s *session) speakerName(o *bridgev2.OrigSender) string {
+	name := o.FormattedName
+	if o.Displayname == "" && o.PerMessageProfile.Displayname == "" {
+		name = strings.TrimSuffix(strings.TrimPrefix(string(o.UserID), "@"), ":"+s.network.connector.br.Matrix.ServerName())
+	}
+	name = strings.Join(strings.Fields(plainToIRC(name)), " ")
 	name = strings.NewReplacer("<", "", ">", "").Replace(name)
 	if runes := []rune(name); len(runes) > 40 {
 		name = string(runes[:39]) + "…"

@@ -3,7 +3,10 @@ package irc
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ergochat/irc-go/ircmsg"
@@ -124,6 +127,44 @@ func about(t bridgev2.RemoteEventType, key networkid.PortalKey, sender bridgev2.
 	return simplevent.EventMeta{Type: t, PortalKey: key, Sender: sender, Timestamp: at}
 }
 
+// queue gives an event to its room, where it is handled after all earlier ones.
+func (s *session) queue(e bridgev2.RemoteEvent) {
+	s.mu.Lock()
+	s.touched[e.GetPortalKey()] = true
+	s.mu.Unlock()
+	s.login.QueueRemoteEvent(e)
+}
+
+// drainTimeout is how long a stop waits for the rooms to get what has come.
+const drainTimeout = 5 * time.Second
+
+// drain waits until all events of the session have been handled, by an event
+// that does nothing behind the last of each room.
+func (s *session) drain() {
+	s.mu.Lock()
+	keys := slices.Collect(maps.Keys(s.touched))
+	clear(s.touched)
+	s.mu.Unlock()
+	var open sync.WaitGroup
+	for _, key := range keys {
+		open.Add(1)
+		meta := about(bridgev2.RemoteEventUnknown, key, bridgev2.EventSender{}, time.Time{})
+		meta.MutateContextFunc = func(ctx context.Context) context.Context {
+			open.Done()
+			return ctx
+		}
+		if !s.login.QueueRemoteEvent(&meta).Queued {
+			open.Done()
+		}
+	}
+	done := make(chan struct{})
+	go func() { open.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(drainTimeout):
+	}
+}
+
 // actor is who does something in a channel: a login of ours, a ghost, or, for
 // servers, nobody, which makes it the bot.
 func (s *session) actor(src client.Source) bridgev2.EventSender {
@@ -180,7 +221,7 @@ func (s *session) onPrivate(ctx context.Context, e client.Message) {
 }
 
 func (s *session) queueMessage(meta simplevent.EventMeta, e client.Message) {
-	s.login.QueueRemoteEvent(&simplevent.Message[client.Message]{
+	s.queue(&simplevent.Message[client.Message]{
 		EventMeta: meta, Data: e, ID: s.network.messageID(e.ID), ConvertMessageFunc: s.convert,
 	})
 }
@@ -288,7 +329,7 @@ func (s *session) onCTCP(ctx context.Context, e client.CTCP) {
 
 // notice writes a line into a room on behalf of the sender, or of the bot.
 func (s *session) notice(key networkid.PortalKey, sender bridgev2.EventSender, at time.Time, text string) {
-	s.login.QueueRemoteEvent(&simplevent.PreConvertedMessage{
+	s.queue(&simplevent.PreConvertedMessage{
 		EventMeta: about(bridgev2.RemoteEventMessage, key, sender, at),
 		ID:        s.network.messageID(""),
 		Data: &bridgev2.ConvertedMessage{Parts: []*bridgev2.ConvertedMessagePart{{
@@ -299,7 +340,7 @@ func (s *session) notice(key networkid.PortalKey, sender bridgev2.EventSender, a
 
 // change queues a change of a channel.
 func (s *session) change(channel string, sender bridgev2.EventSender, at time.Time, c *bridgev2.ChatInfoChange) {
-	s.login.QueueRemoteEvent(&simplevent.ChatInfoChange{
+	s.queue(&simplevent.ChatInfoChange{
 		EventMeta:      about(bridgev2.RemoteEventChatInfoChange, s.network.channelKey(channel), sender, at),
 		ChatInfoChange: c,
 	})
@@ -316,8 +357,16 @@ func (s *session) onTopic(e client.TopicChanged) {
 // onModes turns the modes of members into power levels and +t into who may
 // change the topic. Other modes are told as a notice.
 func (s *session) onModes(e client.ModeChanged) {
-	if e.Source.Name == "" || !s.network.speaks(s, e.Channel) {
-		return // the modes we find when we join are part of Synced
+	if !s.network.speaks(s, e.Channel) {
+		return
+	}
+	if e.Source.Name == "" { // the modes that we find when we join
+		if ch, in := s.client.Channel(e.Channel); in && ch.Synced {
+			s.change(e.Channel, bridgev2.EventSender{}, e.Time, &bridgev2.ChatInfoChange{
+				MemberChanges: &bridgev2.ChatMemberList{MemberMap: bridgev2.ChatMemberMap{}, PowerLevels: levels(ch)},
+			})
+		}
+		return
 	}
 	isup := s.client.ISupport()
 	order, _ := isup.Prefix()
@@ -427,7 +476,7 @@ func (s *session) follow(ctx context.Context, e client.Renamed) {
 		zerolog.Ctx(ctx).Err(err).Msg("a private room could not follow a new nick")
 		return
 	}
-	s.login.QueueRemoteEvent(&simplevent.ChatResync{
+	s.queue(&simplevent.ChatResync{
 		EventMeta: about(bridgev2.RemoteEventChatResync, to, bridgev2.EventSender{}, e.Time),
 		ChatInfo:  s.privateInfo(e.Nick),
 	})

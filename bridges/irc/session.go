@@ -34,8 +34,9 @@ type session struct {
 	waiting map[string][]*outgoing
 	order   uint64
 	splits  map[string]*split
-	leaving map[string]bool // folded channels that we are about to leave
-	answer  time.Time       // when the next CTCP request may be answered
+	leaving map[string]bool              // folded channels that we are about to leave
+	answer  time.Time                    // when the next CTCP request may be answered
+	touched map[networkid.PortalKey]bool // rooms that events were queued for
 }
 
 var (
@@ -53,6 +54,7 @@ func newSession(n *network, meta *LoginMetadata) (*session, error) {
 	s := &session{
 		network: n, waiting: make(map[string][]*outgoing),
 		splits: make(map[string]*split), leaving: make(map[string]bool),
+		touched: make(map[networkid.PortalKey]bool),
 	}
 	cfg, err := n.client(meta)
 	if err != nil {
@@ -146,6 +148,7 @@ func (s *session) Disconnect() {
 	s.mu.Unlock()
 	s.failWaiting(errors.New("the bridge is stopping"))
 	s.tasks.wait()
+	s.drain()
 }
 
 // IsLoggedIn implements bridgev2.NetworkAPI. A lost connection does not end a

@@ -65,7 +65,11 @@ type ircWriter struct {
 	started bool
 }
 
-func (w *ircWriter) text() string { return strings.Trim(w.out.String(), "\n ") }
+// text is everything so far, with all formatting ended.
+func (w *ircWriter) text() string {
+	w.change(look{})
+	return strings.Trim(w.out.String(), "\n ")
+}
 
 func (w *ircWriter) children(n *html.Node, l look, depth int) {
 	for c := n.FirstChild; c != nil; c = c.NextSibling {
@@ -131,7 +135,7 @@ func (w *ircWriter) element(n *html.Node, l look, depth int) {
 		return
 	case atom.Td, atom.Th:
 		if n.PrevSibling != nil {
-			w.write(" | ", l)
+			w.write(" | ", look{quote: l.quote})
 		}
 	case atom.P, atom.Div, atom.H1, atom.H2, atom.H3, atom.H4, atom.H5, atom.H6, atom.Pre, atom.Blockquote,
 		atom.Ul, atom.Ol, atom.Table, atom.Tr, atom.Details, atom.Summary:
@@ -330,10 +334,7 @@ func (w *ircWriter) word(s string, l look) {
 			w.out.WriteString("> ")
 		}
 	} else if w.space {
-		// A space between two words that are both underlined is underlined.
-		if !shared(w.now, l) {
-			w.change(look{})
-		}
+		w.change(shared(w.now, l))
 		w.out.WriteByte(' ')
 	}
 	w.started, w.atStart, w.space = true, false, false
@@ -344,8 +345,16 @@ func (w *ircWriter) word(s string, l look) {
 	w.out.WriteString(s)
 }
 
-func shared(a, b look) bool {
-	return a.underline == b.underline && a.strike == b.strike && a.mono == b.mono && a.bg == b.bg
+// shared is the look of a space between two words: what both have.
+func shared(a, b look) look {
+	out := look{
+		bold: a.bold && b.bold, italic: a.italic && b.italic, underline: a.underline && b.underline,
+		strike: a.strike && b.strike, mono: a.mono && b.mono,
+	}
+	if a.fg == b.fg && a.bg == b.bg {
+		out.fg, out.bg = a.fg, a.bg
+	}
+	return out
 }
 
 func (w *ircWriter) endsInColour() bool {

@@ -320,7 +320,11 @@ func (c *Client) Part(name, reason string, done func(Outcome)) {
 	c.mu.Lock()
 	c.wanted.remove(c.last.Casemapping(), name)
 	c.mu.Unlock()
-	c.Do(ircmsg.MakeMessage(nil, "", "PART", name, OneLine(reason)), done)
+	params := []string{name}
+	if reason = OneLine(reason); reason != "" {
+		params = append(params, reason)
+	}
+	c.Do(ircmsg.MakeMessage(nil, "", "PART", params...), done)
 }
 
 // Want sets the channels that are entered at the next connection.

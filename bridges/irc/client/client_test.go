@@ -281,6 +281,33 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestOwnNick changes the nick on a server that names the old nick as the
+// source, and on one that, like InspIRCd, names the new one.
+func TestOwnNick(t *testing.T) {
+	for _, source := range []string{"alice", "alicia"} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, Config{})
+			w.run()
+			s := <-w.accept
+			s.welcome(allCaps)
+			result := make(chan error, 1)
+			go func() { result <- w.SetNick(context.Background(), "alicia") }()
+			tag, line, _ := strings.Cut(s.next(), " ")
+			if line != "NICK alicia" {
+				t.Errorf("sent %q", line)
+			}
+			s.send("%s :%s!ident@h NICK alicia", tag, source)
+			if err := <-result; err != nil || w.Nick() != "alicia" {
+				t.Errorf("the nick is %s, %v", w.Nick(), err)
+			}
+			if e := one[Renamed](w); !e.Source.Own || e.Source.Name != "alice" || e.Nick != "alicia" {
+				t.Errorf("got %+v", e)
+			}
+			w.stop(s)
+		})
+	}
+}
+
 func TestLostInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{Burst: 1, Interval: time.Second})

@@ -59,6 +59,10 @@ func parse(line []byte) (ircmsg.Message, error) {
 
 // apply lets a line act on the state. The caller holds mu.
 func (l *link) apply(m *ircmsg.Message, fx *effects) {
+	// InspIRCd answers our own NICK as if it came from the new nick.
+	if _, label := m.GetTag("label"); m.Command == "NICK" && l.byLabel(label) >= 0 {
+		m.Source = l.self.Canonical()
+	}
 	if l.answer(m, fx) {
 		return // the echo of our own message
 	}
