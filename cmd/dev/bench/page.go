@@ -90,7 +90,12 @@ func (p page) table(w *strings.Builder, database string) {
 		fmt.Fprintf(w, "| %s |%s%s%s\n", name,
 			row(ours, theirs, true, func(r *load.Report) float64 { return at(r, name).PerSec }),
 			row(ours, theirs, false, func(r *load.Report) float64 { return at(r, name).P99 }),
-			row(ours, theirs, false, func(r *load.Report) float64 { return at(r, name).CPU }))
+			row(ours, theirs, false, func(r *load.Report) float64 {
+				if at(r, name).PerSec == 0 {
+					return 0 // what nobody was answered for has no price
+				}
+				return at(r, name).CPU
+			}))
 	}
 	w.WriteString("\n| memory of the server process, MB | Switchboard | Dendrite | ratio |\n|---|--:|--:|--:|\n")
 	for _, m := range []struct {
