@@ -170,6 +170,52 @@ func TestAskAlias(t *testing.T) {
 	})
 }
 
+// An appservice is asked for a user of its own whose profile somebody wants, or
+// who is invited.
+func TestAskUser(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		w := newWorld(t, st)
+		w.api.Accounts.AskUser = w.s.AskUser
+		reg := register(t, nil)
+		b := newBridge(t, reg)
+		b.answers = func(rw http.ResponseWriter, r *http.Request) bool {
+			id, ok := strings.CutPrefix(r.URL.Path, "/_matrix/app/v1/users/@")
+			if !ok {
+				return strings.HasPrefix(r.URL.Path, "/users/") && notFound(rw)
+			}
+			local, _, _ := strings.Cut(id, ":")
+			if local == "irc_nobody" {
+				return notFound(rw)
+			}
+			w.ghost(reg, local)
+			io.WriteString(rw, "{}")
+			return true
+		}
+		if err := w.s.Attach(reg, b); err != nil {
+			t.Fatal(err)
+		}
+		w.start()
+		alice := w.user("alice")
+		w.must(alice, "GET", "/v3/profile/@irc_bob:a.test", nil)
+		for _, user := range []string{"@irc_nobody:a.test", "@bob:a.test"} {
+			if status, v := w.ask(alice, "GET", "/v3/profile/"+user, nil); status != 404 {
+				t.Errorf("%s: %d %v", user, status, v)
+			}
+		}
+		w.must(alice, "POST", "/v3/rooms/"+w.room(alice)+"/invite", map[string]any{"user_id": "@irc_carol:a.test"})
+		b.until("the invitation", func(txns []txn) bool { return len(txns) > 0 && len(txns[0].Events) > 0 })
+		if _, ok, err := st.User(t.Context(), "@irc_carol:a.test"); !ok || err != nil {
+			t.Errorf("the invited user does not exist: %v", err)
+		}
+	})
+}
+
+func notFound(w http.ResponseWriter) bool {
+	w.WriteHeader(http.StatusNotFound)
+	io.WriteString(w, `{"errcode":"M_NOT_FOUND"}`)
+	return true
+}
+
 // An appservice of earlier drafts knows only the old paths.
 func TestOldPaths(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {

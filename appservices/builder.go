@@ -191,6 +191,9 @@ func (b *builder) addEvents(ctx context.Context, t *transaction, events []*store
 	}
 	for i, e := range events {
 		if user, ok := member(e); ok && e.PDU.Membership() == "invite" && b.owns(user) {
+			if err := b.introduce(ctx, user); err != nil {
+				return err
+			}
 			if list[i], err = b.withRoomState(ctx, list[i], e, user); err != nil {
 				return err
 			}
@@ -200,6 +203,19 @@ func (b *builder) addEvents(ctx context.Context, t *transaction, events []*store
 		t.Events = list
 	}
 	return nil
+}
+
+// introduce asks the appservice for a user of its own who was invited and does
+// not exist yet.
+//
+// Spec: https://spec.matrix.org/v1.19/application-service-api/#querying
+func (b *builder) introduce(ctx context.Context, user matrix.UserID) error {
+	_, known, err := b.Store.User(ctx, user)
+	if err != nil || known {
+		return err
+	}
+	_, err = b.AskUser(ctx, user)
+	return err
 }
 
 // withRoomState adds to an invitation what the invited user may know of the

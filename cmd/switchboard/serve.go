@@ -109,6 +109,7 @@ func newAppservices(s *homeserver.Server, c appservices.Config) *appservices.Ser
 		Registrations: s.Appservices, Folder: filepath.Join(s.Config.DataDir, "registrations"), Files: c.Files,
 	}
 	s.Directory.AskAlias = a.AskAlias
+	s.Accounts.AskUser = a.AskUser
 	s.ClientRoutes.Appservices = clientapi.Appservices{
 		Ping: a.Ping, Protocols: a.Protocols, Protocol: a.Protocol,
 		Locations: a.Locations, Users: a.Users, LocationsOf: a.LocationsOf, UsersOf: a.UsersOf,

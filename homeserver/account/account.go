@@ -30,6 +30,10 @@ type Service struct {
 	// Appservices are the registrations in force. May be nil.
 	Appservices *registrations.Set
 
+	// AskUser asks the appservices whether one makes a user of theirs who is not
+	// known. Nil asks nobody.
+	AskUser func(ctx context.Context, user matrix.UserID) (bool, error)
+
 	cache   sessions
 	seen    sightings
 	hashing hasher

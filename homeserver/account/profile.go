@@ -31,8 +31,9 @@ const (
 // Spec: https://spec.matrix.org/v1.19/appendices/#common-namespaced-identifier-grammar
 var profileKey = regexp.MustCompile(`^[a-z][a-z0-9_.-]*$`)
 
-// Profile gives what a user of this server tells about itself. The error is
-// M_NOT_FOUND if there is no such user.
+// Profile gives what a user of this server tells about itself. An appservice
+// may make the user because of the question. The error is M_NOT_FOUND if there
+// is no such user.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3profileuserid
 func (s *Service) Profile(ctx context.Context, user matrix.UserID) (store.Profile, error) {
@@ -41,6 +42,14 @@ func (s *Service) Profile(ctx context.Context, user matrix.UserID) (store.Profil
 		return p, err
 	}
 	u, ok, err := s.Store.User(ctx, user)
+	if err == nil && !ok && s.AskUser != nil {
+		if made, err := s.AskUser(ctx, user); err != nil || made {
+			if err == nil {
+				p, err = s.Store.Profile(ctx, user)
+			}
+			return p, err
+		}
+	}
 	if err == nil && (!ok || u.Deactivated) {
 		err = matrix.Errorf(matrix.NotFound, "there is no profile of this user")
 	}
