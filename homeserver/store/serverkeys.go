@@ -9,7 +9,7 @@ import (
 )
 
 // maxServerKeys is how many keys of one server are kept: those fetched last.
-const maxServerKeys = 256
+const maxServerKeys = 64
 
 // ServerKey is a public key of another server.
 type ServerKey struct {

@@ -56,7 +56,7 @@ func TestServerKeysBound(t *testing.T) {
 		for round := range 4 {
 			commit(t, st, func(tx *store.Tx) error {
 				var keys []store.ServerKey
-				for i := range 100 {
+				for i := range 40 {
 					keys = append(keys, store.ServerKey{
 						Server: "b.test", ID: fmt.Sprintf("ed25519:%d_%d", round, i), Public: make([]byte, 32), FetchedTS: int64(round),
 					})
@@ -74,8 +74,8 @@ func TestServerKeysBound(t *testing.T) {
 				newest++
 			}
 		}
-		if len(list) != 256 || newest != 100 {
-			t.Errorf("%d keys stayed, %d of the newest 100", len(list), newest)
+		if len(list) != 64 || newest != 40 {
+			t.Errorf("%d keys stayed, %d of the newest 40", len(list), newest)
 		}
 	})
 }
