@@ -30,6 +30,7 @@ type head struct {
 	room  *store.Room // a zero Num means that the room is not stored yet
 	view  *view
 	prev  []*event.PDU
+	rest  []store.EventNum // heads that the next event has no room to name
 	depth int64
 	made  []*event.PDU
 }
@@ -41,7 +42,11 @@ func (s *Service) open(ctx context.Context, r *store.Room) (*head, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, n := range r.Heads {
+	for i, n := range r.Heads { // the newest stand first
+		if i >= event.MaxPrevEvents {
+			h.rest = r.Heads[i:]
+			break
+		}
 		e := heads[n]
 		if e == nil {
 			return nil, fmt.Errorf("room %s: head %d is missing", r.ID, n)
@@ -171,7 +176,7 @@ func (st *step) run(h *head, more []also) error {
 	}
 	if len(st.events) > 0 {
 		last := st.events[len(st.events)-1]
-		st.room.Heads, st.room.Last = []store.EventNum{last.Num}, last.Pos
+		st.room.Heads, st.room.Last = append([]store.EventNum{last.Num}, h.rest...), last.Pos
 	}
 	st.room.Current = st.tree.ID()
 	for _, f := range more {
@@ -225,35 +230,25 @@ func (st *step) setState(e *store.Event) error {
 	if err := st.tx.PutNodes(st.ctx, nodes); err != nil {
 		return err
 	}
-	if p.Type != "m.room.member" {
+	if p.Type != event.TypeMember {
 		return nil
 	}
-	was, err := st.oldMembership(e.Replaces)
+	before, err := st.find(e.Replaces)
 	if err != nil {
 		return err
 	}
-	is := p.Membership()
-	st.room.Joined += count(is, "join") - count(was, "join")
-	st.room.Invited += count(is, "invite") - count(was, "invite")
-	user := matrix.UserID(*p.StateKey)
-	return st.tx.PutMembership(st.ctx, store.Membership{
-		User: user, Room: st.room.Num, Membership: is, Event: e.Num, Pos: e.Pos, Local: user.Server() == st.s.ServerName,
-	})
+	return st.s.moveMember(st.ctx, st.tx, &st.room, matrix.UserID(*p.StateKey), before, e, e.Pos)
 }
 
-// oldMembership is what the event with a number says, which may be one of this step.
-func (st *step) oldMembership(num store.EventNum) (string, error) {
+// find gives the event with a number, which may be one of this step; nil for 0.
+func (st *step) find(num store.EventNum) (*store.Event, error) {
 	if num == 0 {
-		return "", nil
+		return nil, nil
 	}
 	if i := slices.IndexFunc(st.events, func(e *store.Event) bool { return e.Num == num }); i >= 0 {
-		return st.events[i].PDU.Membership(), nil
+		return st.events[i], nil
 	}
-	e, err := st.s.Store.EventByNum(st.ctx, num)
-	if err != nil {
-		return "", err
-	}
-	return e.PDU.Membership(), nil
+	return st.s.Store.EventByNum(st.ctx, num)
 }
 
 func count(membership, want string) int {

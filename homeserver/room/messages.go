@@ -126,7 +126,9 @@ func (s *Service) collect(ctx context.Context, user matrix.UserID, a access, p P
 		}
 		broken := p.unbroken && len(visible) < len(events)
 		if broken {
-			i := slices.IndexFunc(events, func(e *store.Event) bool { return !slices.ContainsFunc(visible, func(v Seen) bool { return v.Event == e }) })
+			i := slices.IndexFunc(events, func(e *store.Event) bool {
+				return !slices.ContainsFunc(visible, func(v Seen) bool { return v.Event == e })
+			})
 			events, visible = events[:i+1], visible[:i]
 		}
 		for _, e := range visible {

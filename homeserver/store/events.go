@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"switchboard/homeserver/database"
 	"switchboard/homeserver/event"
@@ -299,7 +300,11 @@ type relation struct {
 	} `json:"m.relates_to"`
 }
 
-// putRelation indexes e under the event that it refers to.
+// longestRelation bounds the length of what is indexed, as databases do.
+const longestRelation = 255
+
+// putRelation indexes e under the event that it refers to. Relations that could
+// not be asked for are left out.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#forming-relationships-between-events
 func (tx *Tx) putRelation(ctx context.Context, e *Event) error {
@@ -307,6 +312,11 @@ func (tx *Tx) putRelation(ctx context.Context, e *Event) error {
 	if e.PDU.ContentValue("m.relates_to") == nil || json.Unmarshal(e.PDU.Content, &r) != nil ||
 		r.RelatesTo.Type == "" || r.RelatesTo.Event == "" {
 		return nil
+	}
+	for _, text := range []string{r.RelatesTo.Type, string(r.RelatesTo.Event)} {
+		if len(text) > longestRelation || strings.IndexByte(text, 0) >= 0 {
+			return nil
+		}
 	}
 	err := tx.Exec(ctx, `INSERT INTO relations (target, rel_type, event) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
 		r.RelatesTo.Event, r.RelatesTo.Type, e.Num)

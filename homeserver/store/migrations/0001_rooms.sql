@@ -39,10 +39,38 @@ CREATE TABLE events (
 	current   BIGINT,          -- root of the room's state then, where it is another one
 	redaction BIGINT,          -- number of the event that redacted this one
 	replaces  BIGINT,          -- number of the state event in whose place this one came
+	chain     BIGINT,          -- of the cover index; NULL: in none
 	json      BLOB   NOT NULL  -- canonical JSON of the PDU
 );
 CREATE UNIQUE INDEX events_by_place ON events (room, pos);
 CREATE INDEX events_by_pos ON events (pos);
+CREATE INDEX events_by_state ON events (room, num) WHERE key IS NOT NULL;
+CREATE INDEX events_by_chain ON events (chain, num) WHERE chain IS NOT NULL;
+
+-- The cover index of auth chains, as package stateres wants it. A chain is
+-- called by the number of its first event. It is made when a fork needs it.
+CREATE TABLE cover_links (
+	from_chain BIGINT NOT NULL,
+	from_num   BIGINT NOT NULL,
+	to_chain   BIGINT NOT NULL,
+	to_num     BIGINT NOT NULL,
+	PRIMARY KEY (from_chain, from_num, to_chain, to_num)
+);
+CREATE INDEX cover_links_back ON cover_links (to_chain, to_num, from_num);
+CREATE TABLE cover_leaves (
+	chain  BIGINT NOT NULL,
+	key    BIGINT NOT NULL, -- state_keys.num
+	event  BIGINT NOT NULL,
+	to_num BIGINT NOT NULL,
+	PRIMARY KEY (chain, key)
+);
+CREATE INDEX cover_leaves_back ON cover_leaves (chain, to_num, event);
+
+-- Up to which event the cover index of a room is made.
+CREATE TABLE covered (
+	room BIGINT PRIMARY KEY,
+	upto BIGINT NOT NULL
+);
 
 -- Who refers to which event. The target may be unknown.
 CREATE TABLE relations (

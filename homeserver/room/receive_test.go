@@ -1,0 +1,264 @@
+package room
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"switchboard/homeserver/event"
+	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/notify"
+	"switchboard/homeserver/signing"
+	"switchboard/homeserver/store"
+	"switchboard/homeserver/store/storetest"
+)
+
+const dave = matrix.UserID("@dave:b.test")
+
+// pair is two servers that know each other's events when they are told.
+type pair struct {
+	world
+	b world
+}
+
+// twoServers runs f with a server a.test on a fresh store and b.test on another.
+func twoServers(t *testing.T, f func(p pair)) {
+	t.Helper()
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		storetest.Each(t, func(t *testing.T, other *store.Store) {
+			p := pair{world: newWorld(t, "a.test", st), b: newWorld(t, "b.test", other)}
+			f(p)
+		})
+	})
+}
+
+func newWorld(t *testing.T, name matrix.ServerName, st *store.Store) world {
+	key, err := signing.Generate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return world{t, &Service{Store: st, Bell: &notify.Bell{}, ServerName: name, Key: key}}
+}
+
+// join lets dave of b.test join a room of a.test.
+func (p pair) join(id matrix.RoomID) *event.PDU {
+	p.Helper()
+	ctx := p.ctx()
+	tpl, err := p.Template(ctx, id, dave, "join", nil)
+	p.ok(err)
+	e, err := p.b.Complete(ctx, *tpl, Change{Room: id, Actor: dave, Membership: "join"})
+	p.ok(err)
+	_, err = p.Receive(ctx, e)
+	p.ok(err)
+	stored, err := p.Store.Event(ctx, e.ID)
+	p.ok(err)
+	before, err := p.StateBefore(ctx, stored)
+	p.ok(err)
+	events, err := p.StateEvents(ctx, before)
+	p.ok(err)
+	var state []*event.PDU
+	for _, s := range events {
+		state = append(state, s.PDU)
+	}
+	chain, err := p.AuthChain(ctx, append(slices.Clone(state), e))
+	p.ok(err)
+	var auth []*event.PDU
+	for _, c := range chain {
+		auth = append(auth, c.PDU)
+	}
+	p.ok(p.b.Import(ctx, Joined{Version: tpl.Version, Event: e, State: state, Auth: auth}))
+	return e
+}
+
+// tell gives an event of one server to the other.
+func (w world) tell(to world, id matrix.EventID) (store.Status, error) {
+	e, err := w.Store.Event(w.ctx(), id)
+	if err != nil {
+		return 0, err
+	}
+	p, err := event.Parse(e.PDU.Version, e.PDU.JSON)
+	if err != nil {
+		return 0, err
+	}
+	return to.Receive(to.ctx(), p)
+}
+
+// told is tell for an event that must be accepted.
+func (w world) told(to world, id matrix.EventID) {
+	w.Helper()
+	status, err := w.tell(to, id)
+	if err != nil || status != store.Accepted {
+		w.Fatalf("%s: status %d, %v", id, status, err)
+	}
+}
+
+// stateOf is the state of a room as text, to compare two servers.
+func (w world) stateOf(id matrix.RoomID) string {
+	w.Helper()
+	r, err := w.Store.Room(w.ctx(), id)
+	w.ok(err)
+	events, err := w.StateEvents(w.ctx(), r.Current)
+	w.ok(err)
+	var list []string
+	for _, e := range events {
+		list = append(list, fmt.Sprintf("%s %q %s\n", e.PDU.Type, *e.PDU.StateKey, e.PDU.ID))
+	}
+	slices.Sort(list)
+	return fmt.Sprint(list)
+}
+
+// topic sets the topic and gives the event.
+func (w world) topic(user matrix.UserID, id matrix.RoomID, text string) matrix.EventID {
+	w.Helper()
+	e, err := w.Send(w.ctx(), Sending{User: user, Room: id, Type: "m.room.topic", StateKey: new(string), Content: object{"topic": text}.raw()})
+	w.ok(err)
+	return e
+}
+
+func TestRoomOfTwoServers(t *testing.T) {
+	twoServers(t, func(p pair) {
+		for _, version := range []string{"1", "2", "6", "10", "11", "12"} {
+			id := p.create(Creation{Version: version, Preset: "public_chat"})
+			p.say(alice, id, "before")
+			p.join(id)
+			hello := p.b.say(dave, id, "hello")
+			p.b.told(p.world, hello)
+			p.told(p.b, p.say(alice, id, "welcome"))
+			if a, b := p.stateOf(id), p.b.stateOf(id); a != b {
+				t.Errorf("version %s: a has %s, b has %s", version, a, b)
+			}
+			if got := p.texts(alice, id); got != "before hello welcome" {
+				t.Errorf("version %s: alice reads %q", version, got)
+			}
+			if got := p.b.texts(dave, id); got != "hello welcome" {
+				t.Errorf("version %s: dave reads %q", version, got)
+			}
+			for _, w := range []world{p.world, p.b} {
+				r, err := w.Store.Room(w.ctx(), id)
+				w.ok(err)
+				servers, err := w.Store.Servers(w.ctx(), r.Num)
+				w.ok(err)
+				if r.Joined != 2 || len(servers) != 2 {
+					t.Errorf("version %s: %s counts %d members on %v", version, w.ServerName, r.Joined, servers)
+				}
+			}
+		}
+	})
+}
+
+func TestForks(t *testing.T) {
+	twoServers(t, func(p pair) {
+		for _, version := range []string{"1", "2", "10", "12"} {
+			id := p.create(Creation{Version: version, Preset: "public_chat"})
+			p.join(id)
+			if err := p.state(alice, id, "m.room.power_levels", "", levelsFor(version)); err != nil {
+				t.Fatal(err)
+			}
+			r, err := p.Store.Room(p.ctx(), id)
+			p.ok(err)
+			levels, err := p.StateEvent(p.ctx(), r.Current, "m.room.power_levels", "")
+			p.ok(err)
+			p.told(p.b, levels.PDU.ID)
+			for round := range 3 { // both write without knowing of the other, then tell
+				mine := []matrix.EventID{p.topic(alice, id, fmt.Sprint("tea ", round)), p.say(alice, id, "a")}
+				his := []matrix.EventID{p.b.topic(dave, id, fmt.Sprint("coffee ", round)), p.b.say(dave, id, "b")}
+				for i := range mine {
+					p.told(p.b, mine[i])
+					p.b.told(p.world, his[i])
+				}
+				if a, b := p.stateOf(id), p.b.stateOf(id); a != b {
+					t.Fatalf("version %s, round %d: a has %s, b has %s", version, round, a, b)
+				}
+			}
+			end := p.say(alice, id, "end") // joins the branches
+			p.told(p.b, end)
+			e, err := p.Store.Event(p.ctx(), end)
+			p.ok(err)
+			if len(e.PDU.PrevEvents) != 2 {
+				t.Errorf("version %s: the last event follows on %d", version, len(e.PDU.PrevEvents))
+			}
+		}
+	})
+}
+
+// levelsFor lets dave set topics.
+func levelsFor(version string) string {
+	users := object{string(dave): 50, string(alice): 100}
+	if version == "12" {
+		delete(users, string(alice))
+	}
+	return string(object{"users": map[string]any(users), "state_default": 50}.raw())
+}
+
+func TestMissingEvents(t *testing.T) {
+	twoServers(t, func(p pair) {
+		id := p.create(Creation{Preset: "public_chat"})
+		p.join(id)
+		lost := p.say(alice, id, "lost")
+		late := p.say(alice, id, "late")
+		_, err := p.tell(p.b, late)
+		var missing *MissingError
+		if !errors.As(err, &missing) || len(missing.Prev) != 1 || missing.Prev[0] != lost {
+			t.Fatalf("got %v", err)
+		}
+		p.told(p.b, lost)
+		p.told(p.b, late)
+		p.told(p.b, late) // again: nothing happens
+		if got := p.b.texts(dave, id); got != "lost late" {
+			t.Errorf("dave reads %q", got)
+		}
+	})
+}
+
+func TestWhatIsNotAllowed(t *testing.T) {
+	twoServers(t, func(p pair) {
+		ctx := p.ctx()
+		id := p.create(Creation{Preset: "public_chat"})
+		p.join(id)
+		r, err := p.Store.Room(ctx, id)
+		p.ok(err)
+		h, err := p.b.open(ctx, must(p.b.Store.Room(ctx, id)))
+		p.ok(err)
+		forged := func(typ string, key *string, content string) *event.PDU {
+			d := event.Draft{Room: id, Type: typ, Sender: dave, StateKey: key, Content: json.RawMessage(content),
+				PrevEvents: []matrix.EventID{h.prev[0].ID}, Depth: h.depth + 1, OriginServerTS: now()}
+			for _, typ := range []string{"m.room.power_levels", "m.room.member"} {
+				k := ""
+				if typ == "m.room.member" {
+					k = string(dave)
+				}
+				d.AuthEvents = append(d.AuthEvents, h.view.Event(typ, k).ID)
+			}
+			e, err := event.Build(r.Version, d, "b.test", p.b.Key)
+			p.ok(err)
+			return e
+		}
+		bad := forged("m.room.power_levels", new(string), `{"users":{"@dave:b.test":100}}`)
+		status, err := p.Receive(ctx, bad)
+		p.ok(err)
+		if status != store.Rejected {
+			t.Errorf("a grab for power has status %d", status)
+		}
+		if levels := must(p.Levels(ctx, must(p.Store.Room(ctx, id)))); levels.User(dave) != 0 {
+			t.Errorf("dave has level %v", levels.User(dave))
+		}
+		p.ok(p.Ban(ctx, Change{Room: id, Actor: alice, Target: dave}))
+		status, err = p.Receive(ctx, forged("m.room.message", nil, `{"body":"from before the ban"}`))
+		p.ok(err)
+		if status != store.SoftFailed {
+			t.Errorf("an event that ignores a ban has status %d", status)
+		}
+		if got := p.texts(alice, id); got != "" {
+			t.Errorf("alice reads %q", got)
+		}
+	})
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
