@@ -178,7 +178,13 @@ func (st *step) run(h *head, more []also) error {
 		last := st.events[len(st.events)-1]
 		st.room.Heads, st.room.Last = append([]store.EventNum{last.Num}, h.rest...), last.Pos
 	}
-	st.room.Current = st.tree.ID()
+	if st.room.Current != st.tree.ID() {
+		st.room.Current = st.tree.ID()
+		var err error
+		if st.room.Open, err = st.s.isOpen(st.ctx, st.tree, st.events...); err != nil {
+			return err
+		}
+	}
 	for _, f := range more {
 		if err := f(st.ctx, st.tx, st.events); err != nil {
 			return err

@@ -139,6 +139,37 @@ func (s *Service) StateEvent(ctx context.Context, root statetree.ID, typ, key st
 	return v.stored(typ, key), v.err
 }
 
+// isOpen tells whether a state lets everybody join or read a room. New are
+// events that the store does not know yet.
+func (s *Service) isOpen(ctx context.Context, state statetree.Tree, new ...*store.Event) (bool, error) {
+	content := func(typ, key string) (string, error) {
+		k, ok, err := s.Store.StateKey(ctx, typ, "")
+		if err != nil || !ok {
+			return "", err
+		}
+		num, _, err := state.Value(s.Store.Nodes(ctx), k)
+		if err != nil || num == 0 {
+			return "", err
+		}
+		for _, e := range new {
+			if e.Num == store.EventNum(num) {
+				return e.PDU.ContentString(key), nil
+			}
+		}
+		e, err := s.Store.EventByNum(ctx, store.EventNum(num))
+		if err != nil {
+			return "", err
+		}
+		return e.PDU.ContentString(key), nil
+	}
+	rule, err := content("m.room.join_rules", "join_rule")
+	if err != nil || rule == "public" {
+		return err == nil, err
+	}
+	history, err := content("m.room.history_visibility", "history_visibility")
+	return history == "world_readable", err
+}
+
 // seen marks events as visible; the state of a room one has access to is.
 func seen(events []*store.Event) []Seen {
 	list := make([]Seen, len(events))

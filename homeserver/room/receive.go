@@ -32,13 +32,19 @@ func (e *MissingError) Error() string {
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu
 func (s *Service) Receive(ctx context.Context, p *event.PDU) (store.Status, error) {
-	return s.receive(ctx, p, nil)
+	return s.receive(ctx, p, arrivalOptions{})
+}
+
+// Admit is Receive for an event that another server asked this one to let into
+// the room, such as a join: the servers in the room get it from here.
+func (s *Service) Admit(ctx context.Context, p *event.PDU) (store.Status, error) {
+	return s.receive(ctx, p, arrivalOptions{relay: true})
 }
 
 // ReceiveAt is Receive for an event whose previous events cannot be had: another
 // server told the state before it, which must be here.
 func (s *Service) ReceiveAt(ctx context.Context, p *event.PDU, before []matrix.EventID) (store.Status, error) {
-	return s.receive(ctx, p, before)
+	return s.receive(ctx, p, arrivalOptions{before: before})
 }
 
 // arrival is an event on its way into a room, under the room's lock.
@@ -51,6 +57,7 @@ type arrival struct {
 	before statetree.Tree
 	new    []statetree.Node // nodes of before that are not stored yet
 	gap    bool             // earlier events are missing
+	relay  bool             // the servers in the room get it from here
 
 	resolved *statetree.Tree // the state of all heads, where there are several
 
@@ -58,13 +65,19 @@ type arrival struct {
 	why    error // why it is not accepted
 }
 
-func (s *Service) receive(ctx context.Context, p *event.PDU, before []matrix.EventID) (store.Status, error) {
+// arrivalOptions say how an event comes.
+type arrivalOptions struct {
+	before []matrix.EventID // the state before the event, where that was told
+	relay  bool             // the servers in the room get it from here
+}
+
+func (s *Service) receive(ctx context.Context, p *event.PDU, o arrivalOptions) (store.Status, error) {
 	defer s.locks.lock(p.Room)()
 	r, err := s.resident(ctx, p.Room)
 	if err != nil {
 		return 0, err
 	}
-	a := &arrival{s: s, ctx: ctx, room: r, pdu: p}
+	a := &arrival{s: s, ctx: ctx, room: r, pdu: p, relay: o.relay}
 	a.old, err = s.Store.Event(ctx, p.ID)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
@@ -74,12 +87,12 @@ func (s *Service) receive(ctx context.Context, p *event.PDU, before []matrix.Eve
 	case a.old.Pos != 0 || a.old.Status != store.Accepted:
 		return a.old.Status, nil
 	}
-	auth, prev, err := a.references(before != nil)
+	auth, prev, err := a.references(o.before != nil)
 	if err != nil {
 		return 0, err
 	}
-	if before != nil {
-		err = a.stateOf(before)
+	if o.before != nil {
+		err = a.stateOf(o.before)
 	} else {
 		err = a.stateAfter(prev)
 	}
@@ -310,7 +323,7 @@ func (l *landing) place() (after statetree.Tree, pos int64, err error) {
 	if pos, err = l.tx.NextPosition(l.ctx); err != nil {
 		return after, 0, err
 	}
-	l.event = &store.Event{PDU: l.pdu, Num: store.EventNum(pos), Room: l.room.Num, Status: l.status}
+	l.event = &store.Event{PDU: l.pdu, Num: store.EventNum(pos), Room: l.room.Num, Status: l.status, Relay: l.relay}
 	if l.old != nil {
 		l.event.Num, l.event.RedactedBy = l.old.Num, l.old.RedactedBy
 	}
@@ -407,6 +420,9 @@ func (l *landing) advance(after statetree.Tree) error {
 	was := l.s.tree(l.room.Current)
 	l.room.Current = l.current.ID()
 	l.event.Current = l.room.Current
+	if l.room.Open, err = l.s.isOpen(l.ctx, l.current, l.event); err != nil {
+		return err
+	}
 	l.changed, err = l.s.moveMembers(l.ctx, l.tx, &l.room, was, l.current, l.event)
 	return err
 }

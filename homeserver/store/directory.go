@@ -128,7 +128,7 @@ func (s *Store) SearchUsers(ctx context.Context, user matrix.UserID, term string
 			LEFT JOIN profile_fields a ON a.user_id = p.user_id AND a.name = 'avatar_url'
 		WHERE p.user_id <> $1 AND (LOWER(p.user_id) LIKE $2 ESCAPE '!' OR LOWER(COALESCE(n.value, '')) LIKE $2 ESCAPE '!')
 		ORDER BY p.user_id LIMIT $3`
-	like := "%" + strings.NewReplacer("!", "!!", "%", "!%", "_", "!_").Replace(term) + "%"
+	like := "%" + likeText(term) + "%"
 	rows, err := s.db.Query(ctx, q, user, like, limit)
 	if err != nil {
 		return nil, fmt.Errorf("search users: %w", err)
@@ -147,4 +147,10 @@ func (s *Store) SearchUsers(ctx context.Context, user matrix.UserID, term string
 		list = append(list, p)
 	}
 	return list, rows.Err()
+}
+
+// likeText is a text as part of a LIKE pattern with the escape character "!", in
+// which it stands for itself.
+func likeText(s string) string {
+	return strings.NewReplacer("!", "!!", "%", "!%", "_", "!_").Replace(s)
 }

@@ -42,6 +42,10 @@ type Event struct {
 	RedactedBy EventNum     // 0: not redacted
 	Replaces   EventNum     // the state event in whose place this one came; 0: none
 
+	// Relay tells, in memory only, that another server's event was let in here, so
+	// that the servers in the room get it from this one.
+	Relay bool
+
 	// Request is which client asked for the event, where it was sent here and
 	// is still in memory.
 	Request *Request

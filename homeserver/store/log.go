@@ -16,6 +16,7 @@ const (
 	DeviceListsChanged             // ""
 	PresenceChanged                // ""
 	OneTimeKeysChanged             // a user's ID
+	OutboxChanged                  // ""
 )
 
 // log is the head of the log in memory: the newest events, and for everything

@@ -29,9 +29,10 @@ type Room struct {
 	Last    int64        // place of the newest event
 	Joined  int          // members
 	Invited int
+	Open    bool // everybody may join or read it
 }
 
-const roomColumns = `num, room_id, version, current, heads, last, joined, invited`
+const roomColumns = `num, room_id, version, current, heads, last, joined, invited, open`
 
 // Room finds a room by its ID, or answers ErrNotFound.
 func (s *Store) Room(ctx context.Context, id matrix.RoomID) (*Room, error) {
@@ -60,7 +61,7 @@ func (s *Store) readRoom(row *database.Row) (*Room, error) {
 func scanRoom(scan func(...any) error) (*Room, error) {
 	var r Room
 	var version, heads string
-	err := scan(&r.Num, &r.ID, &version, &r.Current, &heads, &r.Last, &r.Joined, &r.Invited)
+	err := scan(&r.Num, &r.ID, &version, &r.Current, &heads, &r.Last, &r.Joined, &r.Invited, &r.Open)
 	if errors.Is(err, database.ErrNoRows) {
 		return nil, ErrNotFound
 	}
@@ -98,10 +99,10 @@ func (tx *Tx) PutRoom(ctx context.Context, r *Room) error {
 		heads[i] = strconv.FormatInt(int64(h), 10)
 	}
 	const q = `
-		INSERT INTO rooms (` + roomColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+		INSERT INTO rooms (` + roomColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 		ON CONFLICT (num) DO UPDATE SET current = excluded.current, heads = excluded.heads,
-			last = excluded.last, joined = excluded.joined, invited = excluded.invited`
-	err := tx.Exec(ctx, q, r.Num, r.ID, r.Version.ID, r.Current, strings.Join(heads, ","), r.Last, r.Joined, r.Invited)
+			last = excluded.last, joined = excluded.joined, invited = excluded.invited, open = excluded.open`
+	err := tx.Exec(ctx, q, r.Num, r.ID, r.Version.ID, r.Current, strings.Join(heads, ","), r.Last, r.Joined, r.Invited, r.Open)
 	if err != nil {
 		return fmt.Errorf("put room: %w", err)
 	}

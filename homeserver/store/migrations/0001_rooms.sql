@@ -7,7 +7,8 @@ CREATE TABLE rooms (
 	heads   TEXT   NOT NULL, -- forward extremities: numbers of events, with commas between
 	last    BIGINT NOT NULL, -- place of the newest event
 	joined  BIGINT NOT NULL, -- members
-	invited BIGINT NOT NULL
+	invited BIGINT NOT NULL,
+	open    BOOLEAN NOT NULL -- everybody may join or read it
 );
 
 -- A pair of (type, state key) has one number in all rooms.

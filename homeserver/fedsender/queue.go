@@ -1,0 +1,249 @@
+package fedsender
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"switchboard/homeserver/fedclient"
+	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/store"
+)
+
+// mostQueued bounds what waits in memory for one server. Who falls further behind
+// is caught up from the store.
+const mostQueued = 500
+
+// queue is what one server is still to be sent.
+type queue struct {
+	server matrix.ServerName
+
+	mu      sync.Mutex // tier 1; guards all below; never held while calling out
+	working bool       // somebody sends
+	woken   bool       // there is something that the one who sends has not seen
+	events  []*store.Event
+	edus    []fedclient.EDU
+	behind  bool  // events behind sent are to be looked up in the store
+	sent    int64 // everything up to here was sent; 0: not known
+	saved   int64 // what is written down of that
+}
+
+// begin tells whether the caller is to work on the queue; else somebody does.
+func (q *queue) begin() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.woken = true
+	if q.working {
+		return false
+	}
+	q.working = true
+	return true
+}
+
+// rest tells whether there is nothing to do, so that the caller may stop.
+func (q *queue) rest() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.woken || len(q.events) > 0 || len(q.edus) > 0 || q.behind {
+		q.woken = false
+		return false
+	}
+	q.working = false
+	return true
+}
+
+// end says that nobody works on the queue any more.
+func (q *queue) end() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.working = false
+}
+
+// add puts an event at the end. A server that is behind finds it in the store.
+func (q *queue) add(e *store.Event) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.behind {
+		return
+	}
+	if len(q.events) >= mostQueued {
+		q.drop()
+		return
+	}
+	if q.sent == 0 {
+		q.sent = e.Pos - 1
+	}
+	q.events = append(q.events, e)
+}
+
+// tell adds an ephemeral message, which is dropped where it would wait long.
+func (q *queue) tell(e fedclient.EDU) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.behind && len(q.edus) < mostQueued {
+		q.edus = append(q.edus, e)
+	}
+}
+
+// fallBehind says that a server lacks what stands behind sent.
+func (q *queue) fallBehind(sent int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.behind, q.sent, q.saved = true, sent, sent
+}
+
+// fail says that the server cannot be reached: what waits is in the store.
+func (q *queue) fail() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.drop()
+}
+
+// drop empties the queue in memory.
+func (q *queue) drop() {
+	if len(q.events) > 0 {
+		q.behind = true
+	}
+	q.events, q.edus = nil, nil
+}
+
+// take gives the next transaction's worth, without removing it.
+func (q *queue) take() (events []*store.Event, edus []fedclient.EDU, behind bool, sent int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Clone(q.events[:min(len(q.events), fedclient.MaxPDUs)]),
+		slices.Clone(q.edus[:min(len(q.edus), fedclient.MaxEDUs)]), q.behind, q.sent
+}
+
+// done removes what was sent.
+func (q *queue) done(events, edus int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if events > 0 && len(q.events) >= events {
+		q.sent = q.events[events-1].Pos
+		q.events = slices.Delete(q.events, 0, events)
+	}
+	q.edus = slices.Delete(q.edus, 0, min(edus, len(q.edus)))
+}
+
+// caughtUp says that a server that was behind has everything up to pos.
+func (q *queue) caughtUp(pos int64, all bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.sent = max(q.sent, pos)
+	if all {
+		q.behind = false
+	}
+}
+
+// sentUpTo is up to where everything was sent, whether that is news for the
+// store, and whether the queue may be forgotten. Pos is how far the log was read.
+func (q *queue) sentUpTo(pos int64) (at int64, changed, idle bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.behind && len(q.events) == 0 && q.sent > 0 {
+		q.sent = max(q.sent, pos)
+	}
+	changed = q.sent > q.saved
+	q.saved = max(q.saved, q.sent)
+	return q.sent, changed, !q.working && !q.behind && len(q.events) == 0 && len(q.edus) == 0
+}
+
+// sendSome sends one transaction and tells whether there was something.
+func (s *Service) sendSome(ctx context.Context, q *queue) (bool, error) {
+	events, edus, behind, sent := q.take()
+	var missed catchUp
+	if behind {
+		var err error
+		if missed, err = s.missed(ctx, q.server, sent); err != nil {
+			return false, err
+		}
+		events = missed.events
+	}
+	waiting, err := s.Store.Outbox(ctx, q.server, fedclient.MaxEDUs)
+	if err != nil {
+		return false, err
+	}
+	own := len(edus)
+	edus = append(edus, missed.edus...)
+	waiting = waiting[:min(len(waiting), max(0, fedclient.MaxEDUs-len(edus)))]
+	for _, o := range waiting {
+		edus = append(edus, fedclient.EDU{Type: o.Type, Content: o.Content})
+	}
+	if len(events)+len(edus) > 0 {
+		if err := s.transmit(ctx, q.server, events, edus); err != nil {
+			return false, err
+		}
+	}
+	if len(waiting) > 0 {
+		err := s.Store.Update(ctx, func(tx *store.Tx) error { return tx.DropOutgoing(ctx, q.server, waiting[len(waiting)-1].Num) })
+		if err != nil {
+			return false, err
+		}
+	}
+	if behind {
+		q.caughtUp(missed.upto, missed.all)
+		q.done(0, own)
+		return true, nil
+	}
+	q.done(len(events), own)
+	return len(events)+len(edus) > 0, nil
+}
+
+// transmit sends one transaction.
+//
+// Spec: https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv1sendtxnid
+func (s *Service) transmit(ctx context.Context, server matrix.ServerName, events []*store.Event, edus []fedclient.EDU) error {
+	now := time.Now()
+	t := fedclient.Transaction{ID: strconv.FormatInt(now.UnixNano(), 36), OriginServerTS: now.UnixMilli(), EDUs: edus}
+	for _, e := range events {
+		t.PDUs = append(t.PDUs, json.RawMessage(e.PDU.JSON))
+	}
+	_, err := s.Client.Send(ctx, server, t)
+	return err
+}
+
+// catchUp is what a server that was away is sent: the newest event of each room,
+// from which it finds the others.
+type catchUp struct {
+	events []*store.Event
+	edus   []fedclient.EDU
+	upto   int64 // with this everything is sent up to here
+	all    bool  // nothing is left
+}
+
+// missed finds what a server lacks behind a position.
+func (s *Service) missed(ctx context.Context, server matrix.ServerName, since int64) (catchUp, error) {
+	c := catchUp{upto: s.Store.Position(), all: true}
+	rooms, err := s.Store.RoomsOf(ctx, server)
+	if err != nil || len(rooms) == 0 {
+		return c, err
+	}
+	latest, err := s.Store.LatestFrom(ctx, rooms, s.ServerName, since)
+	if err != nil {
+		return c, err
+	}
+	places := make([]int64, 0, len(latest))
+	at := make(map[int64]store.RoomNum, len(latest))
+	for room, pos := range latest {
+		places = append(places, pos)
+		at[pos] = room
+	}
+	slices.Sort(places)
+	if len(places) > fedclient.MaxPDUs {
+		places = places[:fedclient.MaxPDUs]
+		c.upto, c.all = places[len(places)-1], false
+	}
+	for _, pos := range places {
+		list, err := s.Store.Newest(ctx, at[pos], pos-1, pos, 1)
+		if err != nil {
+			return c, err
+		}
+		c.events = append(c.events, list...)
+	}
+	c.edus, err = s.devicesChanged(ctx, server, since, c.upto)
+	return c, err
+}
