@@ -278,7 +278,7 @@ func (s *Service) devices(ctx context.Context, user matrix.UserID, pos int64) ([
 	u := update{User: user, Stream: pos, Prev: []int64{pos - 1}, Deleted: len(list) == 0}
 	if len(list) > 0 {
 		last := list[len(list)-1]
-		u.Device, u.Name, u.Keys = last.ID, last.Name, keys.Devices[user][last.ID]
+		u.Device, u.Name, u.Keys = last.ID, last.DisplayName, keys.Devices[user][last.ID]
 	}
 	edus := make([]fedclient.EDU, 0, 2)
 	add := func(typ string, content any) error {
