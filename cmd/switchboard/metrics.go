@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/rs/zerolog"
 )
 
 // metrics is what Prometheus may know.
@@ -57,8 +58,8 @@ func (m *metrics) handler() http.Handler {
 	return mux
 }
 
-// count notes each request of h. Requests without a route share one label, so
-// that strangers cannot make labels.
+// count notes each request of h, here and in the log. Requests without a route
+// share one label, so that strangers cannot make labels.
 func (m *metrics) count(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		m.running.Inc()
@@ -70,7 +71,9 @@ func (m *metrics) count(h http.Handler) http.Handler {
 		if !ok {
 			method, route = "", "other"
 		}
-		m.requests.WithLabelValues(method, route, strconv.Itoa(sw.status)).Observe(time.Since(start).Seconds())
+		took := time.Since(start)
+		m.requests.WithLabelValues(method, route, strconv.Itoa(sw.status)).Observe(took.Seconds())
+		zerolog.Ctx(r.Context()).Debug().Str("route", r.Pattern).Int("status", sw.status).Dur("took", took).Str("address", r.RemoteAddr).Msg("request")
 	})
 }
 
