@@ -117,7 +117,8 @@ func (s *Server) wire(blobs *blob.Disk) {
 
 // Handlers are what listeners serve.
 func (s *Server) Handlers() Handlers {
-	return Handlers{Client: s.ClientRoutes.Handler(), Federation: http.NotFoundHandler()}
+	client := s.ClientRoutes.Handler()
+	return Handlers{Client: client, Federation: client} // which says M_UNRECOGNIZED to what it does not serve
 }
 
 // Deactivate ends an account for good: its user leaves all rooms, and the name

@@ -233,6 +233,9 @@ func TestCommands(t *testing.T) {
 			}
 			want(`^@alice:localhost\n$`, "user", "create", "alice", "--password-file", "password")
 			want(`^@bob:localhost\npassword: \S{20,}\n$`, "user", "create", "@bob:localhost", "--admin")
+			if list := mustCommand(t, "token", "list"); strings.Contains(list, "administrators") {
+				t.Errorf("the token for the first account is still valid:\n%s", list)
+			}
 			refused(`taken|in use`, "user", "create", "alice")
 			refused(`not a user of this server`, "user", "create", "@x:elsewhere.org")
 			refused(`switchboard`, "user", "create", "Wrong Name")

@@ -88,9 +88,18 @@ func (c *userCreate) do(ctx context.Context, s *homeserver.Server, out io.Writer
 		}
 		localpart = id.Localpart()
 	}
+	first, err := s.Accounts.FirstToken(ctx)
+	if err != nil {
+		return err
+	}
 	id, err := s.Accounts.CreateUser(ctx, account.NewUser{Localpart: localpart, Password: c.Password, Admin: c.Admin})
 	if err != nil {
 		return readable(err)
+	}
+	if first != "" { // the token for the first account has done its work
+		if err := s.Accounts.RevokeRegistrationToken(ctx, first); err != nil {
+			return err
+		}
 	}
 	fmt.Fprintln(out, id)
 	c.tell(out)
