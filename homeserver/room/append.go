@@ -181,7 +181,7 @@ func (st *step) run(h *head, more []also) error {
 	if st.room.Current != st.tree.ID() {
 		st.room.Current = st.tree.ID()
 		var err error
-		if st.room.Open, err = st.s.isOpen(st.ctx, st.tree, st.events...); err != nil {
+		if st.room.Open, err = st.s.isOpen(st.ctx, st.tx, st.tree, st.events...); err != nil {
 			return err
 		}
 	}

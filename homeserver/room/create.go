@@ -147,9 +147,6 @@ func (s *Service) plan(c Creation) (*plan, error) {
 		if _, err := matrix.ParseUserID(string(u)); err != nil {
 			return nil, err
 		}
-		if u.Server() != s.ServerName {
-			return nil, s.foreign(u)
-		}
 	}
 	if c.AliasName != "" {
 		alias, err := matrix.ParseRoomAlias("#" + c.AliasName + ":" + string(s.ServerName))
@@ -248,6 +245,9 @@ func (s *Service) furnish(ctx context.Context, h *head, p *plan) error {
 		}
 	}
 	for _, u := range p.Invite {
+		if u.Server() != s.ServerName {
+			continue // federation invites them, once there is a room
+		}
 		o := object{"membership": "invite"}
 		if p.IsDirect {
 			o["is_direct"] = true

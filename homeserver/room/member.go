@@ -161,6 +161,10 @@ func (s *Service) sendMembership(ctx context.Context, d Sending) (matrix.EventID
 
 // change carries out c and gives the event of the membership.
 func (s *Service) change(ctx context.Context, c Change) (matrix.EventID, error) {
+	if c.Membership == "invite" && c.Target.Server() != s.ServerName {
+		// An invitation that was not delivered is none. Federation delivers it.
+		return "", &matrix.Error{Code: matrix.Unknown, Status: 400, Text: fmt.Sprintf("%s is a user of another server and cannot be invited like this", c.Target)}
+	}
 	defer s.locks.lock(c.Room)()
 	r, err := s.find(ctx, c.Room)
 	if err != nil {
@@ -204,8 +208,6 @@ func (s *Service) refuse(h *head, c Change, old *event.PDU) error {
 		is = old.Membership()
 	}
 	switch {
-	case c.Membership == "invite" && c.Target.Server() != s.ServerName:
-		return s.foreign(c.Target)
 	case c.Membership == "invite" && is == "join":
 		return matrix.Errorf(matrix.Forbidden, "%s is in the room already", c.Target)
 	case c.Membership == "invite" && is == "ban":
@@ -216,12 +218,6 @@ func (s *Service) refuse(h *head, c Change, old *event.PDU) error {
 		return notInRoom
 	}
 	return nil
-}
-
-// foreign refuses to invite a user of another server: an invitation that cannot
-// be delivered is none.
-func (s *Service) foreign(user matrix.UserID) error {
-	return &matrix.Error{Code: matrix.Unknown, Status: 400, Text: fmt.Sprintf("%s cannot be invited: this server does not talk to other servers yet", user)}
 }
 
 // memberContent is the content of the m.room.member event for c.

@@ -95,7 +95,7 @@ func (p Page) bounds(last int64) (from, to int64, err error) {
 		}
 	}
 	if p.Forward {
-		return max(from, 0), min(to, last), nil
+		return from, min(to, last), nil
 	}
 	return min(from, last), to, nil
 }

@@ -140,11 +140,11 @@ func (s *Service) StateEvent(ctx context.Context, root statetree.ID, typ, key st
 }
 
 // isOpen tells whether a state lets everybody join or read a room. New are
-// events that the store does not know yet.
-func (s *Service) isOpen(ctx context.Context, state statetree.Tree, new ...*store.Event) (bool, error) {
+// events of the transaction, which the store cannot find yet.
+func (s *Service) isOpen(ctx context.Context, tx *store.Tx, state statetree.Tree, new ...*store.Event) (bool, error) {
 	content := func(typ, key string) (string, error) {
-		k, ok, err := s.Store.StateKey(ctx, typ, "")
-		if err != nil || !ok {
+		k, err := tx.StateKey(ctx, typ, "")
+		if err != nil {
 			return "", err
 		}
 		num, _, err := state.Value(s.Store.Nodes(ctx), k)

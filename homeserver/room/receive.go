@@ -58,11 +58,25 @@ type arrival struct {
 	new    []statetree.Node // nodes of before that are not stored yet
 	gap    bool             // earlier events are missing
 	relay  bool             // the servers in the room get it from here
+	place  int64            // in the past; 0: at the end of the timeline
 
 	resolved *statetree.Tree // the state of all heads, where there are several
 
 	status store.Status
 	why    error // why it is not accepted
+}
+
+// known finds the event if it was here before, and tells whether that settles it.
+func (a *arrival) known() (bool, error) {
+	old, err := a.s.Store.Event(a.ctx, a.pdu.ID)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	a.old, a.status = old, old.Status
+	return old.Pos != 0 || old.Status != store.Accepted, nil
 }
 
 // arrivalOptions say how an event comes.
@@ -78,14 +92,8 @@ func (s *Service) receive(ctx context.Context, p *event.PDU, o arrivalOptions) (
 		return 0, err
 	}
 	a := &arrival{s: s, ctx: ctx, room: r, pdu: p, relay: o.relay}
-	a.old, err = s.Store.Event(ctx, p.ID)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		a.old = nil
-	case err != nil:
-		return 0, err
-	case a.old.Pos != 0 || a.old.Status != store.Accepted:
-		return a.old.Status, nil
+	if known, err := a.known(); err != nil || known {
+		return a.status, err
 	}
 	auth, prev, err := a.references(o.before != nil)
 	if err != nil {
@@ -301,7 +309,7 @@ func (a *arrival) commit() error {
 	if err != nil {
 		return err
 	}
-	if a.status == store.Accepted {
+	if a.status == store.Accepted && a.place == 0 {
 		a.s.trees.Put(done.current.ID(), done.current)
 		a.s.ring(a.room.Num, append(done.changed, a.pdu))
 	}
@@ -318,8 +326,8 @@ type landing struct {
 	changed []*event.PDU // member events that the new state brings or takes away
 }
 
-// place makes the event and the state after it, at a fresh position.
-func (l *landing) place() (after statetree.Tree, pos int64, err error) {
+// settle makes the event and the state after it, at a fresh position.
+func (l *landing) settle() (after statetree.Tree, pos int64, err error) {
 	if pos, err = l.tx.NextPosition(l.ctx); err != nil {
 		return after, 0, err
 	}
@@ -337,7 +345,7 @@ func (l *landing) place() (after statetree.Tree, pos int64, err error) {
 
 // aside stores the event without making it part of the timeline.
 func (l *landing) aside() error {
-	if _, _, err := l.place(); err != nil {
+	if _, _, err := l.settle(); err != nil {
 		return err
 	}
 	return l.put()
@@ -347,12 +355,14 @@ func (l *landing) run() error {
 	if l.status != store.Accepted {
 		return l.aside()
 	}
-	after, pos, err := l.place()
+	after, pos, err := l.settle()
 	if err != nil {
 		return err
 	}
 	l.event.Pos = pos
-	if err := l.advance(after); err != nil {
+	if l.place != 0 {
+		l.event.Pos, l.event.Current = l.place, after.ID()
+	} else if err := l.advance(after); err != nil {
 		return err
 	}
 	if err := l.put(); err != nil {
@@ -363,7 +373,7 @@ func (l *landing) run() error {
 			return err
 		}
 	}
-	if err := l.redact(); err != nil {
+	if err := l.redact(); err != nil || l.place != 0 {
 		return err
 	}
 	room := l.room
@@ -420,7 +430,7 @@ func (l *landing) advance(after statetree.Tree) error {
 	was := l.s.tree(l.room.Current)
 	l.room.Current = l.current.ID()
 	l.event.Current = l.room.Current
-	if l.room.Open, err = l.s.isOpen(l.ctx, l.current, l.event); err != nil {
+	if l.room.Open, err = l.s.isOpen(l.ctx, l.tx, l.current, l.event); err != nil {
 		return err
 	}
 	l.changed, err = l.s.moveMembers(l.ctx, l.tx, &l.room, was, l.current, l.event)

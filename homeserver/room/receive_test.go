@@ -48,7 +48,7 @@ func (p pair) join(id matrix.RoomID) *event.PDU {
 	ctx := p.ctx()
 	tpl, err := p.Template(ctx, id, dave, "join", nil)
 	p.ok(err)
-	e, err := p.b.Complete(ctx, *tpl, Change{Room: id, Actor: dave, Membership: "join"})
+	e, err := p.b.Complete(ctx, tpl.Version, p.drafted(tpl), Change{Room: id, Actor: dave, Membership: "join"})
 	p.ok(err)
 	_, err = p.Receive(ctx, e)
 	p.ok(err)
@@ -70,6 +70,40 @@ func (p pair) join(id matrix.RoomID) *event.PDU {
 	}
 	p.ok(p.b.Import(ctx, Joined{Version: tpl.Version, Event: e, State: state, Auth: auth}))
 	return e
+}
+
+// drafted reads a template, as fedclient does.
+func (w world) drafted(tpl *Template) event.Draft {
+	w.Helper()
+	var e struct {
+		Room     matrix.RoomID `json:"room_id"`
+		Type     string
+		Sender   matrix.UserID
+		StateKey *string `json:"state_key"`
+		Content  json.RawMessage
+		Depth    int64
+		Prev     []json.RawMessage `json:"prev_events"`
+		Auth     []json.RawMessage `json:"auth_events"`
+	}
+	w.ok(json.Unmarshal(tpl.Event, &e))
+	d := event.Draft{Room: e.Room, Type: e.Type, Sender: e.Sender, StateKey: e.StateKey, Content: e.Content, Depth: e.Depth,
+		OriginServerTS: now(), Hashes: map[matrix.EventID]string{}}
+	ids := func(list []json.RawMessage) (ids []matrix.EventID) {
+		for _, raw := range list {
+			var id matrix.EventID
+			if tpl.Version.EventIDInEvent {
+				var hash struct{ SHA256 string }
+				w.ok(json.Unmarshal(raw, &[]any{&id, &hash}))
+				d.Hashes[id] = hash.SHA256
+			} else {
+				w.ok(json.Unmarshal(raw, &id))
+			}
+			ids = append(ids, id)
+		}
+		return ids
+	}
+	d.PrevEvents, d.AuthEvents = ids(e.Prev), ids(e.Auth)
+	return d
 }
 
 // tell gives an event of one server to the other.
@@ -261,4 +295,57 @@ func must[T any](v T, err error) T {
 		panic(err)
 	}
 	return v
+}
+
+func TestHistory(t *testing.T) {
+	twoServers(t, func(p pair) {
+		ctx := p.ctx()
+		for _, version := range []string{"2", "11", "12"} {
+			id := p.create(Creation{Version: version, Preset: "public_chat"})
+			want := ""
+			for i := range 12 {
+				p.say(alice, id, fmt.Sprint(i))
+				want += fmt.Sprint(i, " ")
+				if i == 5 {
+					p.topic(alice, id, "half-way")
+				}
+			}
+			join := p.join(id)
+			want += "joined"
+			p.told(p.b, p.say(alice, id, "joined"))
+			gaps, err := p.b.OldestGaps(ctx, id)
+			p.ok(err)
+			if len(gaps) != 1 || gaps[0].PDU.ID != join.ID {
+				t.Fatalf("version %s: gaps %v", version, gaps)
+			}
+			r := must(p.Store.Room(ctx, id))
+			for _, limit := range []int{7, 100} {
+				gaps := must(p.b.OldestGaps(ctx, id))
+				earlier := must(p.Earlier(ctx, r, gaps[0].PDU.PrevEvents, limit))
+				slices.Reverse(earlier)
+				var past, state []*event.PDU
+				var before []matrix.EventID
+				for _, e := range earlier {
+					past = append(past, must(event.Parse(e.PDU.Version, e.PDU.JSON)))
+				}
+				for _, e := range must(p.StateEvents(ctx, must(p.StateBefore(ctx, earlier[0])))) {
+					state, before = append(state, e.PDU), append(before, e.PDU.ID)
+				}
+				p.ok(p.b.Keep(ctx, id, state))
+				if before == nil {
+					before = []matrix.EventID{}
+				}
+				p.ok(p.b.History(ctx, id, past, before))
+			}
+			if got := p.b.texts(dave, id); got != want {
+				t.Errorf("version %s: dave reads %q, want %q", version, got, want)
+			}
+			if gaps := must(p.b.OldestGaps(ctx, id)); len(gaps) != 0 {
+				t.Errorf("version %s: %d gaps are left", version, len(gaps))
+			}
+			if a, b := p.stateOf(id), p.b.stateOf(id); a != b {
+				t.Errorf("version %s: a has %s, b has %s", version, a, b)
+			}
+		}
+	})
 }

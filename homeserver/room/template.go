@@ -8,46 +8,21 @@ import (
 	"switchboard/homeserver/matrix"
 )
 
-// Complete makes an event of the template that another server gave for a
-// membership of a user of this one: it is checked, gets the user's profile, and
-// is hashed and signed.
+// Complete makes an event of what another server drafted for a membership of a
+// user of this one: it gets the user's profile, and is hashed and signed. The
+// caller has checked that the draft is what was asked for.
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#joining-rooms
-func (s *Service) Complete(ctx context.Context, t Template, c Change) (*event.PDU, error) {
-	var e struct {
-		Type     string            `json:"type"`
-		Room     matrix.RoomID     `json:"room_id"`
-		Sender   matrix.UserID     `json:"sender"`
-		StateKey *string           `json:"state_key"`
-		Content  object            `json:"content"`
-		Prev     []json.RawMessage `json:"prev_events"`
-		Auth     []json.RawMessage `json:"auth_events"`
-		Depth    int64             `json:"depth"`
+func (s *Service) Complete(ctx context.Context, v *matrix.RoomVersion, d event.Draft, c Change) (*event.PDU, error) {
+	var drafted struct {
+		Via *string `json:"join_authorised_via_users_server"`
 	}
-	if err := json.Unmarshal(t.Event, &e); err != nil {
+	if err := json.Unmarshal(d.Content, &drafted); err != nil {
 		return nil, matrix.Errorf(matrix.Unknown, "the other server's template is not an event")
 	}
-	if e.Type != event.TypeMember || e.Room != c.Room || e.Sender != c.Actor || e.StateKey == nil || *e.StateKey != string(c.Actor) ||
-		e.Content["membership"] != c.Membership {
-		return nil, matrix.Errorf(matrix.Unknown, "the other server's template is for something else")
-	}
-	d := event.Draft{
-		Room: e.Room, Type: e.Type, Sender: e.Sender, StateKey: e.StateKey, Depth: e.Depth, OriginServerTS: c.At,
-		Hashes: map[matrix.EventID]string{},
-	}
-	if d.OriginServerTS == 0 {
-		d.OriginServerTS = now()
-	}
-	var err error
-	if d.PrevEvents, err = references(t.Version, e.Prev, d.Hashes); err != nil {
-		return nil, err
-	}
-	if d.AuthEvents, err = references(t.Version, e.Auth, d.Hashes); err != nil {
-		return nil, err
-	}
 	o := object{"membership": c.Membership}
-	if via, ok := e.Content["join_authorised_via_users_server"].(string); ok {
-		o["join_authorised_via_users_server"] = via
+	if drafted.Via != nil {
+		o["join_authorised_via_users_server"] = *drafted.Via
 	}
 	if c.Reason != nil {
 		o["reason"] = *c.Reason
@@ -58,28 +33,51 @@ func (s *Service) Complete(ctx context.Context, t Template, c Change) (*event.PD
 		}
 	}
 	d.Content = o.raw()
-	return event.Build(t.Version, d, s.ServerName, s.Key)
+	if c.At != 0 {
+		d.OriginServerTS = c.At
+	}
+	return event.Build(v, d, s.ServerName, s.Key)
 }
 
-// references reads a list of events as the room version writes it.
-func references(v *matrix.RoomVersion, list []json.RawMessage, hashes map[matrix.EventID]string) ([]matrix.EventID, error) {
-	bad := matrix.Errorf(matrix.Unknown, "the other server's template names events in a wrong way")
-	ids := make([]matrix.EventID, 0, len(list))
-	for _, raw := range list {
-		var id matrix.EventID
-		if v.EventIDInEvent {
-			var pair [2]json.RawMessage
-			var hash struct {
-				SHA256 string `json:"sha256"`
-			}
-			if json.Unmarshal(raw, &pair) != nil || json.Unmarshal(pair[0], &id) != nil || json.Unmarshal(pair[1], &hash) != nil {
-				return nil, bad
-			}
-			hashes[id] = hash.SHA256
-		} else if json.Unmarshal(raw, &id) != nil {
-			return nil, bad
-		}
-		ids = append(ids, id)
+// Farewell makes the event by which a user of this server leaves a room that no
+// server lets them leave any more. Nobody else gets it.
+func (s *Service) Farewell(v *matrix.RoomVersion, c Change) (*event.PDU, error) {
+	key := string(c.Actor)
+	return event.Build(v, event.Draft{
+		Room: c.Room, Type: event.TypeMember, Sender: c.Actor, StateKey: &key, Content: object{"membership": event.Leave}.raw(),
+		Depth: 1, OriginServerTS: now(), Hashes: map[matrix.EventID]string{},
+	}, s.ServerName, s.Key)
+}
+
+// Invitation makes the event by which a user of another server is invited, and
+// what that server is told of the room. It is not part of the room before the
+// other server has signed it and Receive has taken it.
+//
+// Spec: https://spec.matrix.org/v1.19/server-server-api/#inviting-to-a-room
+func (s *Service) Invitation(ctx context.Context, c Change) (*event.PDU, []json.RawMessage, error) {
+	c.Membership = event.Invite
+	defer s.locks.lock(c.Room)()
+	r, err := s.joinedRoom(ctx, c.Room, c.Actor)
+	if err != nil {
+		return nil, nil, err
 	}
-	return ids, nil
+	h, err := s.open(ctx, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	old := h.view.Event(event.TypeMember, string(c.Target))
+	if err := s.refuse(h, c, old); err != nil {
+		return nil, nil, err
+	}
+	content, err := s.memberContent(ctx, h, c, old)
+	if err != nil {
+		return nil, nil, err
+	}
+	key := string(c.Target)
+	p, err := s.build(h, draft{Type: event.TypeMember, StateKey: &key, Sender: c.Actor, Content: content, At: c.At})
+	if err != nil {
+		return nil, nil, err
+	}
+	stripped, err := s.Stripped(ctx, r.Current, c.Actor)
+	return p, stripped, err
 }
