@@ -78,7 +78,7 @@ func lint(ctx context.Context, c *check) tally {
 
 // test runs the tests of all packages.
 func test(ctx context.Context, c *check) tally {
-	return c.goTest(ctx, "test", c.command(ctx, "go", "test", "-json", "-tags", tags, "-timeout", "8m", "./..."))
+	return c.goTest(ctx, "test", c.command(ctx, "go", "test", "-json", "-vet=off", "-tags", tags, "-timeout", "8m", "./..."))
 }
 
 // race runs the tests of the packages where goroutines meet, with the race
@@ -97,7 +97,7 @@ func race(ctx context.Context, c *check) tally {
 			packages = append(packages, fields[0])
 		}
 	}
-	cmd := c.command(ctx, "go", append([]string{"test", "-json", "-race", "-tags", tags, "-timeout", "8m"}, packages...)...)
+	cmd := c.command(ctx, "go", append([]string{"test", "-json", "-vet=off", "-race", "-tags", tags, "-timeout", "8m"}, packages...)...)
 	cmd.Env = append(cmd.Env, "CGO_ENABLED=1")
 	return c.goTest(ctx, "race", cmd)
 }
