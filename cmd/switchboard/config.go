@@ -174,6 +174,9 @@ func (c Config) Check() error {
 	if e := c.ACME.Email; e != "" && !strings.Contains(e, "@") {
 		bad("acme.email", "must be an e-mail address")
 	}
+	if c.ACME.Email != "" && !slices.ContainsFunc(c.listeners(), func(l ListenerConfig) bool { return l.TLS.ACME }) {
+		bad("acme.email", "is set, but no listener has tls: {acme: true}")
+	}
 	if !strings.HasPrefix(c.ACME.Directory, "https://") {
 		bad("acme.directory", "must begin with https://")
 	}

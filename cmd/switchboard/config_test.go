@@ -126,6 +126,7 @@ func TestConfigMistakes(t *testing.T) {
 			`switchboard.yaml:2: listeners[0].address: "1" must be an address and a port`,
 			"switchboard.yaml:6: listeners[2].address: is the same address as listeners[1].address",
 		}},
+		{"unused certificate", "listeners: [{address: ':1'}]\nacme: {email: a@b.c}", nil, []string{"switchboard.yaml:2: acme.email: is set, but no listener has tls: {acme: true}"}},
 		{"variables", "", []string{"SWITCHBOARD_MEMORY=much", "SWITCHBOARD_DATABASE_URL=x", "SWITCHBOARD_DATABASE_URL_FILE=/nowhere"}, []string{
 			"SWITCHBOARD_MEMORY: memory: must be a number of bytes",
 			"SWITCHBOARD_DATABASE_URL_FILE: database.url: stands beside SWITCHBOARD_DATABASE_URL; only one of them may be set",

@@ -48,6 +48,9 @@ func (tx *Tx) PutAppserviceSender(ctx context.Context, a AppserviceSender) error
 // AllReceipts lists up to limit receipts behind since and not behind upto,
 // private ones too, in order of position.
 func (s *Store) AllReceipts(ctx context.Context, since, upto int64, limit int) ([]Receipt, error) {
+	if !s.ChangedSince(ReceiptsChanged, "", since) {
+		return nil, nil
+	}
 	return s.queryReceipts(ctx, `SELECT `+receiptColumns+` FROM receipts
 		WHERE pos > $1 AND pos <= $2 ORDER BY pos LIMIT $3`, since, upto, limit)
 }

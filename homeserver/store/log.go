@@ -11,8 +11,8 @@ type Kind uint8
 // The kinds of what is noted. Each says whose key it goes under.
 const (
 	AccountDataChanged Kind = iota // a user's ID
-	ToDeviceChanged                // a user's ID
-	ReceiptsChanged                // a room's ID
+	ToDeviceChanged                // a user's ID, and "" for anybody's
+	ReceiptsChanged                // a room's ID, and "" for any room
 	DeviceListsChanged             // ""
 	PresenceChanged                // ""
 	OneTimeKeysChanged             // a user's ID

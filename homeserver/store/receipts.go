@@ -94,6 +94,7 @@ func (tx *Tx) PutReceipt(ctx context.Context, r Receipt) (moved bool, err error)
 	}
 	if n > 0 {
 		tx.Note(ReceiptsChanged, roomKey(r.Room), pos)
+		tx.Note(ReceiptsChanged, "", pos)
 	}
 	return n > 0, nil
 }

@@ -39,6 +39,9 @@ func (s *Store) ToDevice(ctx context.Context, user matrix.UserID, device matrix.
 // server and came behind since, in the order in which they came. Messages with
 // the same Num are all in it, or none of them is.
 func (s *Store) ToDeviceLog(ctx context.Context, since int64, limit int) ([]ToDevice, error) {
+	if !s.ChangedSince(ToDeviceChanged, "", since) {
+		return nil, nil
+	}
 	return s.queryToDevice(ctx, `SELECT `+toDeviceColumns+` FROM to_device
 		WHERE num > $1 AND num <= (SELECT COALESCE(MAX(num), 0) FROM (
 			SELECT num FROM to_device WHERE num > $1 AND num <= $2 ORDER BY num LIMIT $3) AS first)
@@ -79,6 +82,7 @@ func (tx *Tx) PutToDevice(ctx context.Context, messages []ToDevice) (int64, erro
 		}
 		tx.Note(ToDeviceChanged, string(m.User), pos)
 	}
+	tx.Note(ToDeviceChanged, "", pos)
 	return pos, nil
 }
 
