@@ -4,11 +4,13 @@ package directory
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"strconv"
 	"strings"
 
+	"switchboard/homeserver/fedclient"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/room"
 	"switchboard/homeserver/store"
@@ -23,6 +25,9 @@ type Service struct {
 	ServerName    matrix.ServerName
 	Registrations *registrations.Set
 
+	// Client asks other servers; nil asks none.
+	Client *fedclient.Client
+
 	// AskAlias asks the appservices whether one makes a room for an alias that
 	// is not known. Nil asks nobody.
 	AskAlias func(ctx context.Context, alias matrix.RoomAlias) (bool, error)
@@ -34,7 +39,7 @@ type Service struct {
 func (s *Service) Resolve(ctx context.Context, alias matrix.RoomAlias) (matrix.RoomID, []matrix.ServerName, error) {
 	unknown := matrix.Errorf(matrix.NotFound, "no room is known by the name %s", alias)
 	if alias.Server() != s.ServerName {
-		return "", nil, unknown
+		return s.resolveElsewhere(ctx, alias, unknown)
 	}
 	a, err := s.Store.Alias(ctx, alias)
 	if errors.Is(err, store.ErrNotFound) && s.AskAlias != nil {
@@ -57,6 +62,52 @@ func (s *Service) Resolve(ctx context.Context, alias matrix.RoomAlias) (matrix.R
 		return "", nil, err
 	}
 	return r.ID, []matrix.ServerName{s.ServerName}, nil
+}
+
+// resolveElsewhere asks the server of an alias.
+func (s *Service) resolveElsewhere(ctx context.Context, alias matrix.RoomAlias, unknown error) (matrix.RoomID, []matrix.ServerName, error) {
+	if s.Client == nil {
+		return "", nil, unknown
+	}
+	id, servers, err := s.Client.RoomAlias(ctx, alias)
+	if err != nil {
+		return "", nil, s.answer(alias.Server(), err, unknown)
+	}
+	if !slices.Contains(servers, alias.Server()) {
+		servers = append(servers, alias.Server())
+	}
+	return id, servers, nil
+}
+
+// answer is what a client is told when another server did not help: what that
+// server said, or that it cannot be reached.
+func (s *Service) answer(server matrix.ServerName, err, unknown error) error {
+	var r *fedclient.ResponseError
+	switch {
+	case errors.As(err, &r) && r.Status == 404:
+		return unknown
+	case errors.As(err, &r) && r.Status < 500:
+		return r.Matrix()
+	}
+	return &matrix.Error{Code: matrix.Unknown, Status: 502, Text: string(server) + " could not be reached", Cause: err}
+}
+
+// PublicRoomsOf gives a part of another server's list of public rooms. Filter is
+// the client's filter object, nil for none.
+//
+// Spec: https://spec.matrix.org/v1.19/server-server-api/#post_matrixfederationv1publicrooms
+func (s *Service) PublicRoomsOf(ctx context.Context, server matrix.ServerName, q Query, filter json.RawMessage) (*fedclient.PublicRooms, error) {
+	none := matrix.Errorf(matrix.NotFound, "the list of %s cannot be reached", server)
+	if s.Client == nil {
+		return nil, none
+	}
+	list, err := s.Client.PublicRooms(ctx, server, fedclient.PublicRoomsQuery{
+		Limit: q.Limit, Since: q.Since, AllNetworks: q.AllNetworks, Network: q.Network, Filter: filter,
+	})
+	if err != nil {
+		return nil, s.answer(server, err, none)
+	}
+	return list, nil
 }
 
 // Caller is who asks: a user, or an appservice on behalf of one.
@@ -241,6 +292,12 @@ func (s *Service) PublicRooms(ctx context.Context, q Query) (*PublicRooms, error
 	list := q.Network
 	if q.AllNetworks {
 		list = "*"
+		if q.Network != "" {
+			return nil, matrix.Errorf(matrix.InvalidParam, "third_party_instance_id names one network, include_all_networks asks for all")
+		}
+	}
+	if q.Limit < 0 {
+		return nil, matrix.Errorf(matrix.InvalidParam, "limit must not be negative")
 	}
 	start := 0
 	if q.Since != "" {
@@ -315,18 +372,27 @@ type People struct {
 	Limited bool     `json:"limited"`
 }
 
-// SearchUsers finds users by their ID or name, among those who share a room
-// with user or are in a public room.
+// SearchUsers finds up to limit users of this server by a part of their ID or
+// name in letters of either case, among those who share a room with user or are
+// in one that everybody may join or read.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3user_directorysearch
 func (s *Service) SearchUsers(ctx context.Context, user matrix.UserID, term string, limit int) (*People, error) {
-	found, err := s.Store.SearchUsers(ctx, user, strings.ToLower(term), limit+1)
+	answer := &People{Results: []Person{}}
+	term = strings.ToLower(term)
+	err := s.Store.Visible(ctx, user, func(p store.Person) bool {
+		if !strings.Contains(strings.ToLower(string(p.User)), term) && !strings.Contains(strings.ToLower(p.DisplayName), term) {
+			return true
+		}
+		if len(answer.Results) == limit {
+			answer.Limited = true
+			return false
+		}
+		answer.Results = append(answer.Results, Person{p.User, p.DisplayName, p.AvatarURL})
+		return true
+	})
 	if err != nil {
 		return nil, err
-	}
-	answer := &People{Results: []Person{}, Limited: len(found) > limit}
-	for _, p := range found[:min(limit, len(found))] {
-		answer.Results = append(answer.Results, Person{p.User, p.DisplayName, p.AvatarURL})
 	}
 	return answer, nil
 }
