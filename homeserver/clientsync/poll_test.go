@@ -123,4 +123,3 @@ func TestTimeout(t *testing.T) {
 		})
 	})
 }
-

@@ -30,6 +30,7 @@ type part struct {
 	// stay is the end of the user's membership, behind which they see nothing of
 	// the state; upto for a member, 0 for who never was one.
 	member bool
+	own    store.EventNum // what the user became; 0 for a member
 	stay   int64
 }
 
@@ -78,7 +79,7 @@ func (rd *reading) readJoined(r *store.Room, p past) (*joined, error) {
 // what became of their own.
 func (rd *reading) readLeft(m store.Membership, r *store.Room, p past) (*joined, error) {
 	j := &joined{AccountData: some(rd.accountData[r.ID])}
-	pt := part{room: r, since: rd.since.pos, upto: int64(m.Event), stay: p.until}
+	pt := part{room: r, since: rd.since.pos, upto: m.Pos, own: m.Event, stay: p.until}
 	switch {
 	case rd.initial():
 		pt.since, pt.whole = math.MinInt64, true
@@ -181,9 +182,12 @@ func (rd *reading) ownState(p part, state []*store.Event) ([]*store.Event, error
 	if !rd.StateAfter || p.stay >= p.upto {
 		return state, nil
 	}
-	own, err := rd.Store.EventByNum(rd.ctx, store.EventNum(p.upto))
+	own, err := rd.Store.EventByNum(rd.ctx, p.own)
 	if err != nil {
 		return nil, err
+	}
+	if own.PDU.Membership() == "join" { // a fork took it out of the state
+		return state, nil
 	}
 	state = slices.DeleteFunc(state, func(e *store.Event) bool { return e.PDU.Is("m.room.member", string(rd.User)) })
 	return append(state, own), nil

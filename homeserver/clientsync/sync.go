@@ -189,26 +189,33 @@ func (rd *reading) readAccountData(a *Answer) error {
 // may be ahead of that.
 func (rd *reading) readMemberships(*Answer) error {
 	for _, m := range rd.Store.Memberships(rd.User) {
-		for int64(m.Event) > rd.now.pos {
-			e, err := rd.Store.EventByNum(rd.ctx, m.Event)
+		if m.Pos > rd.now.pos {
+			r, err := rd.Store.RoomByNum(rd.ctx, m.Room)
 			if err != nil {
 				return err
 			}
-			m.Event, m.Membership, m.Forgotten = e.Replaces, "", false
-			if e.Replaces == 0 {
-				break
-			}
-			before, err := rd.Store.EventByNum(rd.ctx, e.Replaces)
+			e, err := rd.memberAt(r, rd.now.pos)
 			if err != nil {
 				return err
 			}
-			m.Membership = before.PDU.Membership()
+			if e == nil {
+				continue
+			}
+			m.Event, m.Pos, m.Membership, m.Forgotten = e.Num, e.Pos, e.PDU.Membership(), false
 		}
-		if m.Membership != "" {
-			rd.memberships = append(rd.memberships, m)
-		}
+		rd.memberships = append(rd.memberships, m)
 	}
 	return nil
+}
+
+// memberAt is the user's member event in a room at a position of the log; nil
+// if there was none.
+func (rd *reading) memberAt(r *store.Room, pos int64) (*store.Event, error) {
+	root, err := rd.rootAt(r, pos)
+	if err != nil || root == 0 {
+		return nil, err
+	}
+	return rd.Rooms.StateEvent(rd.ctx, root, "m.room.member", string(rd.User))
 }
 
 // past is how a user came to be what they are in a room.
@@ -217,37 +224,44 @@ type past struct {
 	until int64  // where the last membership "join" ended; 0 for who is in or never was
 }
 
-// past follows a user's membership back until behind since and, for who is out,
-// until they were in.
-func (rd *reading) past(m store.Membership) (past, error) {
+// past finds out what the user was in a room at since and, for who is out, when
+// they were in.
+func (rd *reading) past(m store.Membership, r *store.Room) (past, error) {
+	p := past{was: m.Membership}
 	switch {
-	case m.Membership != "join":
 	case rd.initial():
-		return past{}, nil
-	case int64(m.Event) <= rd.since.pos:
-		return past{was: "join"}, nil
-	}
-	var p past
-	e, err := rd.Store.EventByNum(rd.ctx, m.Event)
-	for known := false; err == nil; {
-		is := e.PDU.Membership()
-		if int64(e.Num) <= rd.since.pos && !known {
-			p.was, known = is, true
+		p.was = ""
+	case m.Pos > rd.since.pos:
+		e, err := rd.memberAt(r, rd.since.pos)
+		if err != nil {
+			return p, err
 		}
-		if known && (m.Membership == "join" || p.until != 0) || e.Replaces == 0 {
+		if p.was = ""; e != nil {
+			p.was = e.PDU.Membership()
+		}
+	}
+	if m.Membership == "join" {
+		return p, nil
+	}
+	for num, pos := m.Event, m.Pos; ; {
+		e, err := rd.Store.EventByNum(rd.ctx, num)
+		if err == nil && e.PDU.Membership() == "join" { // a fork took it out of the state
+			p.until = pos
 			return p, nil
 		}
-		var before *store.Event
-		if before, err = rd.Store.EventByNum(rd.ctx, e.Replaces); err != nil {
-			break
+		if err != nil || e.Replaces == 0 {
+			return p, err
 		}
-		was := before.PDU.Membership()
-		if was == "join" && is != "join" && p.until == 0 && m.Membership != "join" {
-			p.until = e.Pos
+		before, err := rd.Store.EventByNum(rd.ctx, e.Replaces)
+		if err != nil {
+			return p, err
 		}
-		e = before
+		if before.PDU.Membership() == "join" {
+			p.until = pos
+			return p, nil
+		}
+		num, pos = before.Num, before.Pos
 	}
-	return p, err
 }
 
 // readRooms collects the rooms in which something changed.
@@ -256,7 +270,7 @@ func (rd *reading) readRooms(a *Answer) error {
 		Knock: map[matrix.RoomID]*outside{}, Leave: map[matrix.RoomID]*joined{}}
 	changed, known := rd.Store.RoomsChanged(rd.since.pos, rd.now.pos)
 	for _, m := range rd.memberships {
-		news := int64(m.Event) > rd.since.pos || rd.initial()
+		news := m.Pos > rd.since.pos || rd.initial()
 		quiet := known && !changed[m.Room] && rd.receipts[m.Room] == nil && len(rd.accountData) == 0 && rd.now.typing == rd.since.typing
 		if !news && (quiet && !rd.FullState || m.Membership != "join") || m.Forgotten && (rd.initial() || !news) {
 			continue
@@ -286,7 +300,7 @@ func (rd *reading) readRoom(m store.Membership, r *store.Room) error {
 	case m.Membership != "join" && rd.initial() && !rd.Filter.Room.IncludeLeave:
 		return nil
 	}
-	p, err := rd.past(m)
+	p, err := rd.past(m, r)
 	if err != nil {
 		return err
 	}

@@ -116,37 +116,37 @@ type Person struct {
 	DisplayName, AvatarURL string
 }
 
-// SearchUsers finds up to limit users of this server whose ID or name contains
-// term (in lower case), and who share a room with user or are in a public one.
-func (s *Store) SearchUsers(ctx context.Context, user matrix.UserID, term string, limit int) ([]Person, error) {
+// Visible calls f for each user of this server who shares a room with user or is
+// in one that everybody may join or read, in order of their IDs, until f answers
+// false. User is not among them.
+func (s *Store) Visible(ctx context.Context, user matrix.UserID, f func(Person) bool) error {
 	const q = `
 		SELECT p.user_id, COALESCE(n.value, '""'), COALESCE(a.value, '""')
 		FROM (SELECT DISTINCT m.user_id FROM memberships m WHERE m.membership = 'join' AND m.local AND (
 				m.room IN (SELECT room FROM memberships WHERE user_id = $1 AND membership = 'join')
-				OR m.room IN (SELECT room FROM published))) p
+				OR m.room IN (SELECT num FROM rooms WHERE open))) p
 			LEFT JOIN profile_fields n ON n.user_id = p.user_id AND n.name = 'displayname'
 			LEFT JOIN profile_fields a ON a.user_id = p.user_id AND a.name = 'avatar_url'
-		WHERE p.user_id <> $1 AND (LOWER(p.user_id) LIKE $2 ESCAPE '!' OR LOWER(COALESCE(n.value, '')) LIKE $2 ESCAPE '!')
-		ORDER BY p.user_id LIMIT $3`
-	like := "%" + likeText(term) + "%"
-	rows, err := s.db.Query(ctx, q, user, like, limit)
+		WHERE p.user_id <> $1 ORDER BY p.user_id`
+	rows, err := s.db.Query(ctx, q, user)
 	if err != nil {
-		return nil, fmt.Errorf("search users: %w", err)
+		return fmt.Errorf("visible users: %w", err)
 	}
 	defer rows.Close()
-	var list []Person
 	for rows.Next() {
 		var p Person
 		var name, avatar string
 		if err := rows.Scan(&p.User, &name, &avatar); err != nil {
-			return nil, fmt.Errorf("search users: %w", err)
+			return fmt.Errorf("visible users: %w", err)
 		}
 		if json.Unmarshal([]byte(name), &p.DisplayName) != nil || json.Unmarshal([]byte(avatar), &p.AvatarURL) != nil {
-			return nil, fmt.Errorf("search users: the profile of %s is broken", p.User)
+			return fmt.Errorf("visible users: the profile of %s is broken", p.User)
 		}
-		list = append(list, p)
+		if !f(p) {
+			return nil
+		}
 	}
-	return list, rows.Err()
+	return rows.Err()
 }
 
 // likeText is a text as part of a LIKE pattern with the escape character "!", in
