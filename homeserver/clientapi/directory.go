@@ -1,6 +1,8 @@
 package clientapi
 
 import (
+	"encoding/json"
+
 	"switchboard/homeserver/directory"
 	"switchboard/homeserver/matrix"
 )
@@ -126,10 +128,7 @@ func (a *API) getPublicRooms(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := a.onlyOurs(r); err != nil {
-		return nil, err
-	}
-	return a.Directory.PublicRooms(r.Context(), directory.Query{Limit: limit, Since: r.URL.Query().Get("since")})
+	return a.publicRooms(r, directory.Query{Limit: limit, Since: r.URL.Query().Get("since")}, nil)
 }
 
 // queryPublicRooms searches the list of public rooms.
@@ -137,21 +136,27 @@ func (a *API) getPublicRooms(r *request) (any, error) {
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3publicrooms
 func (a *API) queryPublicRooms(r *request) (any, error) {
 	var q directory.Query
-	if err := r.json(&q); err != nil {
+	var asked struct {
+		Filter json.RawMessage `json:"filter"` // as another server gets it
+	}
+	if err := r.json(&q, &asked); err != nil {
 		return nil, err
 	}
-	if err := a.onlyOurs(r); err != nil {
-		return nil, err
-	}
-	return a.Directory.PublicRooms(r.Context(), q)
+	return a.publicRooms(r, q, asked.Filter)
 }
 
-// onlyOurs refuses to ask another server for its list.
-func (a *API) onlyOurs(r *request) error {
-	if s := r.URL.Query().Get("server"); s != "" && s != string(a.ServerName) {
-		return matrix.Errorf(matrix.NotFound, "the list of %s cannot be reached", s)
+// publicRooms gives a part of the list of this server, or of the one that the
+// client names.
+func (a *API) publicRooms(r *request, q directory.Query, filter json.RawMessage) (any, error) {
+	name := r.URL.Query().Get("server")
+	if name == "" || name == string(a.ServerName) {
+		return a.Directory.PublicRooms(r.Context(), q)
 	}
-	return nil
+	server, err := matrix.ParseServerName(name)
+	if err != nil {
+		return nil, err
+	}
+	return a.Directory.PublicRoomsOf(r.Context(), server, q, filter)
 }
 
 // The sizes of answers of a search for users.

@@ -121,8 +121,8 @@ func (r *request) object() (json.RawMessage, error) {
 	return b, nil
 }
 
-// json decodes the body into v. An empty body counts as {}.
-func (r *request) json(v any) error {
+// json decodes the body into each of v. An empty body counts as {}.
+func (r *request) json(v ...any) error {
 	b, err := r.body()
 	if err != nil {
 		return err
@@ -136,7 +136,12 @@ func (r *request) json(v any) error {
 	if b[0] != '{' {
 		return matrix.Errorf(matrix.BadJSON, "the body is not a JSON object")
 	}
-	return decode(b, v)
+	for _, to := range v {
+		if err := decode(b, to); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // decode turns JSON into v and names the field that does not fit.
