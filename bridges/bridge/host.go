@@ -22,7 +22,7 @@ import (
 
 const (
 	stopTimeout  = 10 * time.Second // for the logins of a bridge to say good-bye
-	firstRestart = 5 * time.Second
+	firstRestart = time.Second
 	lastRestart  = 5 * time.Minute
 )
 

@@ -184,8 +184,7 @@ func (c *Connector) nick(ce *commands.Event) {
 		ce.Reply("%s: %v", args[0], err)
 		return
 	}
-	s.meta().Nick = args[0]
-	s.save()
+	s.update(func(meta *LoginMetadata) bool { meta.Nick = args[0]; return true })
 	ce.Reply("You are %s on %s now.", args[0], n.Name)
 }
 

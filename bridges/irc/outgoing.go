@@ -45,25 +45,27 @@ func (s *session) HandleMatrixMessage(ctx context.Context, msg *bridgev2.MatrixM
 	}
 	txn := networkid.TransactionID(msg.Event.ID)
 	text, _ := fromIRC(o.text)
+	var outcome client.Outcome // set before the event that ends the waiting
 	msg.AddPendingToSave(&database.Message{
 		SenderID: s.GetUserID(), Timestamp: time.Now(), Metadata: &MessageMetadata{Text: truncate(text)},
-	}, txn, nil)
-	o.done = func(out client.Outcome) { s.settle(msg, txn, out) }
+	}, txn, func(bridgev2.RemoteMessage, *database.Message) (bool, error) {
+		if outcome.Err != nil {
+			return false, s.failure(outcome.Err)
+		}
+		return true, nil
+	})
+	o.done = func(out client.Outcome) {
+		outcome = out
+		s.settle(msg.Portal.PortalKey, txn, out)
+	}
 	s.submit(o)
 	return &bridgev2.MatrixMessageResponse{Pending: true}, nil
 }
 
-// settle tells what became of a message.
-func (s *session) settle(msg *bridgev2.MatrixMessage, txn networkid.TransactionID, out client.Outcome) {
-	ctx := s.context()
-	s.tasks.add(ctx, func() {
-		if out.Err != nil {
-			msg.RemovePending(txn)
-			st := s.failure(out.Err)
-			msg.Portal.Bridge.Matrix.SendMessageStatus(ctx, &st, bridgev2.StatusEventInfoFromEvent(msg.Event))
-			return
-		}
-		meta := about(bridgev2.RemoteEventMessage, msg.Portal.PortalKey, bridgev2.EventSender{IsFromMe: true, Sender: s.GetUserID()}, out.Time)
+// settle ends the waiting for what became of a message.
+func (s *session) settle(key networkid.PortalKey, txn networkid.TransactionID, out client.Outcome) {
+	s.tasks.add(s.context(), func() {
+		meta := about(bridgev2.RemoteEventMessage, key, bridgev2.EventSender{IsFromMe: true, Sender: s.GetUserID()}, out.Time)
 		s.queue(&simplevent.Message[struct{}]{
 			EventMeta: meta, ID: s.network.messageID(out.ID), TransactionID: txn,
 			ConvertMessageFunc: func(context.Context, *bridgev2.Portal, bridgev2.MatrixAPI, struct{}) (*bridgev2.ConvertedMessage, error) {

@@ -74,10 +74,11 @@ func (s *session) handle(ctx context.Context, e client.Event) {
 func (s *session) onConnected(ctx context.Context, e client.Connected) {
 	m := s.client.Casemapping()
 	s.network.setCasemapping(m)
-	if meta := s.meta(); meta.Casemapping != m {
+	s.update(func(meta *LoginMetadata) bool {
+		changed := meta.Casemapping != m
 		meta.Casemapping = m
-		s.save()
-	}
+		return changed
+	})
 	s.login.BridgeState.Send(status.BridgeState{StateEvent: status.StateConnected, RemoteName: e.Nick})
 	if e.Nick != e.Wanted {
 		s.tell(ctx, fmt.Sprintf("The nick %s is in use on %s. You are %s until it is free.", e.Wanted, s.network.Name, e.Nick))
@@ -421,8 +422,7 @@ func (s *session) onJoinFailed(ctx context.Context, e client.JoinFailed) {
 func (s *session) onRenamed(ctx context.Context, e client.Renamed) {
 	n := s.network
 	if e.Source.Own {
-		s.login.RemoteName = e.Nick
-		s.save()
+		s.update(func(*LoginMetadata) bool { s.login.RemoteName = e.Nick; return true })
 		s.login.BridgeState.Send(status.BridgeState{StateEvent: status.StateConnected, RemoteName: e.Nick})
 		return
 	}

@@ -25,7 +25,8 @@ type session struct {
 	login   *bridgev2.UserLogin // nil until the log-in is complete
 	tasks   tasks
 
-	out sync.Mutex // tier 2; one text after the other is given to the connection
+	saving sync.Mutex // tier 2; guards the login's metadata and name
+	out    sync.Mutex // tier 2; one text after the other is given to the connection
 
 	mu      sync.Mutex // tier 1, taken before the network's and the client's; guards what follows
 	cancel  context.CancelFunc
@@ -214,15 +215,23 @@ func (s *session) GetCapabilities(context.Context, *bridgev2.Portal) *event.Room
 
 // saveChannels keeps the list of channels to enter after a restart.
 func (s *session) saveChannels() {
-	meta, list := s.meta(), s.client.Wanted()
-	if slices.Equal(meta.Channels, list) {
-		return
-	}
-	meta.Channels = list
-	s.save()
+	s.update(func(meta *LoginMetadata) bool {
+		list := s.client.Wanted()
+		if slices.Equal(meta.Channels, list) {
+			return false
+		}
+		meta.Channels = list
+		return true
+	})
 }
 
-func (s *session) save() {
+// update changes what is kept of the login and, if change says so, saves it.
+func (s *session) update(change func(*LoginMetadata) bool) {
+	s.saving.Lock()
+	defer s.saving.Unlock()
+	if !change(s.meta()) {
+		return
+	}
 	ctx := s.context()
 	if err := s.login.Save(ctx); err != nil {
 		zerolog.Ctx(ctx).Err(err).Msg("the login could not be saved")

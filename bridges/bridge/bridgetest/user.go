@@ -242,7 +242,7 @@ func (u *User) Members(room id.RoomID) []id.UserID {
 // AwaitMembers waits until exactly these users are in a room.
 func (u *User) AwaitMembers(room id.RoomID, want ...id.UserID) {
 	u.T.Helper()
-	slices.Sort(want)
+	want = slices.Sorted(slices.Values(want))
 	var got []id.UserID
 	u.T.Cleanup(func() {
 		if u.T.Failed() && !slices.Equal(got, want) {

@@ -1,0 +1,179 @@
+package irc_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"maunium.net/go/mautrix/bridgev2"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"switchboard/bridges/bridge/bridgetest"
+	"switchboard/bridges/irc"
+	"switchboard/bridges/irc/irctest"
+)
+
+// scripted is a world with two networks: "script", which the test plays, and
+// "real".
+func scripted(t *testing.T, change func(*irc.Network)) (*world, *irctest.Scripted) {
+	t.Helper()
+	script := irctest.StartScripted(t)
+	server := irctest.Start(t, false)
+	one := irc.Network{ID: "script", Name: "Scripted", Address: script.Address, TLS: "off", Burst: 100, Interval: time.Millisecond}
+	if change != nil {
+		change(&one)
+	}
+	two := irc.Network{ID: "real", Name: "TestNet", Address: server.Address, TLS: "off", Burst: 100, Interval: time.Millisecond}
+	options := bridgetest.Options{ID: "irc", Connector: func() bridgev2.NetworkConnector {
+		return irc.New(irc.Config{Networks: []irc.Network{one, two}})
+	}}
+	return &world{Server: bridgetest.Start(t, options), t: t, irc: server}, script
+}
+
+func TestAccount(t *testing.T) {
+	w, script := scripted(t, nil)
+	script.Password = "right"
+	alice := w.person("alice")
+	alice.Ask(alice.manage, "login", "Options: `script`, `real`")
+	alice.Ask(alice.manage, "none", `there is no network "none"`)
+	alice.Ask(alice.manage, "script", "nick on Scripted")
+	alice.Ask(alice.manage, "alice", "enter your account")
+	alice.Ask(alice.manage, "acc", "enter your password of acc")
+	secret := alice.Say(alice.manage, "wrong")
+	alice.Await("the server's words", bridgetest.Message(alice.manage, "Invalid credentials for your account"))
+	alice.Await("that the password was deleted", func(e *event.Event) bool {
+		return e.Type == event.EventRedaction && (e.Redacts == secret || e.Content.AsRedaction().Redacts == secret)
+	})
+	alice.Ask(alice.manage, "right", "You are alice on Scripted")
+
+	// The same user on another network at the same time.
+	bob := w.irc.User("bob")
+	bob.Join("#go")
+	alice.Ask(alice.manage, "login", "Options: `script`, `real`")
+	alice.Ask(alice.manage, "real", "nick on TestNet")
+	alice.Ask(alice.manage, "alice", "enter your account")
+	alice.Ask(alice.manage, "-", "You are alice on TestNet")
+	alice.Ask(alice.manage, "join #go", "Which network?")
+	alice.Ask(alice.manage, "join real #go", "You are in")
+	script.Names["#go"] = []string{"@carol"}
+	alice.Ask(alice.manage, "join script #go", "You are in")
+	rooms := map[id.UserID]id.RoomID{}
+	for _, other := range []id.UserID{"@irc_real.bob:switchboard.test", "@irc_script.carol:switchboard.test"} {
+		rooms[other] = alice.DirectRoom(other)
+	}
+	alice.Say(rooms["@irc_script.carol:switchboard.test"], "to carol")
+	script.Await("PRIVMSG #go :to carol")
+	alice.Say(rooms["@irc_real.bob:switchboard.test"], "to bob")
+	bob.Await("PRIVMSG #go :to bob")
+}
+
+// TestNetSplit loses thirty users and gets them back, in two lines and without
+// a change of the members.
+func TestNetSplit(t *testing.T) {
+	w, script := scripted(t, func(n *irc.Network) { n.SplitDelay = time.Second })
+	members := []id.UserID{"@alice:switchboard.test", bot}
+	for i := range 10 {
+		nick := fmt.Sprintf("user%d", i)
+		script.Names["#go"] = append(script.Names["#go"], nick)
+		members = append(members, id.UserID("@irc_script."+nick+":switchboard.test"))
+	}
+	alice := w.person("alice")
+	alice.Ask(alice.manage, "login", "Options")
+	alice.Ask(alice.manage, "script", "nick on Scripted")
+	alice.Ask(alice.manage, "alice", "enter your account")
+	alice.Ask(alice.manage, "-", "You are alice on Scripted")
+	alice.Ask(alice.manage, "join #go", "You are in")
+	room := alice.Room("#go")
+	alice.AwaitMembers(room, members...)
+	left := len(alice.Events(leaves(room)))
+
+	script.Send(":irc.test BATCH +s netsplit a.test b.test")
+	for i := range 10 {
+		script.Send("@batch=s :user%d!u@h QUIT :a.test b.test", i)
+	}
+	script.Send(":irc.test BATCH -s")
+	script.Send(":irc.test BATCH +j netjoin a.test b.test")
+	for i := range 8 {
+		script.Send("@batch=j :user%d!u@h JOIN #go", i)
+	}
+	script.Send(":irc.test BATCH -j")
+	alice.Await("the split", bridgetest.Message(room, "Net split between a.test and b.test: 10 users are gone"))
+	alice.Await("its end", bridgetest.Message(room, "found each other again: 8 users are back"))
+	alice.AwaitMembers(room, members[:10]...)
+	if n := len(alice.Events(leaves(room))) - left; n != 2 {
+		t.Errorf("%d users left the room, two are gone", n)
+	}
+}
+
+func leaves(room id.RoomID) func(*event.Event) bool {
+	return func(e *event.Event) bool {
+		return e.RoomID == room && e.Type == event.StateMember && e.Content.AsMember().Membership == event.MembershipLeave
+	}
+}
+
+// TestLargeChannel shows only a part of the members until the others write.
+func TestLargeChannel(t *testing.T) {
+	w, script := scripted(t, func(n *irc.Network) { n.MemberLimit = 5 })
+	script.Names["#go"] = []string{"@op", "+voice"}
+	for i := range 20 {
+		script.Names["#go"] = append(script.Names["#go"], fmt.Sprintf("user%d", i))
+	}
+	alice := w.person("alice")
+	alice.Ask(alice.manage, "login", "Options")
+	alice.Ask(alice.manage, "script", "nick on Scripted")
+	alice.Ask(alice.manage, "alice", "enter your account")
+	alice.Ask(alice.manage, "-", "You are alice on Scripted")
+	alice.Ask(alice.manage, "join #go", "You are in")
+	room := alice.Room("#go")
+	shown := []id.UserID{alice.UserID, bot, "@irc_script.op:switchboard.test", "@irc_script.voice:switchboard.test"}
+	alice.AwaitMembers(room, shown...)
+	script.Send(":user7!u@h PRIVMSG #go :here I am")
+	alice.Await("user7's message", bridgetest.Message(room, "here I am"))
+	alice.AwaitMembers(room, append(shown, "@irc_script.user7:switchboard.test")...)
+	script.Send(":user7!u@h PART #go")
+	alice.AwaitMembers(room, shown...)
+
+	var levels event.PowerLevelsEventContent
+	if err := alice.StateEvent(context.Background(), room, event.StatePowerLevels, "", &levels); err != nil {
+		t.Fatal(err)
+	}
+	if op, voice := levels.GetUserLevel(shown[2]), levels.GetUserLevel(shown[3]); op != 50 || voice != 10 {
+		t.Errorf("levels are %d and %d", op, voice)
+	}
+}
+
+// TestCut loses the connection with messages in the queue: what was not sent
+// is sent once the channel is entered again, in order.
+func TestCut(t *testing.T) {
+	w, script := scripted(t, func(n *irc.Network) { n.Burst, n.Interval = 2, 200*time.Millisecond })
+	script.Names["#go"] = []string{"bob"}
+	alice := w.person("alice")
+	alice.Ask(alice.manage, "login", "Options")
+	alice.Ask(alice.manage, "script", "nick on Scripted")
+	alice.Ask(alice.manage, "alice", "enter your account")
+	alice.Ask(alice.manage, "-", "You are alice on Scripted")
+	alice.Ask(alice.manage, "join #go", "You are in")
+	room := alice.Room("#go")
+	var sent []id.EventID
+	for i := range 8 {
+		sent = append(sent, alice.Say(room, fmt.Sprintf("message %d", i)))
+	}
+	script.Await("message 2")
+	script.Cut()
+	script.Await("JOIN #go")
+	last := script.Await("message 7")
+	if !strings.HasPrefix(last, "PRIVMSG #go :") {
+		t.Errorf("the last message is %q", last)
+	}
+	alice.Await("that the last arrived", bridgetest.Status(sent[7], event.MessageStatusSuccess))
+	for i, e := range sent {
+		ok := len(alice.Events(bridgetest.Status(e, event.MessageStatusSuccess)))
+		unclear := len(alice.Events(bridgetest.Status(e, event.MessageStatusRetriable)))
+		if ok+unclear != 1 {
+			t.Errorf("message %d has %d and %d verdicts", i, ok, unclear)
+		}
+	}
+}
