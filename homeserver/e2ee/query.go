@@ -60,8 +60,17 @@ func (s *Service) Query(ctx context.Context, observer matrix.UserID, asked map[m
 	return k, nil
 }
 
-// query adds the keys of some users.
+// query adds the keys of some users of this server.
 func (s *Service) query(ctx context.Context, observer matrix.UserID, users []matrix.UserID, asked map[matrix.UserID][]matrix.DeviceID, k *Keys) error {
+	devices, err := s.Store.DeviceKeys(ctx, users)
+	if err != nil {
+		return err
+	}
+	return s.add(ctx, observer, users, devices, asked, k)
+}
+
+// add adds devices of some users, and the users' cross-signing keys.
+func (s *Service) add(ctx context.Context, observer matrix.UserID, users []matrix.UserID, devices []store.DeviceKeys, asked map[matrix.UserID][]matrix.DeviceID, k *Keys) error {
 	list, err := s.Store.KeySignatures(ctx, users, observer)
 	if err != nil {
 		return err
@@ -70,10 +79,6 @@ func (s *Service) query(ctx context.Context, observer matrix.UserID, users []mat
 	for _, sig := range list {
 		key := signed{sig.User, sig.Key}
 		signatures[key] = append(signatures[key], sig)
-	}
-	devices, err := s.Store.DeviceKeys(ctx, users)
-	if err != nil {
-		return err
 	}
 	for _, d := range devices {
 		if want := asked[d.User]; len(want) > 0 && !slices.Contains(want, d.Device) {

@@ -29,8 +29,9 @@ const (
 // here is who is there, as far as this process knows. Users who are offline
 // are not in it.
 type here struct {
-	mu    sync.Mutex // tier 1; guards all below
-	users map[matrix.UserID]*activity
+	mu     sync.Mutex // tier 1; guards all below
+	users  map[matrix.UserID]*activity
+	remote map[matrix.UserID]time.Time // when their servers last spoke of users of others
 }
 
 // activity is what one user does.
@@ -280,6 +281,9 @@ func (s *Service) runPresence(ctx context.Context) error {
 				return err
 			}
 		}
+		if err := s.endSilent(ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
 	}
 }
 
@@ -370,8 +374,17 @@ func (s *Service) Presences(ctx context.Context, observer matrix.UserID, since, 
 	}
 	var found map[matrix.UserID]Status
 	for _, p := range list {
-		if since == 0 && p.State == Offline || p.User != observer && !s.Store.ShareRoom(observer, p.User) {
+		if since == 0 && p.State == Offline {
 			continue
+		}
+		if p.User != observer {
+			share, err := s.Store.SharesRoom(ctx, observer, p.User)
+			if err != nil {
+				return nil, err
+			}
+			if !share {
+				continue
+			}
 		}
 		if found == nil {
 			found = map[matrix.UserID]Status{}

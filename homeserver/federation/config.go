@@ -1,0 +1,64 @@
+package federation
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Config is the part of the section "federation" of the configuration file that
+// bounds what other servers may make this one do.
+type Config struct {
+	// MaxTransactions is how many transactions of one server are worked on at
+	// a time. Its others wait.
+	MaxTransactions int `yaml:"max_transactions"`
+
+	// MaxWaiting is how many more transactions of one server may wait. Further
+	// ones are told to come again.
+	MaxWaiting int `yaml:"max_waiting"`
+
+	// TransactionTime is how long the work on one transaction may take.
+	TransactionTime time.Duration `yaml:"transaction_time"`
+
+	// MaxMissing is how many events of a gap in a room's timeline are fetched.
+	// What is older is fetched when somebody reads it.
+	MaxMissing int `yaml:"max_missing"`
+
+	// MaxState is how many events the state of a room, with what authorizes it,
+	// may have when it is fetched to bridge a gap.
+	MaxState int `yaml:"max_state_events"`
+
+	// InvitesPerServer is how many users of this server one other server may
+	// invite in an hour.
+	InvitesPerServer int `yaml:"invites_per_server"`
+
+	// InvitesPerUser is how often one user of this server may be invited by
+	// others in an hour.
+	InvitesPerUser int `yaml:"invites_per_user"`
+}
+
+// DefaultConfig is for servers of every size.
+func DefaultConfig() Config {
+	return Config{
+		MaxTransactions: 4, MaxWaiting: 32, TransactionTime: 2 * time.Minute,
+		MaxMissing: 200, MaxState: 500_000,
+		InvitesPerServer: 1000, InvitesPerUser: 100,
+	}
+}
+
+// Check returns everything that is wrong, not only the first thing.
+func (c Config) Check() error {
+	var errs []error
+	for key, n := range map[string]int{
+		"max_transactions": c.MaxTransactions, "max_waiting": c.MaxWaiting, "max_missing": c.MaxMissing, "max_state_events": c.MaxState,
+		"invites_per_server": c.InvitesPerServer, "invites_per_user": c.InvitesPerUser,
+	} {
+		if n < 1 {
+			errs = append(errs, fmt.Errorf("federation.%s: must be at least 1", key))
+		}
+	}
+	if c.TransactionTime < time.Second {
+		errs = append(errs, errors.New("federation.transaction_time: must be at least 1s"))
+	}
+	return errors.Join(errs...)
+}

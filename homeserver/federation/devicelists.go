@@ -1,0 +1,104 @@
+package federation
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"switchboard/homeserver/e2ee"
+	"switchboard/homeserver/matrix"
+)
+
+const (
+	staleTick = 5 * time.Minute // how often lists that are stale are asked for again
+	staleMost = 200             // at a time
+)
+
+// receiveDeviceList takes a change of a user's devices. If others were missed
+// before it, all of the user's devices are asked for.
+//
+// Spec: https://spec.matrix.org/v1.19/server-server-api/#device-management
+func (s *Service) receiveDeviceList(ctx context.Context, origin matrix.ServerName, content json.RawMessage) error {
+	var u e2ee.DeviceUpdate
+	if err := json.Unmarshal(content, &u); err != nil {
+		return err
+	}
+	if err := theirs(origin, u.User); err != nil {
+		return err
+	}
+	stale, err := s.Encryption.UpdateRemote(ctx, u)
+	if err != nil || !stale {
+		return err
+	}
+	return s.ResyncDevices(ctx, u.User)
+}
+
+// receiveSigningKeys takes a user's cross-signing keys.
+//
+// Spec: https://spec.matrix.org/v1.19/server-server-api/#msigning_key_update
+func (s *Service) receiveSigningKeys(ctx context.Context, origin matrix.ServerName, content json.RawMessage) error {
+	var u struct {
+		User        matrix.UserID   `json:"user_id"`
+		Master      json.RawMessage `json:"master_key"`
+		SelfSigning json.RawMessage `json:"self_signing_key"`
+	}
+	if err := json.Unmarshal(content, &u); err != nil {
+		return err
+	}
+	if err := theirs(origin, u.User); err != nil {
+		return err
+	}
+	return s.Encryption.UpdateRemoteSigning(ctx, u.User, u.Master, u.SelfSigning)
+}
+
+// ResyncDevices asks for all devices of a user of another server and keeps them.
+// From then on that server's changes keep them up to date, as long as the user
+// shares a room with one of ours.
+//
+// Spec: https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1userdevicesuserid
+func (s *Service) ResyncDevices(ctx context.Context, user matrix.UserID) error {
+	_, err, _ := s.resyncs.Do(string(user), func() (any, error) {
+		answer, err := s.Client.UserDevices(ctx, user)
+		if err != nil {
+			return nil, err
+		}
+		list := e2ee.RemoteDevices{User: user, Stream: answer.StreamID, Master: answer.MasterKey, SelfSigning: answer.SelfSigningKey}
+		for _, d := range answer.Devices {
+			list.Devices = append(list.Devices, e2ee.RemoteDevice{ID: d.ID, Keys: d.Keys, DisplayName: d.DisplayName})
+		}
+		return nil, s.Encryption.PutRemote(ctx, list)
+	})
+	return err
+}
+
+// Run asks again for devices of which changes were missed, until ctx is done.
+func (s *Service) Run(ctx context.Context) error {
+	ticker := time.NewTicker(staleTick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil
+		}
+		s.resyncStale(ctx)
+	}
+}
+
+func (s *Service) resyncStale(ctx context.Context) {
+	defer s.recovered(ctx)
+	list, err := s.Store.StaleDeviceLists(ctx, staleMost)
+	if err != nil && ctx.Err() == nil {
+		zerolog.Ctx(ctx).Error().Err(err).Msg("stale device lists could not be read")
+	}
+	for _, l := range list {
+		if ctx.Err() != nil {
+			return
+		}
+		if err := s.ResyncDevices(ctx, l.User); err != nil {
+			zerolog.Ctx(ctx).Debug().Err(err).Str("user", string(l.User)).Msg("a device list could not be had")
+		}
+	}
+}

@@ -1,0 +1,88 @@
+// Package federation is how this server takes part in rooms together with
+// others. Coming in: transactions of events and ephemeral messages, the filling
+// of gaps, joins, leaves, knocks and invitations of other servers' users, and
+// what other servers may read of a room. Going out: the joins, leaves, knocks
+// and invitations of our users, and history that is not here yet.
+//
+// It decides what is fetched from whom, and how much of it; what an event
+// means, room decides. It serves no HTTP (fedapi does) and has no queues
+// (fedsender has).
+package federation
+
+import (
+	"context"
+	"errors"
+
+	"golang.org/x/sync/singleflight"
+
+	"switchboard/homeserver/account"
+	"switchboard/homeserver/e2ee"
+	"switchboard/homeserver/ephemeral"
+	"switchboard/homeserver/fedclient"
+	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/notify"
+	"switchboard/homeserver/room"
+	"switchboard/homeserver/store"
+)
+
+// Service is the federation of one server. Its exported fields are set before
+// the first call and not changed afterwards; its methods may be called from
+// several goroutines. Their origin is the server that asks, which has proved
+// that it is that server.
+type Service struct {
+	Store      *store.Store
+	Bell       *notify.Bell
+	Rooms      *room.Service
+	Client     *fedclient.Client
+	Keys       *fedclient.KeyRing
+	Accounts   *account.Service
+	Encryption *e2ee.Service
+	Ephemeral  *ephemeral.Service
+	ServerName matrix.ServerName
+	Config     Config
+
+	// RefuseInvite says no to an invitation of a user of this server, such as
+	// with M_INVITE_BLOCKED. Nil refuses none.
+	RefuseInvite func(ctx context.Context, user, inviter matrix.UserID, room matrix.RoomID) error
+
+	transactions transactions
+	origins      origins
+	invitations  rates
+	resyncs      singleflight.Group
+}
+
+// local tells whether a user is one of this server.
+func (s *Service) local(user matrix.UserID) bool { return user.Server() == s.ServerName }
+
+// room gives a room that this server is in and that a server may ask about, as
+// far as the room's access control list goes. The errors are M_NOT_FOUND and
+// M_FORBIDDEN.
+//
+// Spec: https://spec.matrix.org/v1.19/server-server-api/#server-access-control-lists-acls
+func (s *Service) room(ctx context.Context, origin matrix.ServerName, id matrix.RoomID) (*store.Room, error) {
+	r, err := s.Store.Room(ctx, id)
+	if errors.Is(err, store.ErrNotFound) || err == nil && (r.Current == 0 || len(s.Store.LocalMembers(r.Num)) == 0) {
+		return nil, matrix.Errorf(matrix.NotFound, "this server is not in the room")
+	}
+	if err != nil {
+		return nil, err
+	}
+	ok, err := s.Rooms.ACL(ctx, r, origin)
+	if err == nil && !ok {
+		err = matrix.Errorf(matrix.Forbidden, "%s is banned from the room", origin)
+	}
+	return r, err
+}
+
+// shared is room for what only servers with members in the room may ask.
+func (s *Service) shared(ctx context.Context, origin matrix.ServerName, id matrix.RoomID) (*store.Room, error) {
+	r, err := s.room(ctx, origin, id)
+	if err != nil {
+		return nil, err
+	}
+	in, err := s.Store.ServerInRoom(ctx, origin, r.Num)
+	if err == nil && !in {
+		err = matrix.Errorf(matrix.Forbidden, "%s is not in the room", origin)
+	}
+	return r, err
+}

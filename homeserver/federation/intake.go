@@ -1,0 +1,350 @@
+package federation
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sync"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"switchboard/homeserver/event"
+	"switchboard/homeserver/fedclient"
+	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/room"
+)
+
+// errMissing tells that an event refers to others that nobody gives us.
+var errMissing = errors.New("events that it refers to are missing, and could not be had")
+
+const (
+	gapPage      = 50  // events of a gap that are asked for at a time
+	gapQuestions = 10  // for one event that came
+	fewEvents    = 100 // up to so many are asked for one by one
+	eventsAtOnce = 8
+)
+
+// receive takes an event whose signatures were verified. What is missing before
+// it is fetched from the server that sent it.
+//
+// Spec: https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu
+func (s *Service) receive(ctx context.Context, origin matrix.ServerName, p *event.PDU) error {
+	g := &gap{s: s, origin: origin, room: p.Room, version: p.Version, left: s.Config.MaxMissing, questions: gapQuestions}
+	return g.bring(ctx, p)
+}
+
+// gap is the work on what is missing before one event.
+type gap struct {
+	s         *Service
+	origin    matrix.ServerName // who is asked
+	room      matrix.RoomID
+	version   *matrix.RoomVersion
+	left      int // events of the timeline that may still be fetched
+	questions int // that may still be asked for them
+}
+
+// bring takes an event, first the ones before it that are missing, and where
+// that cannot be done, the state before it.
+func (g *gap) bring(ctx context.Context, p *event.PDU) error {
+	_, err := g.s.Rooms.Receive(ctx, p)
+	missing := missingOf(err)
+	if missing == nil {
+		return err
+	}
+	if len(missing.Prev) > 0 && g.left > 0 && g.questions > 0 {
+		for _, e := range g.earlier(ctx, p) {
+			if err := g.bring(ctx, e); err != nil {
+				zerolog.Ctx(ctx).Debug().Err(err).Str("event", string(e.ID)).Str("server", string(g.origin)).Msg("an event of a gap was not taken")
+			}
+		}
+		_, err = g.s.Rooms.Receive(ctx, p)
+		if missing = missingOf(err); missing == nil {
+			return err
+		}
+	}
+	if len(missing.Auth) > 0 {
+		if err := g.authorize(ctx, p, missing.Auth); err != nil {
+			return err
+		}
+		_, err = g.s.Rooms.Receive(ctx, p)
+		if missing = missingOf(err); missing == nil {
+			return err
+		}
+	}
+	if len(missing.Auth) > 0 {
+		return errMissing
+	}
+	return g.bridge(ctx, p)
+}
+
+// missingOf is err as a MissingError, nil if it is another one.
+func missingOf(err error) *room.MissingError {
+	var missing *room.MissingError
+	errors.As(err, &missing)
+	return missing
+}
+
+// earlier asks for events of the timeline between those that are here and p,
+// and answers them with the oldest first.
+//
+// Spec: https://spec.matrix.org/v1.19/server-server-api/#backfilling-and-retrieving-missing-events
+func (g *gap) earlier(ctx context.Context, p *event.PDU) []*event.PDU {
+	r, err := g.s.Store.Room(ctx, g.room)
+	if err != nil {
+		return nil
+	}
+	heads, err := g.s.Store.EventsByNum(ctx, r.Heads)
+	if err != nil {
+		return nil
+	}
+	question := fedclient.Gap{Latest: []matrix.EventID{p.ID}, Limit: min(g.left, gapPage)}
+	for _, h := range heads {
+		question.Earliest = append(question.Earliest, h.PDU.ID)
+	}
+	g.questions--
+	raws, err := g.s.Client.MissingEvents(ctx, g.origin, g.room, question)
+	if err != nil {
+		zerolog.Ctx(ctx).Debug().Err(err).Str("room", string(g.room)).Str("server", string(g.origin)).Msg("the events of a gap could not be had")
+		return nil
+	}
+	g.left -= len(raws)
+	return inOrder(g.good(ctx, raws))
+}
+
+// good parses events of the room that came in an answer, and leaves out those
+// that are none, that are here already and that are not signed as they must be.
+func (g *gap) good(ctx context.Context, raws []json.RawMessage) []*event.PDU {
+	var list []*event.PDU
+	var ids []matrix.EventID
+	seen := map[matrix.EventID]bool{}
+	for _, raw := range raws {
+		p, err := event.Parse(g.version, raw)
+		if err != nil || p.Room != g.room || seen[p.ID] {
+			zerolog.Ctx(ctx).Debug().Err(err).Str("room", string(g.room)).Str("server", string(g.origin)).Msg("an event in an answer is no good")
+			continue
+		}
+		seen[p.ID] = true
+		list = append(list, p)
+		ids = append(ids, p.ID)
+	}
+	known, err := g.s.Store.EventsByID(ctx, ids)
+	if err != nil {
+		return nil
+	}
+	var fresh []*event.PDU
+	for _, p := range list {
+		if e := known[p.ID]; e == nil || e.Pos == 0 && e.Status == 0 {
+			fresh = append(fresh, p)
+		}
+	}
+	var good []*event.PDU
+	for i, err := range g.s.Keys.VerifyEvents(ctx, fresh) {
+		if err == nil {
+			good = append(good, fresh[i])
+		} else {
+			zerolog.Ctx(ctx).Debug().Err(err).Str("event", string(fresh[i].ID)).Msg("an event in an answer is not signed as it must be")
+		}
+	}
+	return good
+}
+
+// inOrder puts events behind those of them that they follow on. Among others the
+// order stays.
+func inOrder(list []*event.PDU) []*event.PDU {
+	byID := make(map[matrix.EventID]*event.PDU, len(list))
+	for _, p := range list {
+		byID[p.ID] = p
+	}
+	sorted := make([]*event.PDU, 0, len(list))
+	done := make(map[matrix.EventID]bool, len(list))
+	var visit func(p *event.PDU)
+	visit = func(p *event.PDU) {
+		if done[p.ID] {
+			return
+		}
+		done[p.ID] = true
+		for _, id := range p.PrevEvents {
+			if before := byID[id]; before != nil {
+				visit(before)
+			}
+		}
+		sorted = append(sorted, p)
+	}
+	for _, p := range list {
+		visit(p)
+	}
+	return sorted
+}
+
+// authorize fetches what authorizes an event.
+func (g *gap) authorize(ctx context.Context, p *event.PDU, missing []matrix.EventID) error {
+	var raws []json.RawMessage
+	err := g.s.Client.EventAuth(ctx, g.origin, g.room, p.ID, g.collect(&raws))
+	if err != nil {
+		zerolog.Ctx(ctx).Debug().Err(err).Str("event", string(p.ID)).Str("server", string(g.origin)).Msg("an auth chain could not be had")
+		if errors.Is(err, errMissing) {
+			return err
+		}
+	}
+	if err := g.keep(ctx, g.good(ctx, raws)); err != nil {
+		return err
+	}
+	return g.fetch(ctx, missing)
+}
+
+// collect keeps the events of a long answer, as many as are allowed.
+func (g *gap) collect(raws *[]json.RawMessage) fedclient.Each {
+	return func(_ fedclient.Part, raw json.RawMessage) error {
+		if len(*raws) >= g.s.Config.MaxState {
+			return errMissing
+		}
+		*raws = append(*raws, append(json.RawMessage(nil), raw...))
+		return nil
+	}
+}
+
+// fetch asks for single events that are not here, and for what authorizes them,
+// and keeps them.
+func (g *gap) fetch(ctx context.Context, ids []matrix.EventID) error {
+	var list []*event.PDU
+	asked := map[matrix.EventID]bool{}
+	for len(ids) > 0 {
+		wanted, err := g.unknown(ctx, ids, asked)
+		if err != nil {
+			return err
+		}
+		if len(asked)+len(wanted) > fewEvents {
+			return errMissing
+		}
+		var mu sync.Mutex // tier 1; guards raws
+		var raws []json.RawMessage
+		var group errgroup.Group
+		group.SetLimit(eventsAtOnce)
+		for _, id := range wanted {
+			asked[id] = true
+			group.Go(func() error {
+				raw, err := g.s.Client.Event(ctx, g.origin, id)
+				if err == nil {
+					mu.Lock()
+					raws = append(raws, raw)
+					mu.Unlock()
+				}
+				return nil
+			})
+		}
+		group.Wait()
+		ids = nil
+		for _, p := range g.good(ctx, raws) {
+			list = append(list, p)
+			ids = append(ids, p.AuthEvents...)
+		}
+	}
+	return g.keep(ctx, list)
+}
+
+// unknown gives the IDs of events that are not here and were not asked for.
+func (g *gap) unknown(ctx context.Context, ids []matrix.EventID, asked map[matrix.EventID]bool) ([]matrix.EventID, error) {
+	known, err := g.s.Store.EventsByID(ctx, ids)
+	var list []matrix.EventID
+	seen := map[matrix.EventID]bool{}
+	for _, id := range ids {
+		if known[id] == nil && !asked[id] && !seen[id] {
+			seen[id] = true
+			list = append(list, id)
+		}
+	}
+	return list, err
+}
+
+// keep stores events aside, but those whose auth events are not all here.
+func (g *gap) keep(ctx context.Context, list []*event.PDU) error {
+	for len(list) > 0 {
+		err := g.s.Rooms.Keep(ctx, g.room, list)
+		missing := missingOf(err)
+		if missing == nil {
+			return err
+		}
+		list = without(list, missing.Auth)
+	}
+	return nil
+}
+
+// without leaves out the events that one of the missing ones authorizes, and
+// those that these authorize, and so on.
+func without(list []*event.PDU, missing []matrix.EventID) []*event.PDU {
+	gone := make(map[matrix.EventID]bool, len(missing))
+	for _, id := range missing {
+		gone[id] = true
+	}
+	for {
+		kept := make([]*event.PDU, 0, len(list))
+		for _, p := range list {
+			bad := false
+			for _, id := range p.AuthEvents {
+				bad = bad || gone[id]
+			}
+			if bad {
+				gone[p.ID] = true
+			} else {
+				kept = append(kept, p)
+			}
+		}
+		if len(kept) == len(list) {
+			return kept
+		}
+		list = kept
+	}
+}
+
+// bridge takes an event whose earlier ones cannot be had, with the state before
+// it as the other server tells it.
+//
+// Spec: https://spec.matrix.org/v1.19/server-server-api/#retrieving-event-authorization-information
+func (g *gap) bridge(ctx context.Context, p *event.PDU) error {
+	state, auth, err := g.s.Client.RoomStateIDs(ctx, g.origin, g.room, p.ID)
+	if err != nil {
+		zerolog.Ctx(ctx).Debug().Err(err).Str("event", string(p.ID)).Str("server", string(g.origin)).Msg("the state before an event could not be had")
+		return errMissing
+	}
+	if len(state)+len(auth) > g.s.Config.MaxState {
+		return errMissing
+	}
+	lost, err := g.unknown(ctx, append(append([]matrix.EventID(nil), state...), auth...), nil)
+	if err != nil {
+		return err
+	}
+	if len(lost) > fewEvents {
+		var raws []json.RawMessage
+		if err := g.s.Client.RoomState(ctx, g.origin, g.room, p.ID, g.collect(&raws)); err != nil {
+			return errMissing
+		}
+		err = g.keep(ctx, g.good(ctx, raws))
+	} else {
+		err = g.fetch(ctx, lost)
+	}
+	if err != nil {
+		return err
+	}
+	known, err := g.s.Store.EventsByID(ctx, state)
+	if err != nil {
+		return err
+	}
+	here := state[:0]
+	for _, id := range state {
+		if known[id] != nil {
+			here = append(here, id)
+		}
+	}
+	_, err = g.s.Rooms.ReceiveAt(ctx, p, here)
+	if missing := missingOf(err); missing != nil && len(missing.Auth) > 0 {
+		if err := g.authorize(ctx, p, missing.Auth); err != nil {
+			return err
+		}
+		_, err = g.s.Rooms.ReceiveAt(ctx, p, here)
+	}
+	if missingOf(err) != nil {
+		return errMissing
+	}
+	return err
+}

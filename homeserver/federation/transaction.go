@@ -1,0 +1,251 @@
+package federation
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strconv"
+	"sync"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"switchboard/homeserver/canonjson"
+	"switchboard/homeserver/event"
+	"switchboard/homeserver/fedclient"
+	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/store"
+)
+
+// EDU is an ephemeral message of another server.
+//
+// Spec: https://spec.matrix.org/v1.19/server-server-api/#edus
+type EDU struct {
+	Type    string          `json:"edu_type"`
+	Content json.RawMessage `json:"content"`
+}
+
+// Transaction is what another server pushes in one go.
+//
+// Spec: https://spec.matrix.org/v1.19/server-server-api/#transactions
+type Transaction struct {
+	ID   string
+	PDUs []json.RawMessage
+	EDUs []EDU
+}
+
+// Result tells what became of one event of a transaction.
+type Result struct {
+	Error string `json:"error,omitempty"` // "" if it was taken
+}
+
+// Results are the results of a transaction's events by their IDs. Events whose
+// ID cannot be told have none.
+type Results map[matrix.EventID]Result
+
+// roomsAtOnce is of how many rooms the events of one transaction are worked on
+// at a time.
+const roomsAtOnce = 8
+
+// Transaction takes a transaction of another server. A repeated one gets the
+// first one's answer. What an event or a message in it does wrong is no error
+// of the whole. The errors are M_INVALID_PARAM for one that is too large and
+// M_LIMIT_EXCEEDED.
+//
+// Spec: https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv1sendtxnid
+func (s *Service) Transaction(ctx context.Context, origin matrix.ServerName, t Transaction) (Results, error) {
+	if len(t.PDUs) > fedclient.MaxPDUs || len(t.EDUs) > fedclient.MaxEDUs {
+		return nil, matrix.Errorf(matrix.InvalidParam, "a transaction may have %d PDUs and %d EDUs", fedclient.MaxPDUs, fedclient.MaxEDUs)
+	}
+	return s.transactions.once(ctx, transactionKey{origin, t.ID}, func() (Results, error) {
+		// A sender that hangs up will come again; what has begun is finished.
+		work, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Config.TransactionTime)
+		defer cancel()
+		free, err := s.origins.enter(work, origin, s.Config.MaxTransactions, s.Config.MaxWaiting)
+		if err != nil {
+			return nil, err
+		}
+		defer free()
+		results := s.receiveAll(work, origin, t.PDUs)
+		s.receiveEDUs(work, origin, t.EDUs)
+		return results, nil
+	})
+}
+
+// incoming is an event of a transaction.
+type incoming struct {
+	pdu  *event.PDU
+	room *store.Room
+}
+
+// receiveAll takes the events of a transaction: those of one room one after the
+// other, and several rooms at a time.
+func (s *Service) receiveAll(ctx context.Context, origin matrix.ServerName, raws []json.RawMessage) Results {
+	results := Results{}
+	refuse := func(id matrix.EventID, why string) {
+		if _, known := results[id]; id != "" && !known {
+			results[id] = Result{Error: why}
+		}
+	}
+	var list []incoming
+	for _, raw := range raws {
+		in, id, err := s.read(ctx, origin, raw)
+		if err != nil {
+			refuse(id, s.reason(ctx, origin, err))
+			continue
+		}
+		list = append(list, in)
+	}
+	list = s.verified(ctx, origin, list, refuse)
+	rooms := map[matrix.RoomID][]incoming{}
+	for _, in := range list {
+		rooms[in.pdu.Room] = append(rooms[in.pdu.Room], in)
+	}
+	var mu sync.Mutex // tier 1; guards results
+	var group errgroup.Group
+	group.SetLimit(roomsAtOnce)
+	for _, events := range rooms {
+		group.Go(func() error {
+			defer s.recovered(ctx)
+			for _, in := range events {
+				err := s.receive(ctx, origin, in.pdu)
+				mu.Lock()
+				results[in.pdu.ID] = Result{}
+				if err != nil {
+					results[in.pdu.ID] = Result{Error: s.reason(ctx, origin, err)}
+				}
+				mu.Unlock()
+			}
+			return nil
+		})
+	}
+	group.Wait()
+	return results
+}
+
+// read parses an event, for which it needs its room. The ID is answered also
+// with an error if it can be told.
+func (s *Service) read(ctx context.Context, origin matrix.ServerName, raw json.RawMessage) (incoming, matrix.EventID, error) {
+	var place struct {
+		Room matrix.RoomID  `json:"room_id"`
+		ID   matrix.EventID `json:"event_id"`
+	}
+	if err := json.Unmarshal(raw, &place); err != nil || canonjson.Valid(raw) != nil {
+		return incoming{}, "", matrix.Errorf(matrix.BadJSON, "not an event")
+	}
+	if _, err := matrix.ParseRoomID(string(place.Room)); err != nil {
+		return incoming{}, place.ID, err
+	}
+	known, err := s.Store.Room(ctx, place.Room)
+	if errors.Is(err, store.ErrNotFound) {
+		return incoming{}, place.ID, matrix.Errorf(matrix.NotFound, "this server is not in the room")
+	}
+	if err != nil {
+		return incoming{}, place.ID, err
+	}
+	p, err := event.Parse(known.Version, raw)
+	if err != nil {
+		return incoming{}, place.ID, err
+	}
+	r, err := s.room(ctx, origin, p.Room)
+	return incoming{p, r}, p.ID, err
+}
+
+// verified leaves out the events without the signatures that they need.
+func (s *Service) verified(ctx context.Context, origin matrix.ServerName, list []incoming, refuse func(matrix.EventID, string)) []incoming {
+	pdus := make([]*event.PDU, len(list))
+	for i, in := range list {
+		pdus[i] = in.pdu
+	}
+	good := list[:0]
+	for i, err := range s.Keys.VerifyEvents(ctx, pdus) {
+		if err != nil {
+			refuse(list[i].pdu.ID, s.reason(ctx, origin, err))
+			continue
+		}
+		good = append(good, list[i])
+	}
+	return good
+}
+
+// reason is what another server is told about an error. Errors that are ours
+// are logged here.
+func (s *Service) reason(ctx context.Context, origin matrix.ServerName, err error) string {
+	var refused *matrix.Error
+	var unsigned *fedclient.SignatureError
+	switch {
+	case errors.As(err, &unsigned):
+		return unsigned.Error()
+	case errors.As(err, &refused) && refused.Cause == nil:
+		return refused.Text
+	case errors.Is(err, errMissing):
+		return errMissing.Error()
+	}
+	zerolog.Ctx(ctx).Warn().Err(err).Str("server", string(origin)).Msg("an event could not be received")
+	return "internal server error"
+}
+
+// recovered keeps a panic in the work on one room from ending the process.
+func (s *Service) recovered(ctx context.Context) {
+	if p := recover(); p != nil {
+		zerolog.Ctx(ctx).Error().Interface("panic", p).Stack().Msg("receiving events panicked")
+	}
+}
+
+// transactionKey names a transaction.
+type transactionKey struct {
+	origin matrix.ServerName
+	id     string
+}
+
+// transactions are those that are worked on and the answers of those that
+// were, so that a repeated one is not worked on again. Without that nothing
+// would go wrong, as events and messages are known by their own IDs.
+type transactions struct {
+	mu      sync.Mutex // tier 1; guards running
+	running map[transactionKey]*flight
+	done    store.Recent[transactionKey, Results]
+}
+
+type flight struct {
+	done    chan struct{} // closed when the rest is set
+	results Results
+	err     error
+}
+
+// mostKept is the largest answer that is kept.
+const mostKept = fedclient.MaxPDUs
+
+// once calls work unless the transaction is known.
+func (t *transactions) once(ctx context.Context, key transactionKey, work func() (Results, error)) (Results, error) {
+	if results, ok := t.done.Find(key); ok {
+		return results, nil
+	}
+	t.mu.Lock()
+	if f := t.running[key]; f != nil {
+		t.mu.Unlock()
+		select {
+		case <-f.done:
+			return f.results, f.err
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	if t.running == nil {
+		t.running = map[transactionKey]*flight{}
+	}
+	f := &flight{done: make(chan struct{}), err: errors.New("the work on the transaction " + strconv.Quote(key.id) + " broke off")}
+	t.running[key] = f
+	t.mu.Unlock()
+	defer func() {
+		t.mu.Lock()
+		delete(t.running, key)
+		t.mu.Unlock()
+		close(f.done)
+	}()
+	f.results, f.err = work()
+	if f.err == nil && len(f.results) <= mostKept {
+		t.done.Put(key, f.results)
+	}
+	return f.results, f.err
+}
