@@ -62,6 +62,7 @@ func (b *Builder) Add(n Num, key eventauth.Key, auth []Num) (Entry, error) {
 		if ch := b.cover.chains[p.Chain]; ch.Key == key && ch.Last == p.Num {
 			e.Position.Chain = p.Chain
 			kept = append(kept, p)
+			break
 		}
 	}
 	for _, p := range to {

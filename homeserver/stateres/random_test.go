@@ -64,8 +64,8 @@ func (h *history) follow(s spec, prev []Num, before, claimed state) bool {
 	s.id = fmt.Sprintf("%04x%d", h.r.IntN(1<<16), len(h.pdus))
 	s.prev, s.auth = prev, h.selected(s, auth)
 	s.ts, s.depth = int64(len(h.pdus)), int64(len(h.pdus)/2)
-	if h.r.IntN(3) == 0 {
-		s.ts = int64(h.r.IntN(6))
+	if h.r.IntN(2) == 0 {
+		s.ts = int64(h.r.IntN(3))
 	}
 	if h.r.IntN(3) == 0 {
 		s.depth = int64(h.r.IntN(6))
@@ -87,7 +87,7 @@ func (h *history) follow(s spec, prev []Num, before, claimed state) bool {
 	if rejected && h.r.IntN(4) > 0 {
 		return false
 	}
-	n := h.put(p)
+	n := h.put(p, !rejected || h.r.IntN(2) == 0)
 	after := maps.Clone(before)
 	if rejected {
 		h.rejected[n] = true // no state of ours has it, but another server may claim it
@@ -193,6 +193,11 @@ func (h *history) merge(prev []Num) state {
 // tear resolves states as only a broken or hostile server could claim them: with
 // events of other times, and without some.
 func (h *history) tear() {
+	if h.r.IntN(4) == 0 { // another server may also have let an event pass that names a rejected one
+		if n := Num(2 + h.r.IntN(len(h.pdus)-2)); h.places[n] != 0 {
+			h.rejected[n] = true
+		}
+	}
 	byKey := map[eventauth.Key][]Num{}
 	var keys []eventauth.Key
 	for n := 2; n < len(h.pdus); n++ {

@@ -248,8 +248,9 @@ func (w *world) make(s spec) *event.PDU {
 	return p
 }
 
-// put adds an event to the room.
-func (w *world) put(p *event.PDU) Num {
+// put adds an event to the room, and to the index if it is one that other events
+// name.
+func (w *world) put(p *event.PDU, index bool) Num {
 	w.Helper()
 	n := Num(len(w.pdus))
 	auth := make([]Num, len(p.AuthEvents))
@@ -264,6 +265,9 @@ func (w *world) put(p *event.PDU) Num {
 	}
 	if p.Type == event.TypeCreate {
 		w.room = p.Room
+	}
+	if !index {
+		return n
 	}
 	e, err := w.builder.Add(n, w.key(n), auth)
 	if err != nil {
@@ -282,7 +286,7 @@ func (w *world) reachOf(n Num) numset {
 
 func (w *world) add(s spec) Num {
 	w.Helper()
-	return w.put(w.make(s))
+	return w.put(w.make(s), true)
 }
 
 // select lists the auth events of an event that would follow a state.
