@@ -61,7 +61,8 @@ type Config struct {
 	DenyServers []string `yaml:"deny_servers"`
 
 	// Notaries are servers that are believed about the keys of servers which do
-	// not answer themselves, so that what they said before can be checked.
+	// not answer themselves, so that what they said before can be checked. Where
+	// the key is missing that is matrix.org; an empty list is nobody.
 	Notaries []NotaryConfig `yaml:"notaries"`
 
 	// OldKeys are signing keys that this server no longer uses.
@@ -116,11 +117,9 @@ type OldKeyConfig struct {
 	ExpiredTS int64 `yaml:"expired_ts"`
 }
 
-// DefaultConfig talks to all servers, and believes matrix.org about the keys of
-// those that are gone.
+// DefaultConfig talks to all servers.
 func DefaultConfig() Config {
 	return Config{
-		Notaries:    []NotaryConfig{{Server: "matrix.org"}},
 		Timeout:     time.Minute,
 		LongTimeout: 15 * time.Minute,
 		MaxAnswer:   32 << 20,
