@@ -41,6 +41,25 @@ func (c *cache[K, V]) find(k K) (v V, ok bool) {
 func (c *cache[K, V]) put(k K, v V, size int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.set(k, v, size)
+}
+
+// keep is put, unless there is an older value that stays. It gives the one that
+// is there in the end.
+func (c *cache[K, V]) keep(k K, v V, size int, stays func(old V) bool) V {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if el, ok := c.items[k]; ok {
+		if old := el.Value.(*entry[K, V]).val; stays(old) {
+			return old
+		}
+	}
+	c.set(k, v, size)
+	return v
+}
+
+// set is put under mu.
+func (c *cache[K, V]) set(k K, v V, size int) {
 	if el, ok := c.items[k]; ok {
 		e := el.Value.(*entry[K, V])
 		c.bytes += size - e.size

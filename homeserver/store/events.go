@@ -112,8 +112,7 @@ func (s *Store) Newest(ctx context.Context, room RoomNum, since, upto int64, lim
 		return list[max(0, len(list)-limit):], nil
 	}
 	if list, ok := s.log.newest(room, upto, limit); ok {
-		i, _ := slices.BinarySearchFunc(list, since+1, byPos)
-		return list[i:], nil
+		return list[behind(list, since):], nil
 	}
 	list, err := s.places(ctx, `SELECT num FROM events
 		WHERE room = $1 AND pos > $2 AND pos <= $3 ORDER BY pos DESC LIMIT $4`, room, since, upto, limit)
@@ -220,11 +219,8 @@ func (s *Store) queryEvents(ctx context.Context, q string, args ...any) ([]*Even
 
 // keepEvent caches e and gives the one that is to be used.
 func (s *Store) keepEvent(e *Event) *Event {
-	if old, ok := s.events.find(e.Num); ok && (old.RedactedBy != 0 || e.RedactedBy == 0) {
-		return old
-	}
-	s.setEvent(e)
-	return e
+	s.eventNums.put(e.PDU.ID, e.Num, 200)
+	return s.events.keep(e.Num, e, e.size(), func(old *Event) bool { return old.RedactedBy != 0 || e.RedactedBy == 0 })
 }
 
 func (s *Store) setEvent(e *Event) {

@@ -79,11 +79,12 @@ func (l *log) drop() {
 func (l *log) replace(e *Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, list := range [][]*Event{l.events, l.rooms[e.Room]} {
-		if i, ok := slices.BinarySearchFunc(list, e.Pos, byPos); ok {
-			l.bytes += e.size() - list[i].size()
-			list[i] = e
-		}
+	if i, ok := slices.BinarySearchFunc(l.events, e.Pos, byPos); ok {
+		l.bytes += e.size() - l.events[i].size()
+		l.events[i] = e
+	}
+	if i, ok := slices.BinarySearchFunc(l.rooms[e.Room], e.Pos, byPos); ok {
+		l.rooms[e.Room][i] = e
 	}
 }
 
@@ -123,21 +124,30 @@ func (l *log) inRoom(room RoomNum, since, upto int64) ([]*Event, bool) {
 func (l *log) newest(room RoomNum, upto int64, limit int) ([]*Event, bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	list := between(l.rooms[room], l.floor, upto)
-	if len(list) < limit {
+	list := l.rooms[room]
+	end := behind(list, upto)
+	if end < limit {
 		return nil, false
 	}
-	return list[len(list)-limit:], true
+	return slices.Clone(list[end-limit : end]), true
 }
 
 // between copies the part of list with since < Pos <= upto.
 func between(list []*Event, since, upto int64) []*Event {
-	i, _ := slices.BinarySearchFunc(list, since+1, byPos)
-	j, _ := slices.BinarySearchFunc(list, upto+1, byPos)
+	i, j := behind(list, since), behind(list, upto)
 	if i >= j {
 		return nil
 	}
 	return slices.Clone(list[i:j])
+}
+
+// behind is the index of the first event of list behind a position.
+func behind(list []*Event, pos int64) int {
+	i, found := slices.BinarySearchFunc(list, pos, byPos)
+	if found {
+		i++
+	}
+	return i
 }
 
 // note remembers that something changed at pos.
