@@ -9,6 +9,8 @@ import (
 
 	"switchboard/homeserver/account"
 	"switchboard/homeserver/clientapi"
+	"switchboard/homeserver/fedclient"
+	"switchboard/homeserver/federation"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/media"
 )
@@ -54,6 +56,12 @@ type Config struct {
 	// Media are files that users upload.
 	Media media.Config `yaml:"media"`
 
+	// Federation is how this server talks to others.
+	Federation FederationConfig `yaml:"federation"`
+
+	// Outbound is where this server may connect to.
+	Outbound fedclient.OutboundConfig `yaml:"outbound"`
+
 	// RateLimits bound what one user or one address may ask.
 	RateLimits RateLimitsConfig `yaml:"rate_limits"`
 
@@ -78,6 +86,12 @@ type RoomsConfig struct {
 	// DefaultVersion is the room version of new rooms where the client asks for
 	// none.
 	DefaultVersion string `yaml:"default_version"`
+}
+
+// FederationConfig is the section "federation".
+type FederationConfig struct {
+	Asking fedclient.Config  `yaml:",inline"`
+	Taking federation.Config `yaml:",inline"`
 }
 
 // RateLimitsConfig is the section "rate_limits".
@@ -123,6 +137,8 @@ func DefaultConfig() Config {
 		Rooms:        RoomsConfig{DefaultVersion: matrix.DefaultRoomVersion},
 		Presence:     true,
 		Media:        media.DefaultConfig(),
+		Federation:   FederationConfig{fedclient.DefaultConfig(), federation.DefaultConfig()},
+		Outbound:     fedclient.DefaultOutboundConfig(),
 		RateLimits:   RateLimitsConfig{Enabled: true, Rates: clientapi.DefaultRates()},
 	}
 }
@@ -168,7 +184,7 @@ func (c Config) Check() error {
 	if c.Support.Page != "" && !webAddress(c.Support.Page) {
 		bad("support.page", "must be a URL")
 	}
-	return errors.Join(append(errs, c.Registration.Check(), c.Media.Check())...)
+	return errors.Join(append(errs, c.Registration.Check(), c.Media.Check(), c.Federation.Asking.Check(), c.Federation.Taking.Check(), c.Outbound.Check())...)
 }
 
 func webAddress(s string) bool {

@@ -20,6 +20,9 @@ import (
 	"switchboard/homeserver/directory"
 	"switchboard/homeserver/e2ee"
 	"switchboard/homeserver/ephemeral"
+	"switchboard/homeserver/fedclient"
+	"switchboard/homeserver/federation"
+	"switchboard/homeserver/fedsender"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/media"
 	"switchboard/homeserver/notify"
@@ -43,11 +46,14 @@ type Server struct {
 	Keys         *e2ee.Service
 	Ephemeral    *ephemeral.Service
 	Directory    *directory.Service
+	Federation   *federation.Service
 	Media        *media.Service
 	Sync         *clientsync.Service
 	ClientRoutes *clientapi.API
 
 	db       *database.DB
+	client   *fedclient.Client
+	sender   *fedsender.Service
 	draining chan struct{} // closed by Drain
 	drain    sync.Once
 }
@@ -86,14 +92,26 @@ func New(ctx context.Context, c Config, appservices *registrations.Set) (*Server
 		return nil, errors.Join(err, db.Close())
 	}
 	s := &Server{Config: c, Key: key, Store: st, Bell: &notify.Bell{}, Appservices: appservices, db: db, draining: make(chan struct{})}
-	s.wire(blobs)
+	if err := s.wire(blobs); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
 	return s, nil
 }
 
 // wire makes the services and the edges, from the lower floors to the upper
 // ones.
-func (s *Server) wire(blobs *blob.Disk) {
+func (s *Server) wire(blobs *blob.Disk) error {
 	c := s.Config
+	var err error
+	dialer := fedclient.NewDialer(c.Outbound, nil)
+	asking := c.Federation.Asking
+	if asking.Notaries == nil {
+		asking.Notaries = []fedclient.NotaryConfig{{Server: "matrix.org"}}
+	}
+	if s.client, err = fedclient.New(asking, c.ServerName, s.Key, dialer, s.Store, s.Bell); err != nil {
+		return err
+	}
+	ring := fedclient.NewKeyRing(s.client)
 	s.Accounts = &account.Service{Store: s.Store, Bell: s.Bell, ServerName: c.ServerName, Config: c.Registration, Appservices: s.Appservices}
 	s.Keys = &e2ee.Service{Store: s.Store, Bell: s.Bell, ServerName: c.ServerName}
 	s.Ephemeral = &ephemeral.Service{Store: s.Store, Bell: s.Bell, NoPresence: !c.Presence}
@@ -102,17 +120,23 @@ func (s *Server) wire(blobs *blob.Disk) {
 		Store: s.Store, Bell: s.Bell, ServerName: c.ServerName, Key: s.Key,
 		Config: room.Config{DefaultVersion: c.Rooms.DefaultVersion},
 	}
-	s.Directory = &directory.Service{Store: s.Store, Rooms: s.Rooms, ServerName: c.ServerName, Registrations: s.Appservices}
+	s.Directory = &directory.Service{Store: s.Store, Rooms: s.Rooms, ServerName: c.ServerName, Registrations: s.Appservices, Client: s.client}
+	s.Federation = &federation.Service{
+		Store: s.Store, Bell: s.Bell, Rooms: s.Rooms, Client: s.client, Keys: ring, Accounts: s.Accounts, Encryption: s.Keys, Ephemeral: s.Ephemeral,
+		ServerName: c.ServerName, Config: c.Federation.Taking,
+	}
+	s.sender = &fedsender.Service{Store: s.Store, Client: s.client, Bell: s.Bell, Keys: s.Keys, Ephemeral: s.Ephemeral, ServerName: c.ServerName}
 	s.Sync = &clientsync.Service{
 		Store: s.Store, Rooms: s.Rooms, Bell: s.Bell, Keys: s.Keys, Ephemeral: s.Ephemeral, Stopping: s.draining,
 	}
 	s.ClientRoutes = &clientapi.API{
-		ServerName: c.ServerName, Accounts: s.Accounts, Rooms: s.Rooms, Directory: s.Directory, Sync: s.Sync, Keys: s.Keys, Ephemeral: s.Ephemeral, Media: s.Media,
+		ServerName: c.ServerName, Accounts: s.Accounts, Rooms: s.Rooms, Directory: s.Directory, Federation: s.Federation, Sync: s.Sync, Keys: s.Keys, Ephemeral: s.Ephemeral, Media: s.Media,
 		PublicURL: c.advertised(), Delegate: c.Delegate, Support: c.Support.shown(), DefaultRoomVersion: c.Rooms.DefaultVersion,
 	}
 	if c.RateLimits.Enabled {
 		s.ClientRoutes.Limits = clientapi.NewLimits(c.RateLimits.Rates)
 	}
+	return nil
 }
 
 // Handlers are what listeners serve.
@@ -140,11 +164,15 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { return s.Accounts.Run(ctx) })
 	group.Go(func() error { return s.Ephemeral.Run(ctx) })
 	group.Go(func() error { return s.Media.Run(ctx) })
+	group.Go(func() error { return s.sender.Run(ctx) })
 	return group.Wait()
 }
 
 // Close lets the writers that wait finish and closes the database.
-func (s *Server) Close() error { return s.db.Close() }
+func (s *Server) Close() error {
+	s.client.Close()
+	return s.db.Close()
+}
 
 // signingKey reads the key by which the server signs, or makes it.
 func signingKey(file string) (signing.Key, error) {

@@ -9,6 +9,7 @@ import (
 	"switchboard/homeserver/directory"
 	"switchboard/homeserver/e2ee"
 	"switchboard/homeserver/ephemeral"
+	"switchboard/homeserver/federation"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/media"
 	"switchboard/homeserver/room"
@@ -21,6 +22,7 @@ type API struct {
 	Accounts   *account.Service
 	Rooms      *room.Service
 	Directory  *directory.Service
+	Federation *federation.Service
 	Sync       *clientsync.Service
 	Keys       *e2ee.Service
 	Ephemeral  *ephemeral.Service

@@ -236,7 +236,7 @@ func (a *API) getRoomEvents(r *request) (any, error) {
 	if p.Filter, err = clientsync.ParseEventFilter([]byte(q.Get("filter"))); err != nil {
 		return nil, err
 	}
-	return a.Rooms.Messages(r.Context(), r.reader(), p)
+	return a.Federation.Messages(r.Context(), r.reader(), p)
 }
 
 // getEventContext gives what surrounds an event.

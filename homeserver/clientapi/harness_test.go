@@ -12,6 +12,7 @@ import (
 	"switchboard/homeserver/directory"
 	"switchboard/homeserver/e2ee"
 	"switchboard/homeserver/ephemeral"
+	"switchboard/homeserver/federation"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/notify"
 	"switchboard/homeserver/room"
@@ -61,9 +62,10 @@ func prepare(t *testing.T, st *store.Store, change ...func(*API)) *server {
 	fleeting := &ephemeral.Service{Store: st, Bell: bell}
 	api := &API{
 		ServerName: name, Rooms: rooms, Keys: keys, Ephemeral: fleeting,
-		Accounts:  &account.Service{Store: st, Bell: bell, ServerName: name, Config: config, Appservices: set},
-		Directory: &directory.Service{Store: st, Rooms: rooms, ServerName: name, Registrations: set},
-		Sync:      &clientsync.Service{Store: st, Rooms: rooms, Bell: bell, Keys: keys, Ephemeral: fleeting},
+		Accounts:   &account.Service{Store: st, Bell: bell, ServerName: name, Config: config, Appservices: set},
+		Directory:  &directory.Service{Store: st, Rooms: rooms, ServerName: name, Registrations: set},
+		Federation: &federation.Service{Store: st, Bell: bell, Rooms: rooms, ServerName: name},
+		Sync:       &clientsync.Service{Store: st, Rooms: rooms, Bell: bell, Keys: keys, Ephemeral: fleeting},
 	}
 	for _, f := range change {
 		f(api)

@@ -45,7 +45,7 @@ func (a *API) createRoom(r *request) (any, error) {
 			return nil, err
 		}
 	}
-	id, err := a.Rooms.Create(r.Context(), c)
+	id, err := a.Federation.Create(r.Context(), c)
 	if err != nil {
 		return nil, err
 	}
@@ -60,18 +60,31 @@ func (r *request) caller() directory.Caller {
 // reader is who asks, for reading events.
 func (r *request) reader() room.Reader { return room.Reader{User: r.User, Device: r.Device} }
 
-// resolve finds the room that the path names by its ID or an alias.
-func (a *API) resolve(r *request) (matrix.RoomID, error) {
+// resolve finds the room that the path names by its ID or an alias, and servers
+// that may be in it.
+func (a *API) resolve(r *request) (matrix.RoomID, []matrix.ServerName, error) {
 	name := r.PathValue("roomIdOrAlias")
 	if name != "" && name[0] == '#' {
 		alias, err := matrix.ParseRoomAlias(name)
 		if err != nil {
-			return "", err
+			return "", nil, err
 		}
-		id, _, err := a.Directory.Resolve(r.Context(), alias)
-		return id, err
+		return a.Directory.Resolve(r.Context(), alias)
 	}
-	return matrix.ParseRoomID(name)
+	id, err := matrix.ParseRoomID(name)
+	return id, r.via(), err
+}
+
+// via lists the servers by which the client thinks that a room can be reached.
+func (r *request) via() []matrix.ServerName {
+	var list []matrix.ServerName
+	q := r.URL.Query()
+	for _, s := range append(q["via"], q["server_name"]...) { // its name before v1.12
+		if name, err := matrix.ParseServerName(s); err == nil {
+			list = append(list, name)
+		}
+	}
+	return list
 }
 
 // change reads the body of an operation on the user's own membership. What else
@@ -140,21 +153,21 @@ func (a *API) joinRoomByID(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.join(r, id)
+	return a.join(r, id, r.via())
 }
 
 // joinRoom joins a room named by its ID or alias.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3joinroomidoralias
 func (a *API) joinRoom(r *request) (any, error) {
-	id, err := a.resolve(r)
+	id, via, err := a.resolve(r)
 	if err != nil {
 		return nil, err
 	}
-	return a.join(r, id)
+	return a.join(r, id, via)
 }
 
-func (a *API) join(r *request, id matrix.RoomID) (any, error) {
+func (a *API) join(r *request, id matrix.RoomID, via []matrix.ServerName) (any, error) {
 	c, err := r.change(id)
 	if err != nil {
 		return nil, err
@@ -162,7 +175,7 @@ func (a *API) join(r *request, id matrix.RoomID) (any, error) {
 	if err := r.active(); err != nil {
 		return nil, err
 	}
-	if err := a.Rooms.Join(r.Context(), c); err != nil {
+	if err := a.Federation.Join(r.Context(), c, via); err != nil {
 		return nil, err
 	}
 	return map[string]matrix.RoomID{"room_id": id}, nil
@@ -172,7 +185,7 @@ func (a *API) join(r *request, id matrix.RoomID) (any, error) {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3knockroomidoralias
 func (a *API) knockRoom(r *request) (any, error) {
-	id, err := a.resolve(r)
+	id, via, err := a.resolve(r)
 	if err != nil {
 		return nil, err
 	}
@@ -183,7 +196,7 @@ func (a *API) knockRoom(r *request) (any, error) {
 	if err := r.active(); err != nil {
 		return nil, err
 	}
-	if err := a.Rooms.Knock(r.Context(), c); err != nil {
+	if err := a.Federation.Knock(r.Context(), c, via); err != nil {
 		return nil, err
 	}
 	return map[string]matrix.RoomID{"room_id": id}, nil
@@ -201,7 +214,7 @@ func (a *API) leaveRoom(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return empty{}, a.Rooms.Leave(r.Context(), c)
+	return empty{}, a.Federation.Leave(r.Context(), c)
 }
 
 // forgetRoom hides a room that was left.
@@ -223,7 +236,7 @@ func (a *API) inviteUser(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return empty{}, a.Rooms.Invite(r.Context(), c)
+	return empty{}, a.Federation.Invite(r.Context(), c)
 }
 
 // kick makes somebody leave.
@@ -274,7 +287,7 @@ func (a *API) getJoinedRooms(r *request) (any, error) {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1room_summaryroomidoralias
 func (a *API) getRoomSummary(r *request) (any, error) {
-	id, err := a.resolve(r)
+	id, _, err := a.resolve(r)
 	if err != nil {
 		return nil, err
 	}

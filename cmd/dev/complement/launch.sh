@@ -41,6 +41,10 @@ rooms:
   default_version: "10" # the default of when the tests were written
 media:
   unauthenticated: true # as it was then
+federation:
+  notaries: []
+outbound:
+  allow: ["0.0.0.0/0", "::/0"]
 rate_limits:
   enabled: false
 appservices:

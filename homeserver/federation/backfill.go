@@ -1,0 +1,164 @@
+package federation
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+
+	"github.com/rs/zerolog"
+
+	"switchboard/homeserver/event"
+	"switchboard/homeserver/fedclient"
+	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/room"
+)
+
+const (
+	backfillAtOnce  = 100 // events that one request asks for
+	backfillServers = 4   // servers that are asked, one after the other
+)
+
+// Messages gives a part of a room's timeline, and fetches history that is not
+// here yet when the part reaches where it begins.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidmessages
+func (s *Service) Messages(ctx context.Context, rd room.Reader, p room.Page) (*room.PageAnswer, error) {
+	answer, err := s.Rooms.Messages(ctx, rd, p)
+	if err != nil || p.Forward || answer.End != "" {
+		return answer, err
+	}
+	fetched, err := s.backfill(ctx, p.Room)
+	if err != nil || !fetched {
+		return answer, err
+	}
+	return s.Rooms.Messages(ctx, rd, p)
+}
+
+// backfill fetches what stands before a gap of a room, and tells whether there
+// was something.
+//
+// Spec: https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1backfillroomid
+func (s *Service) backfill(ctx context.Context, id matrix.RoomID) (bool, error) {
+	resident, err := s.Rooms.Resident(ctx, id)
+	if err != nil || !resident {
+		return false, err
+	}
+	gaps, err := s.Rooms.OldestGaps(ctx, id)
+	if err != nil || len(gaps) == 0 {
+		return false, err
+	}
+	r, err := s.Store.Room(ctx, id)
+	if err != nil {
+		return false, err
+	}
+	servers, err := s.Store.Servers(ctx, r.Num)
+	if err != nil {
+		return false, err
+	}
+	servers = slices.DeleteFunc(servers, func(n matrix.ServerName) bool { return n == s.ServerName })
+	oldest := gaps[0]
+	for _, name := range servers[:min(len(servers), backfillServers)] {
+		fetched, err := s.backfillBy(ctx, name, id, r.Version, oldest.PDU)
+		if err == nil && fetched {
+			return true, nil
+		}
+		if ctx.Err() != nil {
+			return false, ctx.Err()
+		}
+		if err != nil {
+			zerolog.Ctx(ctx).Info().Err(err).Str("server", string(name)).Str("room", string(id)).Msg("history could not be fetched")
+		}
+	}
+	return false, nil
+}
+
+// backfillBy fetches from one server what stands before an event.
+func (s *Service) backfillBy(ctx context.Context, server matrix.ServerName, id matrix.RoomID, v *matrix.RoomVersion, gap *event.PDU) (bool, error) {
+	raws, err := s.Client.Backfill(ctx, server, id, gap.PrevEvents, backfillAtOnce)
+	if err != nil {
+		return false, err
+	}
+	past, err := s.genuine(ctx, id, v, raws)
+	if err != nil {
+		return false, err
+	}
+	past = chain(past, gap)
+	if len(past) == 0 {
+		return false, nil
+	}
+	before, err := s.stateBefore(ctx, server, id, v, past[0])
+	if err != nil {
+		return false, err
+	}
+	return true, s.Rooms.History(ctx, id, past, before)
+}
+
+// genuine parses events of a room and leaves out those that are broken or forged.
+func (s *Service) genuine(ctx context.Context, id matrix.RoomID, v *matrix.RoomVersion, raws []json.RawMessage) ([]*event.PDU, error) {
+	var list []*event.PDU
+	for _, raw := range raws {
+		if p, err := event.Parse(v, raw); err == nil && p.Room == id {
+			list = append(list, p)
+		}
+	}
+	errs := s.Keys.VerifyEvents(ctx, list)
+	good := list[:0]
+	for i, p := range list {
+		if errs[i] == nil {
+			good = append(good, p)
+		}
+	}
+	return good, ctx.Err()
+}
+
+// chain puts events in order, the oldest first, and keeps those that lead without
+// a hole to the event behind them.
+func chain(events []*event.PDU, behind *event.PDU) []*event.PDU {
+	byID := make(map[matrix.EventID]*event.PDU, len(events))
+	for _, p := range events {
+		byID[p.ID] = p
+	}
+	var list []*event.PDU
+	level := []*event.PDU{behind}
+	for len(level) > 0 {
+		var next []*event.PDU
+		for _, p := range level {
+			for _, id := range p.PrevEvents {
+				if e := byID[id]; e != nil {
+					delete(byID, id)
+					next = append(next, e)
+				}
+			}
+		}
+		list = append(list, next...)
+		level = next
+	}
+	slices.SortStableFunc(list, func(a, b *event.PDU) int { return int(min(max(a.Depth-b.Depth, -1), 1)) })
+	return list
+}
+
+// stateBefore makes sure that the state before an event is here, and gives the
+// IDs of its events.
+func (s *Service) stateBefore(ctx context.Context, server matrix.ServerName, id matrix.RoomID, v *matrix.RoomVersion, p *event.PDU) ([]matrix.EventID, error) {
+	if p.Type == event.TypeCreate {
+		return []matrix.EventID{}, nil
+	}
+	got := arriving{version: v, room: id}
+	if err := s.Client.RoomState(ctx, server, id, p.ID, got.add); err != nil {
+		return nil, err
+	}
+	state, auth, err := s.arrived(ctx, &got)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Rooms.Keep(ctx, id, append(auth, state...)); err != nil {
+		return nil, err
+	}
+	ids := make([]matrix.EventID, len(state))
+	for i, e := range state {
+		ids[i] = e.ID
+	}
+	return ids, nil
+}
+
+var _ fedclient.Each = (*arriving)(nil).add
