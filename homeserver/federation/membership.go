@@ -129,13 +129,21 @@ func (s *Service) Join(ctx context.Context, c room.Change, via []matrix.ServerNa
 	return s.ask(ctx, servers, func(name matrix.ServerName) error { return s.joinBy(ctx, name, c) })
 }
 
-// resident tells whether this server is in a room, by users of its own.
+// resident tells whether this server is in a room: by users of its own, or
+// because nobody else is there either.
 func (s *Service) resident(ctx context.Context, id matrix.RoomID) (bool, error) {
 	r, err := s.Store.Room(ctx, id)
 	if errors.Is(err, store.ErrNotFound) {
 		return false, nil
 	}
-	return err == nil && r.Current != 0 && len(s.Store.LocalMembers(r.Num)) > 0, err
+	if err != nil || r.Current == 0 {
+		return false, err
+	}
+	if len(s.Store.LocalMembers(r.Num)) > 0 {
+		return true, nil
+	}
+	servers, err := s.Store.Servers(ctx, r.Num)
+	return len(servers) == 0, err
 }
 
 // joinBy lets one server let a user in.
