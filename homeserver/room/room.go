@@ -39,7 +39,7 @@ type Service struct {
 	locks   locks
 	created atomic.Int64 // time (ms) of the newest room
 	trees   store.Recent[statetree.ID, statetree.Tree]
-	powers  store.Recent[matrix.EventID, *eventauth.PowerLevels]
+	powers  store.Recent[powersKey, *eventauth.PowerLevels]
 	roots   store.Recent[sightKey, sight]
 	ignored store.Recent[matrix.UserID, ignoring]
 }
@@ -181,21 +181,28 @@ func (v *view) PowerLevels() (*eventauth.PowerLevels, error) {
 	if v.err != nil {
 		return nil, v.err
 	}
-	var id matrix.EventID
+	var key powersKey
 	switch {
 	case levels != nil:
-		id = levels.ID
+		key = powersKey{levels.ID, len(levels.Content)}
 	case create != nil:
-		id = create.ID
+		key = powersKey{create.ID, len(create.Content)}
 	}
-	if p, ok := v.s.powers.Find(id); ok {
+	if p, ok := v.s.powers.Find(key); ok {
 		return p, nil
 	}
 	p, err := eventauth.ParsePowerLevels(create, levels)
-	if err == nil && id != "" {
-		v.s.powers.Put(id, p)
+	if err == nil && key.event != "" {
+		v.s.powers.Put(key, p)
 	}
 	return p, err
+}
+
+// powersKey is an event from which power levels were read. A redaction makes its
+// content shorter, if it takes something away.
+type powersKey struct {
+	event  matrix.EventID
+	length int
 }
 
 // membership is what a user is in this state; "leave" if nothing is known.

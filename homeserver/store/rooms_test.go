@@ -395,4 +395,3 @@ func TestStateKeys(t *testing.T) {
 		}
 	})
 }
-
