@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"maunium.net/go/mautrix/bridgev2/database"
 	"maunium.net/go/mautrix/bridgev2/networkid"
 	"maunium.net/go/mautrix/bridgev2/status"
+	"maunium.net/go/mautrix/event"
 
 	"switchboard/bridges/irc/client"
 )
@@ -24,8 +26,9 @@ type Connector struct {
 }
 
 var (
-	_ bridgev2.NetworkConnector            = (*Connector)(nil)
-	_ bridgev2.IdentifierValidatingNetwork = (*Connector)(nil)
+	_ bridgev2.NetworkConnector               = (*Connector)(nil)
+	_ bridgev2.IdentifierValidatingNetwork    = (*Connector)(nil)
+	_ bridgev2.PortalBridgeInfoFillingNetwork = (*Connector)(nil)
 )
 
 // New returns a connector for the configured networks. The configuration must
@@ -253,6 +256,22 @@ func (c *Connector) GetConfig() (example string, data any, upgrader configupgrad
 
 // GetBridgeInfoVersion implements bridgev2.NetworkConnector.
 func (c *Connector) GetBridgeInfoVersion() (info, capabilities int) { return 1, 1 }
+
+// FillPortalBridgeInfo implements bridgev2.PortalBridgeInfoFillingNetwork: it
+// names the IRC network of a room.
+func (c *Connector) FillPortalBridgeInfo(p *bridgev2.Portal, content *event.BridgeEventContent) {
+	id, name := splitID(string(p.ID))
+	n := c.network(id)
+	if n == nil {
+		return
+	}
+	host, _, _ := strings.Cut(n.Address, ":")
+	content.Network = &event.BridgeInfoSection{ID: n.ID, DisplayName: n.Name, ExternalURL: "irc://" + host}
+	if meta, ok := p.Metadata.(*PortalMetadata); ok && meta.Name != "" {
+		name = meta.Name
+	}
+	content.Channel.ID, content.Channel.DisplayName = name, name
+}
 
 // ValidateUserID implements bridgev2.IdentifierValidatingNetwork.
 func (c *Connector) ValidateUserID(id networkid.UserID) bool {

@@ -35,7 +35,7 @@ func TestToIRC(t *testing.T) {
 		{"encoded mention", `<a href="https://matrix.to/#/%40irc_test.bob%3Aa.test">Robert</a>: hi`, "bob: hi"},
 		{"mention of a stranger", `<a href="https://matrix.to/#/@eve:a.test">Eve</a>: hi`, "Eve: hi"},
 		{"colour", `<font color="#ff0000">r</font>n`, "\x0304r\x03n"},
-		{"colour before a digit", `<span data-mx-color="#ff0000">1</span>2`, "\x0304\x02\x021\x032"},
+		{"colour before a digit", `<span data-mx-color="#ff0000">1</span>2`, "\x0304\x02\x021\x03\x02\x022"},
 		{"background", `<span data-mx-color="#ffffff" data-mx-bg-color="#000000">x</span>`, "\x0300,01x\x03"},
 		{"spoiler", `<span data-mx-spoiler>secret</span> x`, "\x0301,01secret\x03 x"},
 		{"reply fallback", `<mx-reply><blockquote>old</blockquote></mx-reply>new`, "new"},

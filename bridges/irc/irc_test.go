@@ -436,6 +436,48 @@ func TestNickInUse(t *testing.T) {
 	alice.Ask(alice.manage, "-", "enter your account") // the proposal
 	alice.Ask(alice.manage, "-", "You are alice[m]")
 	alice.Ask(alice.manage, "networks", "you are alice[m], connected")
+
+	// Logging in again ends the old connection and keeps the channels.
+	bob := w.irc.User("bob")
+	bob.Join("#go")
+	room := alice.join("#go")
+	bob.Await(":alice[m]!", "JOIN", "#go")
+	alice.Ask(alice.manage, "relogin test.alice[m]", "enter your nick on TestNet")
+	alice.Ask(alice.manage, "ali", "enter your account")
+	alice.Ask(alice.manage, "-", "You are ali on TestNet")
+	bob.Await(":alice[m]!", "QUIT")
+	bob.Await(":ali!", "JOIN", "#go")
+	alice.Say(room, "the new me")
+	bob.Await(":ali!", "PRIVMSG #go :the new me")
+	bob.Send("PRIVMSG #go :hello ali")
+	alice.Await("bob's message", bridgetest.Message(room, "hello ali"))
+
+	// And logging out ends it.
+	alice.Ask(alice.manage, "logout test.alice[m]", "Logged out")
+	bob.Await(":ali!", "QUIT")
+	lost := alice.Say(room, "anybody?")
+	alice.Await("that it failed", bridgetest.Status(lost, event.MessageStatusRetriable))
+}
+
+// TestBridgeInfo looks at what the room says of itself.
+func TestBridgeInfo(t *testing.T) {
+	w := start(t, nil)
+	alice := w.loggedIn("alice", "alice")
+	room := alice.join("#Go")
+	state, err := alice.State(context.Background(), room)
+	if err != nil {
+		t.Fatal(err)
+	}
+	infos := state[event.StateBridge]
+	if len(infos) != 1 {
+		t.Fatalf("%d m.bridge events", len(infos))
+	}
+	for _, e := range infos {
+		c, ok := e.Content.Parsed.(*event.BridgeEventContent)
+		if !ok || c.Protocol.ID != "irc" || c.Network == nil || c.Network.ID != "test" || c.Network.DisplayName != "TestNet" || c.Channel.ID != "#Go" {
+			t.Errorf("m.bridge says %+v", e.Content.Parsed)
+		}
+	}
 }
 
 // TestRestart stops the bridge and the IRC server in turn: the login, the

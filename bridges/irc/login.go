@@ -11,6 +11,7 @@ import (
 	"maunium.net/go/mautrix/bridgev2/database"
 	"maunium.net/go/mautrix/bridgev2/networkid"
 
+	"switchboard/bridges/bridge"
 	"switchboard/bridges/irc/client"
 )
 
@@ -195,8 +196,9 @@ func (l *login) try(ctx context.Context) (*bridgev2.LoginStep, error) {
 		return nil, err
 	}
 	// A login that is renewed would keep its own nick occupied.
+	// UserLogin.Disconnect works only once, and the server's stop needs it.
 	if l.override != nil {
-		l.override.Disconnect()
+		l.override.Client.Disconnect()
 	}
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()
@@ -244,7 +246,7 @@ func (l *login) complete(ctx context.Context, s *session, meta *LoginMetadata) (
 	ul, err := l.user.NewLogin(ctx, &database.UserLogin{ID: id, RemoteName: meta.Nick, Metadata: meta}, &bridgev2.NewLoginParams{
 		LoadUserLogin: func(_ context.Context, ul *bridgev2.UserLogin) error {
 			if old, ok := ul.Client.(*session); ok && old != s {
-				go old.Disconnect()
+				bridge.Go(ctx, "end the old session", func() error { old.Disconnect(); return nil }) // it needs locks that are held here
 			}
 			s.client.Want(ul.Metadata.(*LoginMetadata).Channels)
 			s.attach(ul)
@@ -271,7 +273,7 @@ func (l *login) loginID(ctx context.Context, nick string) (networkid.UserLoginID
 	if l.override != nil {
 		return l.override.ID, nil
 	}
-	base := string(l.network.userID(nick))
+	base := l.network.ID + "." + strings.ToLower(nick)
 	for i := 1; i < 100; i++ {
 		id := networkid.UserLoginID(base)
 		if i > 1 {

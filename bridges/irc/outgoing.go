@@ -353,6 +353,9 @@ func (s *session) submit(o *outgoing) {
 	}
 	key := s.network.fold(o.target)
 	refused := s.refused
+	if refused == nil && s.elsewhere(o.target) {
+		refused = fmt.Errorf("you are not in %s", o.target)
+	}
 	if refused == nil && (len(s.waiting[key]) > 0 || !s.ready(o.target)) {
 		s.wait(key, o)
 		s.mu.Unlock()
@@ -364,6 +367,14 @@ func (s *session) submit(o *outgoing) {
 		return
 	}
 	s.send(o)
+}
+
+// elsewhere reports whether target is a channel that we are neither in nor about
+// to enter.
+func (s *session) elsewhere(target string) bool {
+	isup := s.client.ISupport()
+	return isup.IsChannel(target) && s.client.Online() && !s.ready(target) &&
+		!hasChannel(s.client.Wanted(), s.client.Casemapping(), target)
 }
 
 // ready reports whether a text to target can be sent now.

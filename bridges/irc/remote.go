@@ -79,7 +79,7 @@ func (s *session) onConnected(ctx context.Context, e client.Connected) {
 		meta.Casemapping = m
 		return changed
 	})
-	s.login.BridgeState.Send(status.BridgeState{StateEvent: status.StateConnected, RemoteName: e.Nick})
+	s.state(status.BridgeState{StateEvent: status.StateConnected, RemoteName: e.Nick})
 	if e.Nick != e.Wanted {
 		s.tell(ctx, fmt.Sprintf("The nick %s is in use on %s. You are %s until it is free.", e.Wanted, s.network.Name, e.Nick))
 	}
@@ -95,7 +95,7 @@ func (s *session) onDisconnected(e client.Disconnected) {
 	}
 	s.network.mu.Unlock()
 	if e.Retry >= 0 {
-		s.login.BridgeState.Send(status.BridgeState{
+		s.state(status.BridgeState{
 			StateEvent: status.StateTransientDisconnect, Error: "irc-disconnected",
 			Message: fmt.Sprintf("No connection to %s: %v", s.network.Name, e.Err),
 		})
@@ -423,7 +423,7 @@ func (s *session) onRenamed(ctx context.Context, e client.Renamed) {
 	n := s.network
 	if e.Source.Own {
 		s.update(func(*LoginMetadata) bool { s.login.RemoteName = e.Nick; return true })
-		s.login.BridgeState.Send(status.BridgeState{StateEvent: status.StateConnected, RemoteName: e.Nick})
+		s.state(status.BridgeState{StateEvent: status.StateConnected, RemoteName: e.Nick})
 		return
 	}
 	if n.byNick(e.Nick) != nil {

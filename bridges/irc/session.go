@@ -101,7 +101,7 @@ func (s *session) Connect(context.Context) {
 	done := make(chan struct{})
 	s.cancel, s.done = cancel, done
 	s.mu.Unlock()
-	s.login.BridgeState.Send(status.BridgeState{StateEvent: status.StateConnecting})
+	s.state(status.BridgeState{StateEvent: status.StateConnecting})
 	bridge.Go(ctx, "the IRC session ended", func() error {
 		defer close(done)
 		return s.run(ctx)
@@ -112,6 +112,7 @@ func (s *session) Connect(context.Context) {
 func (s *session) run(ctx context.Context) error {
 	if s.client.Online() { // from the log-in
 		s.onEvent(client.Connected{Nick: s.client.Nick(), Wanted: s.client.Nick()})
+		s.client.Rejoin()
 	} else if err := s.network.turn(ctx); err != nil {
 		return nil
 	}
@@ -123,11 +124,22 @@ func (s *session) run(ctx context.Context) error {
 	s.refused = err
 	s.mu.Unlock()
 	s.failWaiting(err)
-	s.login.BridgeState.Send(status.BridgeState{
+	s.state(status.BridgeState{
 		StateEvent: status.StateBadCredentials, Error: "irc-refused",
 		Message: fmt.Sprintf("%s does not let %s in: %v. Use relogin to try again.", s.network.Name, s.client.Nick(), err),
 	})
 	return err
+}
+
+// state tells the state of the login. Troubles of the relay go to the log only:
+// bridgev2 would write them to the login's owner, and that is the bot itself.
+func (s *session) state(st status.BridgeState) {
+	if s.relay() && (st.StateEvent == status.StateBadCredentials || st.StateEvent == status.StateTransientDisconnect) {
+		ctx := s.context()
+		zerolog.Ctx(ctx).Warn().Str("state", string(st.StateEvent)).Msg(st.Message)
+		return
+	}
+	s.login.BridgeState.Send(st)
 }
 
 // Disconnect implements bridgev2.NetworkAPI.

@@ -339,8 +339,8 @@ func (w *ircWriter) word(s string, l look) {
 	}
 	w.started, w.atStart, w.space = true, false, false
 	w.change(l)
-	if (w.now.fg > 0 || w.now.bg > 0) && strings.IndexByte("0123456789,", s[0]) >= 0 && w.endsInColour() {
-		w.out.WriteString("\x02\x02")
+	if strings.IndexByte("0123456789,", s[0]) >= 0 && w.endsInColour() {
+		w.out.WriteString("\x02\x02") // or the digit would be a part of the colour
 	}
 	w.out.WriteString(s)
 }

@@ -164,9 +164,26 @@ func (c *Client) welcomed(l *link) {
 	if l.regaining {
 		l.regainTimer = time.AfterFunc(regainInterval, l.regain)
 	}
-	channels := slices.Clone(c.wanted.list)
 	c.mu.Unlock()
-	for _, ch := range channels {
+	c.rejoin(l)
+}
+
+// Rejoin enters the wanted channels that we are not in, after Want has changed
+// them on a connection that is there.
+func (c *Client) Rejoin() {
+	c.mu.Lock()
+	l := c.link
+	c.mu.Unlock()
+	if l != nil {
+		c.rejoin(l)
+	}
+}
+
+func (c *Client) rejoin(l *link) {
+	for _, ch := range c.Wanted() {
+		if _, in := c.Channel(ch.Name); in {
+			continue
+		}
 		c.Join(ch.Name, ch.Key, func(o Outcome) {
 			if o.Err == nil || errors.Is(o.Err, ErrNotSent) || errors.Is(o.Err, ErrUnconfirmed) {
 				return
