@@ -257,7 +257,9 @@ func (w *world) put(p *event.PDU, index bool) Num {
 	var reach numset
 	for i, id := range p.AuthEvents {
 		auth[i] = w.ids[id]
-		reach = reach.union(w.reachOf(auth[i])).with(auth[i])
+		if n < maxSet {
+			reach = reach.union(w.reach[auth[i]]).with(auth[i])
+		}
 	}
 	w.pdus, w.auth, w.ids[p.ID] = append(w.pdus, p), append(w.auth, auth), n
 	if n < maxSet {
@@ -277,19 +279,12 @@ func (w *world) put(p *event.PDU, index bool) Num {
 	return n
 }
 
-func (w *world) reachOf(n Num) numset {
-	if int(n) < len(w.reach) {
-		return w.reach[n]
-	}
-	return numset{}
-}
-
 func (w *world) add(s spec) Num {
 	w.Helper()
 	return w.put(w.make(s), true)
 }
 
-// select lists the auth events of an event that would follow a state.
+// selected lists the auth events of an event that would follow a state.
 func (w *world) selected(s spec, st state) []Num {
 	var list []Num
 	for _, k := range eventauth.Selection(w.v, event.Draft{Type: s.typ, Sender: matrix.UserID(s.sender), StateKey: &s.key, Content: []byte(s.content)}) {
