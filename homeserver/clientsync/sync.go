@@ -332,7 +332,7 @@ func (rd *reading) readOutside(m store.Membership, r *store.Room) error {
 	if m.Membership == "invite" && rd.ignored[e.PDU.Sender] {
 		return nil
 	}
-	list, err := rd.Rooms.Stripped(rd.ctx, e.State, rd.User)
+	list, err := rd.Rooms.OutsideState(rd.ctx, e, rd.User)
 	if err != nil {
 		return err
 	}
