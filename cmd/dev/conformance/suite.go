@@ -32,7 +32,7 @@ const (
 
 	// chunk is how many tests run in one process of the suite. They share
 	// nothing, but each process has a certificate authority to make.
-	chunk = 6
+	chunk = 3
 
 	// limit is how long one process of the suite may take.
 	limit = 10 * time.Minute
@@ -60,7 +60,17 @@ type suite struct {
 	mu      sync.Mutex // tier 1; guards what follows
 	results map[string]*result
 	chunks  int // processes so far, for the names of log directories
+	dead    int // tests so far for which no homeserver started
 }
+
+const (
+	// notUp is what Complement says when a homeserver does not answer in time.
+	notUp = "failed to check server is up"
+
+	// maxDead is how often that may happen before the run is given up: each time
+	// takes half a minute.
+	maxDead = 3
+)
 
 // prepare builds everything that a run needs in dir. It downloads Complement
 // and its modules, which a run could not do: it has no network.
@@ -235,6 +245,8 @@ func (s *suite) byPackage(tests []string) [][]string {
 // runChunks runs each chunk in a process of its own, as many at once as there
 // are workers.
 func (s *suite) runChunks(ctx context.Context, chunks [][]string) error {
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
 	work := make(chan []string)
 	var group sync.WaitGroup
 	for range s.workers {
@@ -242,6 +254,9 @@ func (s *suite) runChunks(ctx context.Context, chunks [][]string) error {
 			for tests := range work {
 				if err := s.runChunk(ctx, tests); err != nil && ctx.Err() == nil {
 					fmt.Printf("conformance: %s: %v\n", strings.Join(tests, " "), err)
+				}
+				if text := s.lastWords(tests); text != "" {
+					giveUp(fmt.Errorf("the homeserver does not start:\n%s", text))
 				}
 			}
 		})
@@ -251,7 +266,25 @@ func (s *suite) runChunks(ctx context.Context, chunks [][]string) error {
 	}
 	close(work)
 	group.Wait()
-	return ctx.Err()
+	return context.Cause(ctx)
+}
+
+// lastWords returns what the homeserver of one of the tests said, if it is time
+// to give up because none starts.
+func (s *suite) lastWords(tests []string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	text := ""
+	for _, name := range tests {
+		if r := s.results[name]; r != nil && strings.Contains(r.output.String(), notUp) {
+			s.dead++
+			text = r.output.String()
+		}
+	}
+	if s.dead < maxDead {
+		return ""
+	}
+	return text
 }
 
 // runChunk runs tests of one package in one process. That a test fails is no
