@@ -30,6 +30,19 @@ type Config struct {
 	// UploadExpiry is how long a media ID made by /create waits for its file.
 	UploadExpiry time.Duration `yaml:"upload_expiry"`
 
+	// MaxRemote is the largest file that is fetched from another server.
+	MaxRemote int64 `yaml:"max_remote" unit:"bytes"`
+
+	// RemoteQuota is how much the files of other servers that are kept may have
+	// altogether. Those go first for which nobody has asked for longest. 0 sets
+	// no limit.
+	RemoteQuota int64 `yaml:"remote_quota" unit:"bytes"`
+
+	// RemoteKeep is how long a file of another server is kept after somebody
+	// asked for it. It is fetched again when somebody asks again. 0 keeps it
+	// for as long as the quota allows.
+	RemoteKeep time.Duration `yaml:"remote_keep"`
+
 	// PendingUploads is how many media IDs without a file one user may have.
 	PendingUploads int `yaml:"pending_uploads"`
 }
@@ -41,6 +54,9 @@ func DefaultConfig() Config {
 		MaxPixels:       50_000_000,
 		ThumbnailMemory: 256 << 20,
 		UploadExpiry:    24 * time.Hour,
+		MaxRemote:       100 << 20,
+		RemoteQuota:     20 << 30,
+		RemoteKeep:      90 * 24 * time.Hour,
 		PendingUploads:  10,
 	}
 }
@@ -63,6 +79,15 @@ func (c Config) Check() error {
 	}
 	if c.UploadExpiry < time.Minute {
 		bad("upload_expiry", "must be at least 1m")
+	}
+	if c.MaxRemote < 1<<10 {
+		bad("max_remote", "must be at least 1K")
+	}
+	if c.RemoteQuota != 0 && c.RemoteQuota < c.MaxRemote {
+		bad("remote_quota", "must be 0 for no limit, or at least max_remote")
+	}
+	if c.RemoteKeep != 0 && c.RemoteKeep < time.Hour {
+		bad("remote_keep", "must be 0 for no limit, or at least 1h")
 	}
 	if c.PendingUploads < 1 {
 		bad("pending_uploads", "must be at least 1")

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"switchboard/homeserver/blob"
+	"switchboard/homeserver/fedclient"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/notify"
 	"switchboard/homeserver/store"
@@ -26,6 +28,10 @@ import (
 // Service is the media of one server. Its methods may be called from several
 // goroutines. New makes it.
 type Service struct {
+	// Client asks other servers for their files; nil asks none. It is set
+	// before the first call and not changed afterwards.
+	Client *fedclient.Client
+
 	store  *store.Store
 	bell   *notify.Bell
 	blobs  *blob.Disk
@@ -36,6 +42,9 @@ type Service struct {
 	memory   *semaphore.Weighted
 	making   singleflight.Group
 	queue    chan struct{} // as many as may wait for a thumbnail
+
+	fetches fetches
+	fetched atomic.Int64 // bytes since the quota was last looked at
 }
 
 // mostWaiting is how many requests may wait for thumbnails that are not made
@@ -229,7 +238,10 @@ func newID() string {
 }
 
 // Open opens a file for reading. If it is not uploaded yet, Open waits for it
-// for as long as wait says. The errors are M_NOT_FOUND and M_NOT_YET_UPLOADED.
+// for as long as wait says. A file of another server is fetched if it is not
+// here. The errors are M_NOT_FOUND and M_NOT_YET_UPLOADED; for files of other
+// servers also M_TOO_LARGE, M_LIMIT_EXCEEDED, and M_UNKNOWN with status 502
+// where the server does not give it.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1mediadownloadservernamemediaid
 func (s *Service) Open(ctx context.Context, server matrix.ServerName, id string, wait time.Duration) (*File, error) {
@@ -258,7 +270,10 @@ func errNotFound() error { return matrix.Errorf(matrix.NotFound, "there is no su
 
 // find gives the row of a file that was uploaded, perhaps after a while.
 func (s *Service) find(ctx context.Context, server matrix.ServerName, id string, wait time.Duration) (store.Media, error) {
-	if server != s.server || !validID(id) {
+	if server != s.server {
+		return s.remote(ctx, server, id)
+	}
+	if !validID(id) {
 		return store.Media{}, errNotFound()
 	}
 	timer := time.NewTimer(wait)
@@ -328,10 +343,14 @@ func (s *Service) Run(ctx context.Context) error {
 // unswept is how old a blob must be before it is deleted for want of a row.
 const unswept = 24 * time.Hour
 
-// Sweep deletes IDs whose upload has expired by now, and blobs that nothing
-// refers to, as uploads leave them behind that failed in the end.
+// Sweep deletes IDs whose upload has expired by now, files of other servers that
+// are too old or too many, and blobs that nothing refers to, as uploads leave
+// them behind that failed in the end.
 func (s *Service) Sweep(ctx context.Context, now time.Time) error {
 	err := s.store.Update(ctx, func(tx *store.Tx) error { return tx.ExpireMedia(ctx, now.UnixMilli()) })
+	if err == nil {
+		err = s.trim(ctx, now, blob.Digest{})
+	}
 	if err != nil {
 		return err
 	}

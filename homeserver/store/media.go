@@ -103,6 +103,7 @@ func (tx *Tx) ExpireMedia(ctx context.Context, now int64) error {
 func (s *Store) MediaNeeded(ctx context.Context, digest []byte) (bool, error) {
 	const q = `
 		SELECT (SELECT COUNT(*) FROM (SELECT 1 FROM media WHERE digest = $1 LIMIT 1) AS files)
+			+ (SELECT COUNT(*) FROM (SELECT 1 FROM remote_media WHERE digest = $1 LIMIT 1) AS fetched)
 			+ (SELECT COUNT(*) FROM (SELECT 1 FROM thumbnails WHERE digest = $1 LIMIT 1) AS small)`
 	var n int64
 	if err := s.db.QueryRow(ctx, q, digest).Scan(&n); err != nil {
