@@ -47,6 +47,9 @@ func NewDialer(c OutboundConfig, resolver Resolver) *Dialer {
 	if resolver == nil {
 		resolver = net.DefaultResolver
 	}
+	if c.ConnectTimeout <= 0 {
+		c.ConnectTimeout = DefaultOutboundConfig().ConnectTimeout
+	}
 	d := &Dialer{rules: guard{allow: c.Allow, deny: c.Deny}, resolver: resolver, timeout: c.ConnectTimeout}
 	d.connect = (&net.Dialer{KeepAlive: 30 * time.Second, Control: d.control}).DialContext
 	return d

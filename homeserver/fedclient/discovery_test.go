@@ -366,11 +366,11 @@ func TestWellKnownIsKept(t *testing.T) {
 	h.set(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
 	clock.forward(61 * time.Minute)
 	find("b.test:1", 3)
-	clock.forward(11 * time.Minute)
+	clock.forward(61 * time.Second)
 	find("b.test:1", 4)
-	clock.forward(11 * time.Minute)
+	clock.forward(61 * time.Second)
 	find("b.test:1", 4)
-	clock.forward(10 * time.Minute)
+	clock.forward(60 * time.Second)
 	find("b.test:1", 5)
 	for range 3 {
 		clock.forward(61 * time.Minute)
@@ -458,7 +458,9 @@ func TestWellKnownHostile(t *testing.T) {
 			}
 		})
 	}
-	if slices.ContainsFunc(n.dialed, func(a string) bool { return !strings.HasPrefix(a, "5.5.5.1:443") && !strings.HasPrefix(a, "5.5.5.3:443") }) {
+	if slices.ContainsFunc(n.dialed, func(a string) bool {
+		return !strings.HasPrefix(a, "5.5.5.1:443") && !strings.HasPrefix(a, "5.5.5.3:443")
+	}) {
 		t.Errorf("connected to %v", n.dialed)
 	}
 }

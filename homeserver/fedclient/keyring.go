@@ -50,6 +50,7 @@ type KeyRing struct {
 	own     *serverKeys
 	servers *cache[matrix.ServerName, *serverKeys]
 	tries   *cache[matrix.ServerName, try]
+	rests   *cache[matrix.ServerName, try] // notaries that do not answer
 	flights singleflight.Group
 	slots   chan struct{}
 	now     func() time.Time
@@ -68,6 +69,9 @@ type try struct {
 	failures int // in a row
 }
 
+// pause is how long to wait after a try.
+func (t try) pause() time.Duration { return min(firstRefetch<<min(t.failures, 10), longRefetch) }
+
 // NewKeyRing makes the key ring of the client's server. It uses the client's
 // store.
 func NewKeyRing(c *Client) *KeyRing {
@@ -75,6 +79,7 @@ func NewKeyRing(c *Client) *KeyRing {
 		client: c, store: c.reach.store, own: &serverKeys{map[string]store.ServerKey{}},
 		servers: newCache[matrix.ServerName, *serverKeys](maxRing),
 		tries:   newCache[matrix.ServerName, try](maxReach),
+		rests:   newCache[matrix.ServerName, try](maxReach),
 		slots:   make(chan struct{}, fetchSlots),
 		now:     time.Now,
 	}
@@ -236,7 +241,7 @@ func (r *KeyRing) missing(ctx context.Context, needs map[matrix.ServerName]need)
 	left := r.unmet(ctx, needs)
 	for server, n := range left {
 		t, ok := r.tries.find(server)
-		pause := min(firstRefetch<<min(t.failures, 10), longRefetch)
+		pause := t.pause()
 		if n.current {
 			pause = askAgain
 		}
@@ -348,12 +353,22 @@ func (s *serverKeys) with(told []store.ServerKey, secondHand bool, now int64) (n
 // missing.
 func (r *KeyRing) askNotaries(ctx context.Context, needs map[matrix.ServerName]need) {
 	for _, n := range r.client.config.Notaries {
+		rest, resting := r.rests.find(n.Server)
+		if resting && r.now().Sub(rest.at) < rest.pause() {
+			continue
+		}
 		servers := slices.Sorted(maps.Keys(needs))
 		for batch := range slices.Chunk(servers, notaryBatch) {
-			if err := r.askNotary(ctx, n, needs, batch); err != nil {
-				zerolog.Ctx(ctx).Debug().Err(err).Str("server", string(n.Server)).Msg("notary")
-				break
+			err := r.askNotary(ctx, n, needs, batch)
+			if err == nil {
+				r.rests.drop(n.Server)
+				continue
 			}
+			zerolog.Ctx(ctx).Debug().Err(err).Str("server", string(n.Server)).Msg("notary")
+			if !errors.Is(ctx.Err(), context.Canceled) {
+				r.rests.put(n.Server, try{r.now(), rest.failures + 1})
+			}
+			break
 		}
 		if needs = r.unmet(ctx, needs); len(needs) == 0 {
 			return

@@ -22,13 +22,14 @@ type Media struct {
 	Disposition string // Content-Disposition
 	Size        int64  // bytes; -1 where the server does not say
 
-	body  io.Reader
-	left  int64
-	close func()
+	body   io.Reader
+	left   int64
+	failed func(err error) error // makes what a reader gets out of an error of the body
+	close  func()
 }
 
 // Read implements io.Reader. The error is ErrAnswerSize where the file is
-// larger than was asked for.
+// larger than was asked for, and an UnreachableError where it breaks off.
 func (m *Media) Read(p []byte) (int, error) {
 	if int64(len(p)) > m.left+1 {
 		p = p[:m.left+1]
@@ -36,6 +37,9 @@ func (m *Media) Read(p []byte) (int, error) {
 	n, err := m.body.Read(p)
 	if m.left -= int64(n); m.left < 0 {
 		return n + int(m.left), ErrAnswerSize
+	}
+	if err != nil && err != io.EOF {
+		err = m.failed(err)
 	}
 	return n, err
 }
@@ -170,6 +174,12 @@ func (c *Client) openMedia(ctx context.Context, server matrix.ServerName, k call
 	body := &watched{r: resp.Body}
 	stop := body.watch(c.stall, cancel)
 	m := &Media{body: body, left: limit}
+	m.failed = func(err error) error {
+		if body.stalled.Load() {
+			return c.unreachable(context.WithoutCancel(ctx), server, k, errStall)
+		}
+		return &UnreachableError{server, err}
+	}
 	m.close = func() {
 		stop()
 		cancel()

@@ -1,7 +1,6 @@
 package fedclient
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -125,7 +124,11 @@ func TestDownloadStandsStill(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	if body, err := io.ReadAll(file); !errors.Is(err, context.Canceled) {
+	var gone *UnreachableError
+	if body, err := io.ReadAll(file); !errors.As(err, &gone) || string(body) != "begin" {
 		t.Errorf("%q, %v", body, err)
+	}
+	if at, err := c.RetryAt(t.Context(), "b.test"); err != nil || at.IsZero() {
+		t.Errorf("it does not count: %v", err)
 	}
 }

@@ -2,6 +2,7 @@ package fedclient
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -190,7 +191,7 @@ func (c *Client) SendJoin(ctx context.Context, server matrix.ServerName, join *e
 		case "event":
 			raw, err := d.value()
 			if err == nil {
-				answer.Event = addSignatures(join, raw)
+				answer.Event = addSignatures(join, raw, server)
 			}
 			return err
 		case "servers_in_room":
@@ -218,30 +219,27 @@ func eventPath(pattern string, e *event.PDU) string {
 }
 
 // addSignatures is ours with the signatures that raw, the same event, has from
-// others. If raw is another event, it is just ours.
-func addSignatures(ours *event.PDU, raw []byte) *event.PDU {
+// server. If raw is another event, it is just ours.
+func addSignatures(ours *event.PDU, raw []byte, server matrix.ServerName) *event.PDU {
 	theirs, err := event.Parse(ours.Version, raw)
-	if err != nil || theirs.ID != ours.ID {
+	if err != nil || theirs.ID != ours.ID || ours.SignedBy(server) {
 		return ours
 	}
 	added := 0
-	for _, entity := range signing.Entities(theirs.Signatures()) {
-		server, err := matrix.ParseServerName(entity)
-		if err != nil || ours.SignedBy(server) {
+	for id, sig := range signing.Signatures(theirs.Signatures(), string(server)) {
+		if added == maxAdded || !validKeyID(id) || len(sig) > 2*ed25519.SignatureSize {
 			continue
 		}
-		for id, sig := range signing.Signatures(theirs.Signatures(), entity) {
-			if more, err := ours.AddSignature(server, id, sig); err == nil && added < maxAdded {
-				ours = more
-				added++
-			}
+		if more, err := ours.AddSignature(server, id, sig); err == nil {
+			ours = more
+			added++
 		}
 	}
 	return ours
 }
 
-// maxAdded is how many signatures other servers may add to one of our events.
-const maxAdded = 16
+// maxAdded is how many signatures another server may add to one of our events.
+const maxAdded = 4
 
 // SendKnock sends a knock and answers stripped state of the room, which is up
 // to the other server.
@@ -290,7 +288,7 @@ func (c *Client) Invite(ctx context.Context, server matrix.ServerName, invite *e
 	if err != nil {
 		return nil, err
 	}
-	signed := addSignatures(invite, answer.Event)
+	signed := addSignatures(invite, answer.Event, server)
 	if !signed.SignedBy(server) {
 		return nil, wrap("sendInviteV2", &AnswerError{server, errors.New("the invite is not signed")})
 	}

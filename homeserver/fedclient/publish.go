@@ -179,7 +179,7 @@ func (r *KeyRing) notarize(ctx context.Context, server matrix.ServerName, ask ma
 		return nil, err
 	}
 	t, tried := r.tries.find(server)
-	if !fresh && !(tried && r.now().Sub(t.at) < min(firstRefetch<<min(t.failures, 10), longRefetch)) {
+	if !fresh && !(tried && r.now().Sub(t.at) < t.pause()) {
 		if _, fetchErr := r.fetch(ctx, server); fetchErr == nil {
 			t.failures = -1
 		}

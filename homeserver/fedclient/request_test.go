@@ -3,13 +3,17 @@ package fedclient
 import (
 	"compress/gzip"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -408,4 +412,54 @@ func TestSendCounts(t *testing.T) {
 	if _, err := c.Send(t.Context(), "b.test", Transaction{ID: "1"}); !errors.As(err, &backoff) {
 		t.Errorf("%v", err)
 	}
+}
+
+// TestBrokenConnections has a server without HTTP/2 that closes a connection
+// which was used before, instead of answering on it.
+func TestBrokenConnections(t *testing.T) {
+	n := newInternet(t)
+	n.host("b.test", "5.5.5.1")
+	var mu sync.Mutex
+	used, asked := map[string]int{}, 0
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		mu.Lock()
+		used[r.RemoteAddr]++
+		first := used[r.RemoteAddr] == 1
+		asked++
+		mu.Unlock()
+		if !first {
+			panic(http.ErrAbortHandler)
+		}
+		if r.Method == http.MethodPut && !strings.Contains(string(body), "us.test") {
+			t.Errorf("body %q", body)
+		}
+		_, _ = io.WriteString(w, `{}`)
+	}))
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{n.certificate(time.Now().Add(time.Hour), "b.test")}}
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS()
+	defer s.Close()
+	n.ports["5.5.5.1:8448"] = s.Listener.Addr().String()
+	c := n.client(sqlite(t), n.config())
+	for range 3 {
+		if _, err := c.Send(t.Context(), "b.test", Transaction{ID: "1"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mu.Lock()
+	before := asked
+	mu.Unlock()
+
+	// One-time keys must not be taken twice.
+	if _, err := c.ClaimKeys(t.Context(), "b.test", nil); err == nil {
+		t.Error("asked again for one-time keys")
+	}
+	if mu.Lock(); asked != before+1 {
+		t.Errorf("asked %d times for one-time keys", asked-before)
+	}
+	mu.Unlock()
 }

@@ -347,7 +347,7 @@ func (c *Client) stream(ctx context.Context, server matrix.ServerName, k call, f
 	case err == nil:
 		return nil
 	case body.stalled.Load():
-		err = c.unreachable(context.WithoutCancel(ctx), server, k, errors.New("the answer stood still"))
+		err = c.unreachable(context.WithoutCancel(ctx), server, k, errStall)
 	case body.left <= 0:
 		err = &AnswerError{server, ErrAnswerSize}
 	case body.err != nil && body.err != io.EOF && errors.Is(err, body.err):
@@ -359,6 +359,8 @@ func (c *Client) stream(ctx context.Context, server matrix.ServerName, k call, f
 	}
 	return wrap(k.op, err)
 }
+
+var errStall = errors.New("the answer stood still")
 
 // errCallback marks the errors of our callers' functions.
 var errCallback = errors.New("callback")

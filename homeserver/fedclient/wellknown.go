@@ -25,7 +25,8 @@ const (
 	defaultWellKnown = 24 * time.Hour   // how long an answer is kept that does not say
 	shortWellKnown   = 5 * time.Minute  // the least that an answer is kept
 	longWellKnown    = 48 * time.Hour   // the most
-	firstFailure     = 10 * time.Minute // how long a failure is kept; each further one doubles it
+	firstFailure     = time.Minute      // how long it is kept that nothing was heard; each further time doubles it
+	firstRefusal     = 10 * time.Minute // the same for an answer that there is no delegation
 	longFailure      = time.Hour
 )
 
@@ -57,11 +58,13 @@ func (d *discovery) wellKnown(ctx context.Context, host string) *wellKnown {
 	if err != nil {
 		zerolog.Ctx(ctx).Debug().Err(err).Str("server", host).Msg("no .well-known")
 		next = &wellKnown{failures: old.failures + 1}
-		next.expires = now.Add(min(firstFailure<<min(old.failures, 10), longFailure))
-		// A host that is down for a while did not take back what it said.
-		if old.server != "" && now.Before(old.until) && !errors.Is(err, errDefinite) {
+		pause := firstFailure
+		if errors.Is(err, errDefinite) {
+			pause = firstRefusal
+		} else if now.Before(old.until) { // a host that is down did not take back what it said
 			next.server, next.until = old.server, old.until
 		}
+		next.expires = now.Add(min(pause<<min(old.failures, 10), longFailure))
 	}
 	if ctx.Err() == nil {
 		d.files.put(host, next)
