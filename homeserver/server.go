@@ -20,6 +20,7 @@ import (
 	"switchboard/homeserver/directory"
 	"switchboard/homeserver/e2ee"
 	"switchboard/homeserver/ephemeral"
+	"switchboard/homeserver/fedapi"
 	"switchboard/homeserver/fedclient"
 	"switchboard/homeserver/federation"
 	"switchboard/homeserver/fedsender"
@@ -53,7 +54,9 @@ type Server struct {
 
 	db       *database.DB
 	client   *fedclient.Client
+	ring     *fedclient.KeyRing
 	sender   *fedsender.Service
+	servers  *fedapi.API
 	draining chan struct{} // closed by Drain
 	drain    sync.Once
 }
@@ -111,7 +114,7 @@ func (s *Server) wire(blobs *blob.Disk) error {
 	if s.client, err = fedclient.New(asking, c.ServerName, s.Key, dialer, s.Store, s.Bell); err != nil {
 		return err
 	}
-	ring := fedclient.NewKeyRing(s.client)
+	s.ring = fedclient.NewKeyRing(s.client)
 	s.Accounts = &account.Service{Store: s.Store, Bell: s.Bell, ServerName: c.ServerName, Config: c.Registration, Appservices: s.Appservices}
 	s.Keys = &e2ee.Service{Store: s.Store, Bell: s.Bell, ServerName: c.ServerName}
 	s.Ephemeral = &ephemeral.Service{Store: s.Store, Bell: s.Bell, NoPresence: !c.Presence}
@@ -122,7 +125,7 @@ func (s *Server) wire(blobs *blob.Disk) error {
 	}
 	s.Directory = &directory.Service{Store: s.Store, Rooms: s.Rooms, ServerName: c.ServerName, Registrations: s.Appservices, Client: s.client}
 	s.Federation = &federation.Service{
-		Store: s.Store, Bell: s.Bell, Rooms: s.Rooms, Client: s.client, Keys: ring, Accounts: s.Accounts, Encryption: s.Keys, Ephemeral: s.Ephemeral,
+		Store: s.Store, Bell: s.Bell, Rooms: s.Rooms, Client: s.client, Keys: s.ring, Accounts: s.Accounts, Encryption: s.Keys, Ephemeral: s.Ephemeral,
 		ServerName: c.ServerName, Config: c.Federation.Taking,
 	}
 	s.sender = &fedsender.Service{Store: s.Store, Client: s.client, Bell: s.Bell, Keys: s.Keys, Ephemeral: s.Ephemeral, ServerName: c.ServerName}
@@ -133,6 +136,10 @@ func (s *Server) wire(blobs *blob.Disk) error {
 		ServerName: c.ServerName, Accounts: s.Accounts, Rooms: s.Rooms, Directory: s.Directory, Federation: s.Federation, Sync: s.Sync, Keys: s.Keys, Ephemeral: s.Ephemeral, Media: s.Media,
 		PublicURL: c.advertised(), Delegate: c.Delegate, Support: c.Support.shown(), DefaultRoomVersion: c.Rooms.DefaultVersion,
 	}
+	s.servers = &fedapi.API{
+		ServerName: c.ServerName, Federation: s.Federation, KeyRing: s.ring, Accounts: s.Accounts, Directory: s.Directory, Encryption: s.Keys,
+		Media: s.Media,
+	}
 	if c.RateLimits.Enabled {
 		s.ClientRoutes.Limits = clientapi.NewLimits(c.RateLimits.Rates)
 	}
@@ -141,8 +148,7 @@ func (s *Server) wire(blobs *blob.Disk) error {
 
 // Handlers are what listeners serve.
 func (s *Server) Handlers() Handlers {
-	client := s.ClientRoutes.Handler()
-	return Handlers{Client: client, Federation: client} // which says M_UNRECOGNIZED to what it does not serve
+	return Handlers{Client: s.ClientRoutes.Handler(), Federation: s.servers.Handler()}
 }
 
 // Deactivate ends an account for good: its user leaves all rooms, and the name
@@ -164,6 +170,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { return s.Accounts.Run(ctx) })
 	group.Go(func() error { return s.Ephemeral.Run(ctx) })
 	group.Go(func() error { return s.Media.Run(ctx) })
+	group.Go(func() error { return s.Federation.Run(ctx) })
 	group.Go(func() error { return s.sender.Run(ctx) })
 	return group.Wait()
 }

@@ -10,6 +10,7 @@ import (
 
 	"switchboard/appservices"
 	"switchboard/homeserver/clientapi"
+	"switchboard/homeserver/fedapi"
 )
 
 // shrink rewrites testdata/absent.txt without the operations that are there
@@ -35,6 +36,9 @@ func (o operation) String() string { return o.API + " " + o.ID + " " + o.Method 
 func served() []operation {
 	var list []operation
 	for _, r := range clientapi.Routes() {
+		list = append(list, operation{Method: r.Method, Path: r.Path, ID: r.Operation})
+	}
+	for _, r := range fedapi.Routes() {
 		list = append(list, operation{Method: r.Method, Path: r.Path, ID: r.Operation})
 	}
 	for _, r := range appservices.Routes() { // these we call

@@ -1,6 +1,7 @@
 package e2ee
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,7 +18,7 @@ const mostDevices = 10_000
 
 // DeviceUpdate tells of a change of one device of a user of another server.
 //
-// Spec: https://spec.matrix.org/v1.19/server-server-api/#mdevice_list_update
+// Spec: https://spec.matrix.org/v1.19/server-server-api/#definition-mdevice_list_update
 type DeviceUpdate struct {
 	User        matrix.UserID   `json:"user_id"`
 	Device      matrix.DeviceID `json:"device_id"`
@@ -42,6 +43,7 @@ type RemoteDevice struct {
 type RemoteDevices struct {
 	User                matrix.UserID
 	Stream              int64
+	Asked               int64 // position of the log when the server was asked
 	Devices             []RemoteDevice
 	Master, SelfSigning json.RawMessage // nil: none
 }
@@ -85,7 +87,7 @@ func (s *Service) UpdateRemote(ctx context.Context, u DeviceUpdate) (stale bool,
 			}
 			stale = n >= mostDevices
 		}
-		next := store.RemoteDeviceList{User: u.User, Stream: max(u.Stream, list.Stream), Stale: stale}
+		next := store.RemoteDeviceList{User: u.User, Stream: max(u.Stream, list.Stream), Stale: stale, Pos: list.Pos}
 		if err := tx.PutRemoteDeviceList(ctx, next); err != nil {
 			return err
 		}
@@ -137,6 +139,9 @@ func (s *Service) PutRemote(ctx context.Context, r RemoteDevices) error {
 	if len(r.Devices) > mostDevices {
 		return matrix.Errorf(matrix.TooLarge, "%d devices are too many", len(r.Devices))
 	}
+	if r.Asked == 0 {
+		r.Asked = s.Store.Position()
+	}
 	var rows []store.DeviceKeys
 	for _, d := range r.Devices {
 		if row, err := remoteRow(r.User, d); err == nil {
@@ -151,34 +156,84 @@ func (s *Service) PutRemote(ctx context.Context, r RemoteDevices) error {
 	if err != nil || len(neighbours) == 0 {
 		return err
 	}
-	err = s.Store.Update(ctx, func(tx *store.Tx) error {
-		if err := tx.DropRemoteDevices(ctx, r.User); err != nil {
-			return err
-		}
-		for _, row := range rows {
-			if err := tx.PutRemoteDevice(ctx, row); err != nil {
-				return err
-			}
-		}
-		if err := putRemoteCross(ctx, tx, cross); err != nil {
-			return err
-		}
-		if err := tx.PutRemoteDeviceList(ctx, store.RemoteDeviceList{User: r.User, Stream: r.Stream}); err != nil {
-			return err
-		}
-		_, err := tx.PutDeviceListChange(ctx, r.User, "")
+	changed := false
+	err = s.Store.Update(ctx, func(tx *store.Tx) (err error) {
+		changed, err = putRemote(ctx, tx, r, rows, cross)
 		return err
 	})
-	if err == nil {
+	if err == nil && changed {
 		s.tellRemote(neighbours)
 	}
 	return err
 }
 
+// putRemote writes what is known of a user and tells whether that is news: not
+// where nothing was known, because nobody has kept anything then.
+func putRemote(ctx context.Context, tx *store.Tx, r RemoteDevices, rows []store.DeviceKeys, cross []store.CrossSigningKey) (changed bool, err error) {
+	old, known, err := tx.RemoteDeviceList(ctx, r.User)
+	if err != nil {
+		return false, err
+	}
+	different, err := differs(ctx, tx, r.User, rows, cross)
+	if err != nil {
+		return false, err
+	}
+	list := store.RemoteDeviceList{User: r.User, Stream: r.Stream, Pos: r.Asked}
+	// A change that came while the server was asked may not be in its answer.
+	list.Stale = known && old.Stale && r.Stream < old.Stream
+	if err := tx.PutRemoteDeviceList(ctx, list); err != nil {
+		return false, err
+	}
+	if different {
+		if err := tx.DropRemoteDevices(ctx, r.User); err != nil {
+			return false, err
+		}
+		for _, row := range rows {
+			if err := tx.PutRemoteDevice(ctx, row); err != nil {
+				return false, err
+			}
+		}
+		if err := putRemoteCross(ctx, tx, cross); err != nil {
+			return false, err
+		}
+	}
+	if !known || !different && !old.Stale {
+		return false, nil
+	}
+	_, err = tx.PutDeviceListChange(ctx, r.User, "")
+	return true, err
+}
+
+// differs tells whether devices or keys are others than those that are stored.
+func differs(ctx context.Context, tx *store.Tx, user matrix.UserID, rows []store.DeviceKeys, cross []store.CrossSigningKey) (bool, error) {
+	devices, err := tx.RemoteDevices(ctx, []matrix.UserID{user})
+	if err != nil || len(devices) != len(rows) {
+		return true, err
+	}
+	stored := make(map[matrix.DeviceID]store.DeviceKeys, len(devices))
+	for _, d := range devices {
+		stored[d.Device] = d
+	}
+	for _, row := range rows {
+		d, ok := stored[row.Device]
+		if !ok || !bytes.Equal(d.Keys, row.Keys) || d.DisplayName != row.DisplayName {
+			return true, nil
+		}
+	}
+	keys, err := tx.CrossSigningKeys(ctx, []matrix.UserID{user})
+	if err != nil {
+		return true, err
+	}
+	return slices.ContainsFunc(cross, func(k store.CrossSigningKey) bool {
+		old := find(keys, k.Usage)
+		return old == nil || !bytes.Equal(old.Keys, k.Keys)
+	}), nil
+}
+
 // UpdateRemoteSigning takes the cross-signing keys of a user of another server.
 // Keys of users who share no room with one of this server are passed over.
 //
-// Spec: https://spec.matrix.org/v1.19/server-server-api/#msigning_key_update
+// Spec: https://spec.matrix.org/v1.19/server-server-api/#definition-msigning_key_update
 func (s *Service) UpdateRemoteSigning(ctx context.Context, user matrix.UserID, master, selfSigning json.RawMessage) error {
 	keys, err := remoteCross(RemoteDevices{User: user, Master: master, SelfSigning: selfSigning})
 	if err != nil || len(keys) == 0 {
@@ -245,13 +300,14 @@ func (s *Service) KnownRemote(ctx context.Context, observer matrix.UserID, asked
 		if err != nil {
 			return nil, err
 		}
+		shared, err := s.Store.SharedSince(ctx, part)
+		if err != nil {
+			return nil, err
+		}
 		var fresh []matrix.UserID
 		for _, l := range lists {
-			neighbours, err := s.Store.LocalNeighbours(ctx, l.User)
-			if err != nil {
-				return nil, err
-			}
-			if !l.Stale && len(neighbours) > 0 { // else their server tells us of no changes
+			since, ok := shared[l.User]
+			if ok && since <= l.Pos && !l.Stale { // else their server told us of no changes
 				fresh = append(fresh, l.User)
 			}
 		}

@@ -37,7 +37,7 @@ func (s *Service) receiveDeviceList(ctx context.Context, origin matrix.ServerNam
 
 // receiveSigningKeys takes a user's cross-signing keys.
 //
-// Spec: https://spec.matrix.org/v1.19/server-server-api/#msigning_key_update
+// Spec: https://spec.matrix.org/v1.19/server-server-api/#definition-msigning_key_update
 func (s *Service) receiveSigningKeys(ctx context.Context, origin matrix.ServerName, content json.RawMessage) error {
 	var u struct {
 		User        matrix.UserID   `json:"user_id"`

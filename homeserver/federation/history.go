@@ -92,12 +92,11 @@ type Snapshot struct {
 	State, Auth []*store.Event
 }
 
-// JSON is the answer with whole events.
-//
-// Spec: https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1stateroomid
-func (s *Snapshot) JSON() map[string][]json.RawMessage {
-	return map[string][]json.RawMessage{"pdus": raws(s.State), "auth_chain": raws(s.Auth)}
-}
+// StateJSON is the state as servers know its events.
+func (s *Snapshot) StateJSON() []json.RawMessage { return raws(s.State) }
+
+// AuthJSON is what authorizes the state, as servers know its events.
+func (s *Snapshot) AuthJSON() []json.RawMessage { return raws(s.Auth) }
 
 // IDs is the answer with the events' IDs.
 //

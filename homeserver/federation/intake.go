@@ -300,7 +300,7 @@ func without(list []*event.PDU, missing []matrix.EventID) []*event.PDU {
 // bridge takes an event whose earlier ones cannot be had, with the state before
 // it as the other server tells it.
 //
-// Spec: https://spec.matrix.org/v1.19/server-server-api/#retrieving-event-authorization-information
+// Spec: https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1state_idsroomid
 func (g *gap) bridge(ctx context.Context, p *event.PDU) error {
 	state, auth, err := g.s.Client.RoomStateIDs(ctx, g.origin, g.room, p.ID)
 	if err != nil {

@@ -101,7 +101,7 @@ func (s *Service) StateBefore(ctx context.Context, e *store.Event) (statetree.ID
 // authorize these, and so on, in no particular order. The events themselves are
 // in it only if they authorize others of them.
 //
-// Spec: https://spec.matrix.org/v1.19/server-server-api/#auth-chain
+// Spec: https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1event_authroomideventid
 func (s *Service) AuthChain(ctx context.Context, events []*event.PDU) ([]*store.Event, error) {
 	seen := map[matrix.EventID]*store.Event{}
 	level := events
@@ -132,7 +132,7 @@ func (s *Service) AuthChain(ctx context.Context, events []*event.PDU) ([]*store.
 // ServerSees leaves out the events that a server may not see: none of its users
 // could. Those are redacted, as other servers expect, and not dropped.
 //
-// Spec: https://spec.matrix.org/v1.19/server-server-api/#retrieving-event-authorization-information
+// Spec: https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1backfillroomid
 func (s *Service) ServerSees(ctx context.Context, r *store.Room, server matrix.ServerName, events []*store.Event) ([]*event.PDU, error) {
 	joined, err := s.Store.ServerInRoom(ctx, server, r.Num)
 	if err != nil {
