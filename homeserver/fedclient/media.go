@@ -31,8 +31,11 @@ type Media struct {
 // Read implements io.Reader. The error is ErrAnswerSize where the file is
 // larger than was asked for, and an UnreachableError where it breaks off.
 func (m *Media) Read(p []byte) (int, error) {
-	if int64(len(p)) > m.left+1 {
-		p = p[:m.left+1]
+	if m.left < 0 {
+		return 0, ErrAnswerSize
+	}
+	if int64(len(p)) > m.left {
+		p = p[:m.left+1] // one more, to see whether there is one
 	}
 	n, err := m.body.Read(p)
 	if m.left -= int64(n); m.left < 0 {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"strings"
 	"testing"
@@ -96,7 +97,11 @@ func TestDownload(t *testing.T) {
 			file, err := c.Download(t.Context(), "b.test", "a/b", time.Second, 100)
 			var body []byte
 			if err == nil {
-				body, err = io.ReadAll(file)
+				if body, err = io.ReadAll(file); err != nil {
+					if n, again := file.Read(make([]byte, 10)); n != 0 || again == nil {
+						t.Errorf("reading on: %d, %v", n, again)
+					}
+				}
 				_ = file.Close()
 				_ = file.Close()
 			}
@@ -107,6 +112,19 @@ func TestDownload(t *testing.T) {
 				t.Errorf("%d bytes, %v", len(body), err)
 			}
 		})
+	}
+}
+
+// TestDownloadWithoutLimit has the largest limit that can be said.
+func TestDownloadWithoutLimit(t *testing.T) {
+	_, c := asker(t, nil, mixed(about, "\r\nPNG"))
+	file, err := c.Download(t.Context(), "b.test", "id", 0, math.MaxInt64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if body, err := io.ReadAll(file); err != nil || string(body) != "PNG" {
+		t.Errorf("%q, %v", body, err)
 	}
 }
 
