@@ -72,30 +72,122 @@ func (s *shade) covers(p Position) (bool, error) {
 }
 
 // ascent is a walk from an event up to those that have it in their auth chain, in
-// search of one that is in the common state.
+// search of one that is in the common state. It goes breadth first, and reads a
+// little of each chain before it reads on, because mostly one of the newest
+// events is in the state.
 type ascent struct {
 	s     *shade
 	seen  map[Num]Num // chain -> oldest event that was looked at
-	queue []Position  // each stands for itself and all that is newer in its chain
+	queue []visit
+}
+
+// visit is an event whose citations, and those of what is newer in its chain, are
+// still to be read.
+type visit struct {
+	Position
+	span Span
 }
 
 func (a *ascent) run(start Position) (hit bool, err error) {
 	if hit, err = a.holds([]Position{start}, 1); hit || err != nil {
 		return hit, err
 	}
-	a.queue = append(a.queue, start)
+	a.look(start)
 	for len(a.queue) > 0 {
-		p := a.queue[len(a.queue)-1]
-		a.queue = a.queue[:len(a.queue)-1]
-		if !a.fresh(p) {
-			continue
+		level := a.queue[:min(len(a.queue), batch)]
+		a.queue = a.queue[len(level):]
+		spans := make([]Span, len(level))
+		for i, v := range level {
+			spans[i] = v.span
 		}
-		if hit, err = a.citing(p); hit || err != nil {
+		found, err := a.s.c.index.Citing(spans)
+		if err == nil && len(found) != len(spans) {
+			err = fmt.Errorf("asked for %d chains, got %d", len(spans), len(found))
+		}
+		if err != nil {
+			return false, fmt.Errorf("read citations: %w", err)
+		}
+		for i, v := range level {
+			if hit, err = a.leaves(v.Position, found[i].Leaves); hit || err != nil {
+				return hit, err
+			}
+		}
+		if hit, err = a.links(found); hit || err != nil {
 			return hit, err
 		}
-		if hit, err = a.leaves(p); hit || err != nil {
-			return hit, err
+		for i, v := range level {
+			a.goOn(v, found[i])
 		}
+	}
+	return false, nil
+}
+
+// look puts p into the queue, unless it was looked at.
+func (a *ascent) look(p Position) {
+	end := a.end(p.Chain)
+	if p.Num >= end {
+		return
+	}
+	a.seen[p.Chain] = p.Num
+	v := visit{Position: p, span: Span{Chain: p.Chain, From: p.Num, Links: firstPage, Leaves: firstPage}}
+	if end < math.MaxInt64 {
+		v.span.AfterLink = Link{To: Position{p.Chain, end}} // behind all links to end and newer events
+	}
+	a.queue = append(a.queue, v)
+}
+
+// end is the oldest event of a chain of which it is known that the common state
+// neither holds nor reaches it, or that was looked at.
+func (a *ascent) end(chain Num) Num {
+	end := Num(math.MaxInt64)
+	if n, ok := a.s.dead[chain]; ok {
+		end = n
+	}
+	if n, ok := a.seen[chain]; ok {
+		end = min(end, n)
+	}
+	return end
+}
+
+// goOn puts what is left of v into the queue.
+func (a *ascent) goOn(v visit, c Citations) {
+	size := min(lastPage, max(v.span.Links, v.span.Leaves)*pageGrows)
+	if n := len(c.Links); n > 0 && n >= v.span.Links {
+		v.span.AfterLink, v.span.Links = c.Links[n-1], size
+	} else {
+		v.span.Links = 0
+	}
+	if n := len(c.Leaves); n > 0 && n >= v.span.Leaves {
+		v.span.AfterLeaf, v.span.Leaves = c.Leaves[n-1], size
+	} else {
+		v.span.Leaves = 0
+	}
+	if v.span.Links > 0 || v.span.Leaves > 0 {
+		a.queue = append(a.queue, v)
+	}
+}
+
+// links looks at the events that cite others, and puts those that are not in the
+// state into the queue.
+func (a *ascent) links(found []Citations) (bool, error) {
+	oldest := map[Num]Num{} // of each chain
+	for _, c := range found {
+		for _, l := range c.Links {
+			if n, ok := oldest[l.From.Chain]; l.From.Num < a.end(l.From.Chain) && (!ok || l.From.Num < n) {
+				oldest[l.From.Chain] = l.From.Num
+			}
+		}
+	}
+	from := make([]Position, 0, len(oldest))
+	for chain, n := range oldest {
+		from = append(from, Position{chain, n})
+	}
+	hit, err := a.holds(from, 0)
+	if hit || err != nil {
+		return hit, err
+	}
+	for _, p := range from {
+		a.look(p)
 	}
 	return false, nil
 }
@@ -103,6 +195,9 @@ func (a *ascent) run(start Position) (hit bool, err error) {
 // holds tells whether the common state holds an event of the chain of one of
 // list that is at least by newer than it.
 func (a *ascent) holds(list []Position, by Num) (bool, error) {
+	if len(list) == 0 {
+		return false, nil
+	}
 	chains := make([]Num, len(list))
 	for i, p := range list {
 		chains[i] = p.Chain
@@ -138,90 +233,31 @@ func (a *ascent) at(keys []eventauth.Key) ([]Num, error) {
 	return events, err
 }
 
-// Pages begin small, because mostly one of the newest events is in the state.
-const (
-	firstPage = 8
-	pageGrows = 4
-)
-
-// citing looks at the events that link to p or newer events of its chain, and
-// puts those that are not in the state into the queue.
-func (a *ascent) citing(p Position) (bool, error) {
-	end := Num(math.MaxInt64) // newer ones were looked at
-	if n, ok := a.s.dead[p.Chain]; ok {
-		end = n
+// leaves looks at leaves of p and newer events of its chain.
+func (a *ascent) leaves(p Position, list []Leaf) (bool, error) {
+	if len(list) == 0 {
+		return false, nil
 	}
-	if n, ok := a.seen[p.Chain]; ok {
-		end = min(end, n)
+	keys := make([]eventauth.Key, len(list))
+	for i, l := range list {
+		keys[i] = l.Key
 	}
-	a.seen[p.Chain] = p.Num
-	var after Link
-	if end < math.MaxInt64 {
-		after = Link{To: Position{p.Chain, end}} // From.Num 0 is behind all links to end
+	events, err := a.at(keys)
+	if err != nil {
+		return false, err
 	}
-	for size := firstPage; ; size = min(page, size*pageGrows) {
-		links, err := a.s.c.index.Citing(p.Chain, p.Num, after, size)
-		if err != nil {
-			return false, fmt.Errorf("read links into chain %d: %w", p.Chain, err)
-		}
-		from := make([]Position, 0, len(links))
-		for _, l := range links {
-			if a.fresh(l.From) {
-				from = append(from, l.From)
+	for i, l := range list {
+		switch {
+		case events[i] == l.Event:
+			return true, nil
+		case events[i] <= p.Num:
+		default: // another event of the key is in the state; it may name the chain, too
+			if hit, err := a.names(events[i], p); hit || err != nil {
+				return hit, err
 			}
 		}
-		if hit, err := a.holds(from, 0); hit || err != nil {
-			return hit, err
-		}
-		a.queue = append(a.queue, from...)
-		if len(links) < size {
-			return false, nil
-		}
-		after = links[len(links)-1]
 	}
-}
-
-// fresh tells whether p has not been looked at.
-func (a *ascent) fresh(p Position) bool {
-	if n, ok := a.s.dead[p.Chain]; ok && p.Num >= n {
-		return false
-	}
-	n, ok := a.seen[p.Chain]
-	return !ok || p.Num < n
-}
-
-// leaves looks at the leaves of p and newer events of its chain.
-func (a *ascent) leaves(p Position) (bool, error) {
-	var after Leaf
-	for size := firstPage; ; size = min(page, size*pageGrows) {
-		list, err := a.s.c.index.Leaves(p.Chain, p.Num, after, size)
-		if err != nil {
-			return false, fmt.Errorf("read leaves of chain %d: %w", p.Chain, err)
-		}
-		keys := make([]eventauth.Key, len(list))
-		for i, l := range list {
-			keys[i] = l.Key
-		}
-		events, err := a.at(keys)
-		if err != nil {
-			return false, err
-		}
-		for i, l := range list {
-			switch {
-			case events[i] == l.Event:
-				return true, nil
-			case events[i] <= p.Num:
-			default: // another event of the key is in the state; it may name the chain, too
-				if hit, err := a.names(events[i], p); hit || err != nil {
-					return hit, err
-				}
-			}
-		}
-		if len(list) < size {
-			return false, nil
-		}
-		after = list[len(list)-1]
-	}
+	return false, nil
 }
 
 // names tells whether p or a newer event of its chain is an auth event of n.

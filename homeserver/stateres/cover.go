@@ -49,15 +49,27 @@ type Index interface {
 	// newest first, at most limit.
 	Members(chain, upto Num, limit int) ([]Num, error)
 
-	// Citing answers links into a chain, at its event from or later ones, that
-	// come after the given link in descending order of (To.Num, From.Num), at
-	// most limit. The zero Link stands before all others.
-	Citing(chain, from Num, after Link, limit int) ([]Link, error)
+	// Citing answers what cites events of chains, for each of spans.
+	Citing(spans []Span) ([]Citations, error)
+}
 
-	// Leaves answers leaves of a chain, at its event from or later ones, that
-	// come after the given leaf in descending order of (To.Num, Event), at most
-	// limit. The zero Leaf stands before all others.
-	Leaves(chain, from Num, after Leaf, limit int) ([]Leaf, error)
+// Span asks for what cites the event From of a chain, or a newer one.
+type Span struct {
+	Chain, From Num
+
+	// Links and Leaves are how many of each are wanted at most, in descending
+	// order of their To.Num, and of From.Num or Event. They begin behind AfterLink
+	// and AfterLeaf, whose zero values stand before all others.
+	Links     int
+	AfterLink Link
+	Leaves    int
+	AfterLeaf Leaf
+}
+
+// Citations are links into a chain, and leaves of it.
+type Citations struct {
+	Links  []Link
+	Leaves []Leaf
 }
 
 // Authorises tells whether events of a type can be auth events of others, and
@@ -91,11 +103,13 @@ func NewCover(ix Index) *Cover {
 func (c *Cover) positions(nums []Num) ([]Position, error) {
 	var unknown []Num
 	for _, n := range nums {
-		if _, ok := c.places[n]; !ok {
+		if _, ok := c.places[n]; !ok && n != 0 {
 			unknown = append(unknown, n)
 		}
 	}
 	if len(unknown) > 0 {
+		slices.Sort(unknown)
+		unknown = slices.Compact(unknown)
 		chains, err := c.index.Positions(unknown)
 		if err != nil {
 			return nil, fmt.Errorf("read positions: %w", err)
@@ -253,31 +267,47 @@ func (c *Cover) reaches(a, b Position, limit int) (ok, known bool, err error) {
 	return ok, known || ok, err
 }
 
-// page is how many entries of the index are asked for at once.
-const page = 512
+// How many entries of the index are asked for at once: few, because mostly the
+// newest settle it, and then more and more.
+const (
+	firstPage = 8
+	pageGrows = 4
+	lastPage  = 512
+)
 
-// members answers the events of a chain from the event from up to upto, newest
-// first.
-func (c *Cover) members(chain, from, upto Num) ([]Num, error) {
-	var all []Num
-	for upto >= from && upto > 0 {
-		part, err := c.index.Members(chain, upto, page)
+// members gives f the events of a chain from upto back to from, newest first, until
+// it returns false.
+func (c *Cover) members(chain, from, upto Num, f func(n Num) (bool, error)) error {
+	for size := firstPage; upto >= from && upto > 0; size = min(lastPage, size*pageGrows) {
+		part, err := c.index.Members(chain, upto, size)
 		if err != nil {
-			return nil, fmt.Errorf("read chain %d: %w", chain, err)
+			return fmt.Errorf("read chain %d: %w", chain, err)
 		}
 		for _, n := range part {
 			if n < from {
-				return all, nil
+				return nil
 			}
-			all = append(all, n)
 			c.places[n] = chain
+			if ok, err := f(n); err != nil || !ok {
+				return err
+			}
 		}
-		if len(part) < page {
-			return all, nil
+		if len(part) < size {
+			return nil
 		}
 		upto = part[len(part)-1] - 1
 	}
-	return all, nil
+	return nil
+}
+
+// piece lists the events of a chain from from to upto, newest first.
+func (c *Cover) piece(chain, from, upto Num) ([]Num, error) {
+	var all []Num
+	err := c.members(chain, from, upto, func(n Num) (bool, error) {
+		all = append(all, n)
+		return true, nil
+	})
+	return all, err
 }
 
 // AuthChain gives f the auth chains of events, one part of it at a time, in no
@@ -300,7 +330,7 @@ func (c *Cover) AuthChain(events []Num, f func(part []Num) bool) error {
 		return err
 	}
 	for chain, top := range d.tops {
-		part, err := c.members(chain, 0, top)
+		part, err := c.piece(chain, 0, top)
 		if err != nil {
 			return err
 		}

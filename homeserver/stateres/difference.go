@@ -61,10 +61,14 @@ func (c *Cover) difference(heads [][]Num, s *shade) ([]Num, error) {
 			return nil, fmt.Errorf("event %d is not in the cover index", p.Num)
 		}
 		chains[i] = p.Chain
-		w.push(step{Position: p, sets: sets[p.Num]})
 	}
 	if err := c.load(chains); err != nil {
 		return nil, err
+	}
+	for i, p := range places {
+		if err := w.push(step{Position: p, sets: sets[all[i]]}); err != nil {
+			return nil, err
+		}
 	}
 	if err := w.run(); err != nil {
 		return nil, err
@@ -125,11 +129,17 @@ type walk struct {
 	open   nums // chains that some states reached, maybe more than are left
 }
 
-func (w *walk) push(s step) {
+// push adds a step, unless it is in every auth chain through the common state:
+// while a step of some states waits, the others have to go on.
+func (w *walk) push(s step) error {
 	if s.sets != w.full {
+		if covered, err := w.shade.covers(s.Position); covered || err != nil {
+			return err
+		}
 		w.some++
 	}
 	heap.Push(&w.steps, s)
+	return nil
 }
 
 func (w *walk) run() error {
@@ -159,7 +169,7 @@ func (w *walk) run() error {
 		case covered:
 			err = w.finish(s.Chain, st, s.Num)
 		case s.out:
-			w.leave(s.Chain, st, s.Num)
+			err = w.leave(s.Chain, st, s.Num)
 		default:
 			err = w.arrive(s, st)
 		}
@@ -197,7 +207,7 @@ func (w *walk) arrive(s step, st *stretch) error {
 		heap.Push(&w.open, chain)
 		w.follow(chain, st)
 	} else if st.sets != w.full { // newer events keep the states that they have
-		part, err := w.c.members(chain, s.Num+1, st.top)
+		part, err := w.c.piece(chain, s.Num+1, st.top)
 		if err != nil {
 			return err
 		}
@@ -210,17 +220,20 @@ func (w *walk) arrive(s step, st *stretch) error {
 // follow makes a step of the next link that leaves a chain.
 func (w *walk) follow(chain Num, st *stretch) {
 	if st.next > 0 {
-		w.push(step{Position: Position{chain, st.chain.Links[st.next-1].From.Num}, sets: w.full, out: true})
+		heap.Push(&w.steps, step{Position: Position{chain, st.chain.Links[st.next-1].From.Num}, sets: w.full, out: true})
 	}
 }
 
 // leave follows the links that leave the event n.
-func (w *walk) leave(chain Num, st *stretch, n Num) {
+func (w *walk) leave(chain Num, st *stretch, n Num) error {
 	for st.next > 0 && st.chain.Links[st.next-1].From.Num >= n {
 		st.next--
-		w.push(step{Position: st.chain.Links[st.next].To, sets: st.sets})
+		if err := w.push(step{Position: st.chain.Links[st.next].To, sets: st.sets}); err != nil {
+			return err
+		}
 	}
 	w.follow(chain, st)
+	return nil
 }
 
 // finish notes that what is not newer than the event upto is in every auth chain,
@@ -234,21 +247,13 @@ func (w *walk) finish(chain Num, st *stretch, upto Num) error {
 	if st.top == 0 || st.sets == w.full {
 		return nil
 	}
-	part, err := w.c.members(chain, upto+1, st.top)
-	if err != nil {
-		return err
-	}
-	for _, n := range part {
+	return w.c.members(chain, upto+1, st.top, func(n Num) (bool, error) {
 		covered, err := w.shade.covers(Position{chain, n})
-		if err != nil {
-			return err
+		if err == nil && !covered {
+			w.diff = append(w.diff, n)
 		}
-		if covered {
-			break
-		}
-		w.diff = append(w.diff, n)
-	}
-	return nil
+		return !covered, err
+	})
 }
 
 // nums is a heap, the smallest number first.

@@ -62,7 +62,7 @@ func (r *region) has(p Position) bool {
 func (r *region) events() ([]Num, error) {
 	var all []Num
 	for chain, low := range r.low {
-		part, err := r.c.members(chain, low, r.high[chain])
+		part, err := r.c.piece(chain, low, r.high[chain])
 		if err != nil {
 			return nil, err
 		}

@@ -286,29 +286,11 @@ func TestFirstVersion(t *testing.T) {
 // the layer below. The paths double with every layer, the work must not.
 func TestLadder(t *testing.T) {
 	cost := func(t *testing.T, version string, layers int) (calls, rows, read int) {
-		w, st := newRoom(t, version)
-		low, high := st[levelsKey], st[levelsKey]
-		for range layers {
-			var next [2]Num
-			for i := range next {
-				s := levels(alice, w.users(fmt.Sprintf(`"@x:x":%d`, i)))
-				s.auth, s.prev = []Num{st[memberKey(alice)], low}, []Num{low}
-				if high != low {
-					s.auth = append(s.auth, high)
-				}
-				if !w.v.RoomIDFromCreate {
-					s.auth = append(s.auth, 1)
-				}
-				next[i] = w.add(s)
-			}
-			low, high = next[0], next[1]
-		}
-		a, b := maps.Clone(st), maps.Clone(st)
-		a[levelsKey], b[levelsKey] = low, high
+		w, top, other := ladder(t, version, layers)
 		w.calls, w.rows, w.read = 0, 0, 0
-		w.resolve(a, b)
-		a[levelsKey] = st[levelsKey] // all layers lie between
-		w.resolve(a, b)
+		w.resolve(top, other)
+		top[levelsKey] = 3 // all layers lie between
+		w.resolve(top, other)
 		return w.calls, w.rows, w.read
 	}
 	each(t, func(t *testing.T, version string) {

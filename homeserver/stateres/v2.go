@@ -83,7 +83,15 @@ func (r *resolver) v2() (map[eventauth.Key]Num, error) {
 // subgraph (v2.1), and the auth difference.
 func (r *resolver) fullConflictedSet() ([]*digest, error) {
 	conflicted := r.conflicted()
-	if _, err := r.digests(conflicted); err != nil {
+	digests, err := r.digests(conflicted)
+	if err != nil {
+		return nil, err
+	}
+	ask := slices.Clone(conflicted) // at once
+	for _, d := range digests {
+		ask = append(ask, d.auth...)
+	}
+	if _, err := r.cover.positions(ask); err != nil {
 		return nil, err
 	}
 	heads := make([][]Num, len(r.states))

@@ -100,39 +100,34 @@ func (m *memory) Members(chain, upto Num, limit int) ([]Num, error) {
 	return list, nil
 }
 
-func (m *memory) Citing(chain, from Num, after Link, limit int) ([]Link, error) {
+func (m *memory) Citing(spans []Span) ([]Citations, error) {
 	m.calls++
-	var list []Link
-	all := m.citing[chain]
-	end := len(all)
-	if after != (Link{}) {
-		end, _ = slices.BinarySearchFunc(all, after, compareLinks)
-	}
-	for _, l := range slices.Backward(all[:end]) {
-		if l.To.Num < from || len(list) == limit {
-			break
+	list := make([]Citations, len(spans))
+	for i, s := range spans {
+		links := m.citing[s.Chain]
+		if s.AfterLink != (Link{}) {
+			end, _ := slices.BinarySearchFunc(links, s.AfterLink, compareLinks)
+			links = links[:end]
 		}
-		list = append(list, l)
-	}
-	m.rows += len(list)
-	return list, nil
-}
-
-func (m *memory) Leaves(chain, from Num, after Leaf, limit int) ([]Leaf, error) {
-	m.calls++
-	var list []Leaf
-	all := m.leaves[chain]
-	end := len(all)
-	if after != (Leaf{}) {
-		end, _ = slices.BinarySearchFunc(all, after, compareLeaves)
-	}
-	for _, l := range slices.Backward(all[:end]) {
-		if l.To.Num < from || len(list) == limit {
-			break
+		for _, l := range slices.Backward(links) {
+			if l.To.Num < s.From || len(list[i].Links) == s.Links {
+				break
+			}
+			list[i].Links = append(list[i].Links, l)
 		}
-		list = append(list, l)
+		leaves := m.leaves[s.Chain]
+		if s.AfterLeaf != (Leaf{}) {
+			end, _ := slices.BinarySearchFunc(leaves, s.AfterLeaf, compareLeaves)
+			leaves = leaves[:end]
+		}
+		for _, l := range slices.Backward(leaves) {
+			if l.To.Num < s.From || len(list[i].Leaves) == s.Leaves {
+				break
+			}
+			list[i].Leaves = append(list[i].Leaves, l)
+		}
+		m.rows += len(list[i].Links) + len(list[i].Leaves)
 	}
-	m.rows += len(list)
 	return list, nil
 }
 
