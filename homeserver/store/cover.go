@@ -114,7 +114,26 @@ func (c cover) Members(chain, upto stateres.Num, limit int) ([]stateres.Num, err
 }
 
 // Citing implements stateres.Index.
-func (c cover) Citing(chain, from stateres.Num, after stateres.Link, limit int) ([]stateres.Link, error) {
+func (c cover) Citing(spans []stateres.Span) ([]stateres.Citations, error) {
+	list := make([]stateres.Citations, len(spans))
+	var err error
+	for i, sp := range spans {
+		if sp.Links > 0 {
+			if list[i].Links, err = c.links(sp); err != nil {
+				return nil, err
+			}
+		}
+		if sp.Leaves > 0 {
+			if list[i].Leaves, err = c.leaves(sp); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return list, nil
+}
+
+// links reads the links into one chain.
+func (c cover) links(sp stateres.Span) ([]stateres.Link, error) {
 	const q = `SELECT from_chain, from_num, to_chain, to_num FROM cover_links
 		WHERE to_chain = $1 AND to_num >= $2 AND ($3 = 0 OR to_num < $3 OR to_num = $3 AND from_num < $4)
 		ORDER BY to_num DESC, from_num DESC LIMIT $5`
@@ -124,12 +143,12 @@ func (c cover) Citing(chain, from stateres.Num, after stateres.Link, limit int) 
 		err := scan(&l.From.Chain, &l.From.Num, &l.To.Chain, &l.To.Num)
 		list = append(list, l)
 		return err
-	}, q, chain, from, after.To.Num, after.From.Num, limit)
+	}, q, sp.Chain, sp.From, sp.AfterLink.To.Num, sp.AfterLink.From.Num, sp.Links)
 	return list, err
 }
 
-// Leaves implements stateres.Index.
-func (c cover) Leaves(chain, from stateres.Num, after stateres.Leaf, limit int) ([]stateres.Leaf, error) {
+// leaves reads the leaves of one chain.
+func (c cover) leaves(sp stateres.Span) ([]stateres.Leaf, error) {
 	const q = `SELECT k.type, k.state_key, l.event, l.chain, l.to_num FROM cover_leaves l JOIN state_keys k ON k.num = l.key
 		WHERE l.chain = $1 AND l.to_num >= $2 AND ($3 = 0 OR l.to_num < $3 OR l.to_num = $3 AND l.event < $4)
 		ORDER BY l.to_num DESC, l.event DESC LIMIT $5`
@@ -139,7 +158,7 @@ func (c cover) Leaves(chain, from stateres.Num, after stateres.Leaf, limit int) 
 		err := scan(&l.Key.Type, &l.Key.StateKey, &l.Event, &l.To.Chain, &l.To.Num)
 		list = append(list, l)
 		return err
-	}, q, chain, from, after.To.Num, after.Event, limit)
+	}, q, sp.Chain, sp.From, sp.AfterLeaf.To.Num, sp.AfterLeaf.Event, sp.Leaves)
 	return list, err
 }
 
