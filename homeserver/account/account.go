@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"switchboard/homeserver/fedclient"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/notify"
 	"switchboard/homeserver/store"
@@ -26,6 +27,9 @@ type Service struct {
 	Bell       *notify.Bell
 	ServerName matrix.ServerName
 	Config     Config
+
+	// Client asks other servers for the profiles of their users; nil asks none.
+	Client *fedclient.Client
 
 	// Appservices are the registrations in force. May be nil.
 	Appservices *registrations.Set

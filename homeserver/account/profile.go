@@ -3,8 +3,12 @@ package account
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"net/http"
 	"regexp"
+	"time"
 
+	"switchboard/homeserver/fedclient"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/store"
 )
@@ -31,12 +35,20 @@ const (
 // Spec: https://spec.matrix.org/v1.19/appendices/#common-namespaced-identifier-grammar
 var profileKey = regexp.MustCompile(`^[a-z][a-z0-9_.-]*$`)
 
-// Profile gives what a user of this server tells about itself. An appservice
-// may make the user because of the question. The error is M_NOT_FOUND if there
-// is no such user.
+// profileTime is how long another server has to tell a profile. Somebody waits
+// for it, and can do without.
+const profileTime = 10 * time.Second
+
+// Profile gives what a user tells about itself. The server of a user who is not
+// one of ours is asked; an appservice may make one of ours because of the
+// question. The errors are M_NOT_FOUND if there is no such user; of other servers
+// also M_FORBIDDEN, and M_UNKNOWN with status 502 where the server does not help.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3profileuserid
 func (s *Service) Profile(ctx context.Context, user matrix.UserID) (store.Profile, error) {
+	if user.Server() != s.ServerName {
+		return s.profileElsewhere(ctx, user)
+	}
 	p, err := s.Store.Profile(ctx, user)
 	if err != nil || len(p) > 0 {
 		return p, err
@@ -54,6 +66,40 @@ func (s *Service) Profile(ctx context.Context, user matrix.UserID) (store.Profil
 		err = matrix.Errorf(matrix.NotFound, "there is no profile of this user")
 	}
 	return p, err
+}
+
+// profileElsewhere asks the server of a user.
+func (s *Service) profileElsewhere(ctx context.Context, user matrix.UserID) (store.Profile, error) {
+	none := matrix.Errorf(matrix.NotFound, "there is no profile of this user")
+	if s.Client == nil {
+		return nil, none
+	}
+	ctx, cancel := context.WithTimeout(ctx, profileTime)
+	defer cancel()
+	fields, err := s.Client.Profile(ctx, user, "")
+	var refused *fedclient.ResponseError
+	switch {
+	case err == nil:
+	case errors.As(err, &refused) && refused.Status == http.StatusNotFound:
+		return nil, none
+	case errors.As(err, &refused) && refused.Status == http.StatusForbidden:
+		return nil, matrix.Errorf(matrix.Forbidden, "the user's server does not show the profile")
+	default:
+		return nil, &matrix.Error{Code: matrix.Unknown, Status: http.StatusBadGateway, Text: string(user.Server()) + " did not tell the profile", Cause: err}
+	}
+	p := store.Profile{}
+	for name, value := range fields {
+		if !profileKey.MatchString(name) || len(name) > longestProfileKey {
+			continue
+		}
+		if value, err := profileValue(name, value); err == nil && value != nil {
+			p[name] = value
+		}
+	}
+	if p.Size() > longestProfile {
+		return nil, &matrix.Error{Code: matrix.Unknown, Status: http.StatusBadGateway, Text: "the profile is too large"}
+	}
+	return p, nil
 }
 
 // SetProfile writes one field of a user's profile; a value of nil deletes it.

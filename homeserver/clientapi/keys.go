@@ -2,6 +2,7 @@ package clientapi
 
 import (
 	"encoding/json"
+	"time"
 
 	"switchboard/homeserver/e2ee"
 	"switchboard/homeserver/matrix"
@@ -92,12 +93,23 @@ func (a *API) uploadKeys(r *request) (any, error) {
 	return map[string]map[string]int{"one_time_key_counts": counts}, nil
 }
 
+// keysWait is how long other servers have to answer; the default is that of the
+// specification.
+func keysWait(ms *int64) time.Duration {
+	const usual, most = 10_000, 60_000
+	if ms == nil {
+		return usual * time.Millisecond
+	}
+	return time.Duration(max(0, min(*ms, most))) * time.Millisecond
+}
+
 // queryKeys gives the public keys of users and their devices.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keysquery
 func (a *API) queryKeys(r *request) (any, error) {
 	var body struct {
-		Keys map[matrix.UserID][]matrix.DeviceID `json:"device_keys"`
+		Keys    map[matrix.UserID][]matrix.DeviceID `json:"device_keys"`
+		Timeout *int64                              `json:"timeout"`
 	}
 	if err := r.json(&body); err != nil {
 		return nil, err
@@ -105,7 +117,7 @@ func (a *API) queryKeys(r *request) (any, error) {
 	if body.Keys == nil {
 		return nil, matrix.Errorf(matrix.MissingParam, "device_keys is missing")
 	}
-	return a.Keys.Query(r.Context(), r.User, body.Keys)
+	return a.Keys.QueryAll(r.Context(), r.User, body.Keys, keysWait(body.Timeout))
 }
 
 // claimKeys takes one-time keys of devices.
@@ -113,7 +125,8 @@ func (a *API) queryKeys(r *request) (any, error) {
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keysclaim
 func (a *API) claimKeys(r *request) (any, error) {
 	var body struct {
-		Keys map[matrix.UserID]map[matrix.DeviceID]string `json:"one_time_keys"`
+		Keys    map[matrix.UserID]map[matrix.DeviceID]string `json:"one_time_keys"`
+		Timeout *int64                                       `json:"timeout"`
 	}
 	if err := r.json(&body); err != nil {
 		return nil, err
@@ -121,7 +134,7 @@ func (a *API) claimKeys(r *request) (any, error) {
 	if body.Keys == nil {
 		return nil, matrix.Errorf(matrix.MissingParam, "one_time_keys is missing")
 	}
-	claimed, failures, err := a.Keys.Claim(r.Context(), body.Keys)
+	claimed, failures, err := a.Keys.ClaimAll(r.Context(), body.Keys, keysWait(body.Timeout))
 	if err != nil {
 		return nil, err
 	}

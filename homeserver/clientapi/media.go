@@ -104,7 +104,11 @@ func (a *API) getContent(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := a.Media.Open(r.Context(), matrix.ServerName(r.PathValue("serverName")), r.PathValue("mediaId"), wait)
+	server, err := a.mediaServer(r)
+	if err != nil {
+		return nil, err
+	}
+	f, err := a.Media.Open(r.Context(), server, r.PathValue("mediaId"), wait)
 	if err != nil {
 		return nil, err
 	}
@@ -141,11 +145,27 @@ func (a *API) getContentThumbnail(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := a.Media.Thumbnail(r.Context(), matrix.ServerName(r.PathValue("serverName")), r.PathValue("mediaId"), frame, animated, wait)
+	server, err := a.mediaServer(r)
+	if err != nil {
+		return nil, err
+	}
+	f, err := a.Media.Thumbnail(r.Context(), server, r.PathValue("mediaId"), frame, animated, wait)
 	if err != nil {
 		return nil, err
 	}
 	return &fileAnswer{f, f.Disposition("")}, nil
+}
+
+// mediaServer is the server of a file. Who wants nothing of other servers gets
+// nothing of theirs: so ask old servers, which take us for the file's own.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixmediav3downloadservernamemediaid
+func (a *API) mediaServer(r *request) (matrix.ServerName, error) {
+	server := matrix.ServerName(r.PathValue("serverName"))
+	if server != a.ServerName && r.URL.Query().Get("allow_remote") == "false" {
+		return "", matrix.Errorf(matrix.NotFound, "this is not the server of the file")
+	}
+	return server, nil
 }
 
 // mediaWait is how long the client wants to wait for a file that is not

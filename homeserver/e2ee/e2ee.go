@@ -1,8 +1,8 @@
 // Package e2ee is what the server does for end-to-end encryption: it keeps the
 // public keys of devices and users and gives them out, keeps encrypted backups
 // of room keys, carries messages from device to device, and knows whose keys
-// changed. It never sees a private key, and it knows the users of this server
-// only: keys and devices of others come through whoever talks to their servers.
+// changed. It never sees a private key. Keys of users of other servers it asks
+// for, and keeps them as long as those servers tell it of changes.
 package e2ee
 
 import (
@@ -11,6 +11,9 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"golang.org/x/sync/singleflight"
+
+	"switchboard/homeserver/fedclient"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/notify"
 	"switchboard/homeserver/store"
@@ -23,6 +26,12 @@ type Service struct {
 	Store      *store.Store
 	Bell       *notify.Bell
 	ServerName matrix.ServerName
+
+	// Client asks other servers; nil asks none.
+	Client *fedclient.Client
+
+	asking  asking
+	resyncs singleflight.Group
 
 	counts store.Recent[deviceKey, counted]
 	acked  store.Recent[deviceKey, int64]

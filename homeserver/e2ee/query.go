@@ -35,11 +35,7 @@ func (s *Service) Query(ctx context.Context, observer matrix.UserID, asked map[m
 	if len(asked) > mostAsked {
 		return nil, matrix.Errorf(matrix.InvalidParam, "too many users")
 	}
-	k := &Keys{
-		Devices: map[matrix.UserID]map[matrix.DeviceID]json.RawMessage{}, Master: map[matrix.UserID]json.RawMessage{},
-		SelfSigning: map[matrix.UserID]json.RawMessage{}, UserSigning: map[matrix.UserID]json.RawMessage{},
-		Failures: map[matrix.ServerName]json.RawMessage{},
-	}
+	k := newKeys()
 	var users []matrix.UserID
 	for u := range asked {
 		if _, err := matrix.ParseUserID(string(u)); err != nil {

@@ -2,6 +2,7 @@ package e2ee
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"time"
 
@@ -29,10 +30,10 @@ const (
 // "*", which is all of the user's.
 type Messages map[matrix.UserID]map[matrix.DeviceID]json.RawMessage
 
-// SendToDevice stores messages for devices of this server's users, once for
-// each transaction ID of the sender's device. Devices that do not exist are
-// left out, as are users of other servers. The errors are M_INVALID_PARAM,
-// M_BAD_JSON and M_TOO_LARGE.
+// SendToDevice stores messages for devices, once for each transaction ID of the
+// sender's device: those for users of this server until their devices take
+// them, the others until their servers do. Devices of ours that do not exist are
+// left out. The errors are M_INVALID_PARAM, M_BAD_JSON and M_TOO_LARGE.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3sendtodeviceeventtypetxnid
 func (s *Service) SendToDevice(ctx context.Context, sender matrix.UserID, device matrix.DeviceID, typ, txn string, messages Messages) error {
@@ -60,9 +61,13 @@ func (s *Service) SendToDevice(ctx context.Context, sender matrix.UserID, device
 	if n > mostAsked {
 		return matrix.Errorf(matrix.InvalidParam, "too many messages")
 	}
+	outgoing, err := s.outgoing(sender, typ, messages)
+	if err != nil {
+		return err
+	}
 	var sent []store.ToDevice
 	at := now()
-	err := s.Store.Update(ctx, func(tx *store.Tx) error {
+	err = s.Store.Update(ctx, func(tx *store.Tx) error {
 		sent = nil
 		if err := tx.DropToDeviceRequests(ctx, at-requestKeeps.Milliseconds()); err != nil {
 			return err
@@ -70,6 +75,11 @@ func (s *Service) SendToDevice(ctx context.Context, sender matrix.UserID, device
 		added, err := tx.AddToDeviceRequest(ctx, sender, device, typ, txn, at)
 		if err != nil || !added {
 			return err
+		}
+		for _, o := range outgoing {
+			if err := tx.PutOutgoing(ctx, o); err != nil {
+				return err
+			}
 		}
 		if sent, err = s.addressed(ctx, tx, sender, typ, messages); err != nil || len(sent) == 0 {
 			return err
@@ -80,8 +90,70 @@ func (s *Service) SendToDevice(ctx context.Context, sender matrix.UserID, device
 	if err != nil {
 		return err
 	}
+	if len(outgoing) > 0 {
+		s.Bell.Ring(store.LogBell)
+	}
 	s.ring(sent)
 	return nil
+}
+
+// mostOutgoing is about how many bytes of messages go to another server in one
+// piece.
+const mostOutgoing = 48 << 10
+
+// outgoing are the messages for users of other servers, in pieces as those
+// servers get them.
+//
+// Spec: https://spec.matrix.org/v1.19/server-server-api/#send-to-device-messaging
+func (s *Service) outgoing(sender matrix.UserID, typ string, messages Messages) ([]store.Outgoing, error) {
+	if s.Client == nil || !s.local(sender) {
+		return nil, nil
+	}
+	type piece struct {
+		Sender   matrix.UserID `json:"sender"`
+		Type     string        `json:"type"`
+		ID       string        `json:"message_id"`
+		Messages Messages      `json:"messages"`
+		size     int
+	}
+	var list []store.Outgoing
+	open := map[matrix.ServerName]*piece{}
+	end := func(server matrix.ServerName) error {
+		content, err := json.Marshal(open[server])
+		list = append(list, store.Outgoing{Server: server, Type: "m.direct_to_device", Content: content})
+		delete(open, server)
+		return err
+	}
+	for user, devices := range messages {
+		if s.local(user) {
+			continue
+		}
+		server := user.Server()
+		for device, content := range devices {
+			p := open[server]
+			if p != nil && p.size+len(content) > mostOutgoing {
+				if err := end(server); err != nil {
+					return nil, err
+				}
+				p = nil
+			}
+			if p == nil {
+				p = &piece{Sender: sender, Type: typ, ID: rand.Text(), Messages: Messages{}}
+				open[server] = p
+			}
+			if p.Messages[user] == nil {
+				p.Messages[user] = map[matrix.DeviceID]json.RawMessage{}
+			}
+			p.Messages[user][device] = content
+			p.size += len(content) + len(device) + len(user)
+		}
+	}
+	for server := range open {
+		if err := end(server); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
 }
 
 // addressed lists the messages to devices that exist, with "*" replaced by the

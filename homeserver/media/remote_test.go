@@ -1,10 +1,12 @@
 package media
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"mime/multipart"
 	"net/http"
-	"net/http/httptest"
+	"net/textproto"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -56,12 +58,32 @@ func newElsewhere(t *testing.T) *elsewhere {
 			return
 		}
 		defer f.Close()
-		if err := f.WriteMultipart(w); err != nil {
-			t.Error(err)
-		}
+		writeParts(t, w, f)
 	}))
 	e.Service, _ = start(t, st, nil)
 	return e
+}
+
+// writeParts answers with a file as servers do.
+func writeParts(t *testing.T, w http.ResponseWriter, f *File) {
+	t.Helper()
+	parts := multipart.NewWriter(w)
+	w.Header().Set("Content-Type", "multipart/mixed; boundary="+parts.Boundary())
+	about, err := parts.CreatePart(textproto.MIMEHeader{"Content-Type": {"application/json"}})
+	if err == nil {
+		_, err = io.WriteString(about, "{}")
+	}
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	content, err := parts.CreatePart(textproto.MIMEHeader{"Content-Type": {f.Type}, "Content-Disposition": {f.Disposition("")}})
+	if err == nil {
+		_, err = io.Copy(content, f)
+	}
+	if err = errors.Join(err, parts.Close()); err != nil {
+		t.Log("the other side went away:", err) // a file that is too large is not read to its end
+	}
 }
 
 func (s *Service) mustRead(t *testing.T, server matrix.ServerName, id string) (content string, f *File) {
@@ -255,31 +277,6 @@ func TestRemoteQuota(t *testing.T) {
 		s.mustRead(t, here, own)
 		if size, err := st.RemoteMediaSize(t.Context()); err != nil || size != 0 {
 			t.Errorf("%d bytes are left, %v", size, err)
-		}
-	})
-}
-
-func TestMultipart(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, st *store.Store) {
-		s, _ := start(t, st, nil)
-		id, err := s.Put(t.Context(), alice, Upload{Type: "image/svg+xml", Name: "ä.svg", Length: -1, Body: strings.NewReader("<svg/>")})
-		if err != nil {
-			t.Fatal(err)
-		}
-		f, err := s.Open(t.Context(), here, id, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		w := httptest.NewRecorder()
-		if err := f.WriteMultipart(w); err != nil {
-			t.Fatal(err)
-		}
-		boundary, ok := strings.CutPrefix(w.Header().Get("Content-Type"), "multipart/mixed; boundary=")
-		want := "--B\r\nContent-Type: application/json\r\n\r\n{}\r\n--B\r\n" +
-			"Content-Disposition: attachment; filename*=utf-8''%C3%A4.svg\r\nContent-Length: 6\r\nContent-Type: image/svg+xml\r\n\r\n<svg/>\r\n--B--\r\n"
-		if got := strings.ReplaceAll(w.Body.String(), boundary, "B"); !ok || got != want {
-			t.Errorf("got %q\nwant %q", got, want)
 		}
 	})
 }

@@ -50,6 +50,19 @@ func (m *members) set(ms Membership) {
 	}
 }
 
+// since is the position since which the first of the users of this server who
+// are joined to a room has been; 0 if none is.
+func (m *members) since(room RoomNum) (first int64) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	for u := range m.joined[room] {
+		if pos := m.byUser[u][room].Pos; first == 0 || pos < first {
+			first = pos
+		}
+	}
+	return first
+}
+
 // Memberships lists what a user of this server is in which room, forgotten
 // rooms included.
 func (s *Store) Memberships(user matrix.UserID) []Membership {

@@ -15,17 +15,18 @@ type RemoteDeviceList struct {
 	User   matrix.UserID
 	Stream int64 // of the newest update, as the user's server counts
 	Stale  bool  // updates were missed
+	Pos    int64 // of the log, since when it is known as it is now
 }
 
 // RemoteDeviceLists lists what is known of some users of other servers. Users
 // of whom nothing is known are left out.
 func (s *Store) RemoteDeviceLists(ctx context.Context, users []matrix.UserID) ([]RemoteDeviceList, error) {
-	return queryRemoteDeviceLists(ctx, s.db, `SELECT user_id, stream_id, stale FROM remote_device_lists WHERE user_id IN LIST($1)`, users)
+	return queryRemoteDeviceLists(ctx, s.db, `SELECT user_id, stream_id, stale, pos FROM remote_device_lists WHERE user_id IN LIST($1)`, users)
 }
 
 // StaleDeviceLists lists up to limit lists of which updates were missed.
 func (s *Store) StaleDeviceLists(ctx context.Context, limit int) ([]RemoteDeviceList, error) {
-	return queryRemoteDeviceLists(ctx, s.db, `SELECT user_id, stream_id, stale FROM remote_device_lists WHERE stale ORDER BY user_id LIMIT $1`, limit)
+	return queryRemoteDeviceLists(ctx, s.db, `SELECT user_id, stream_id, stale, pos FROM remote_device_lists WHERE stale ORDER BY user_id LIMIT $1`, limit)
 }
 
 func queryRemoteDeviceLists(ctx context.Context, q querier, text string, args ...any) ([]RemoteDeviceList, error) {
@@ -37,7 +38,7 @@ func queryRemoteDeviceLists(ctx context.Context, q querier, text string, args ..
 	var list []RemoteDeviceList
 	for rows.Next() {
 		var l RemoteDeviceList
-		if err := rows.Scan(&l.User, &l.Stream, &l.Stale); err != nil {
+		if err := rows.Scan(&l.User, &l.Stream, &l.Stale, &l.Pos); err != nil {
 			return nil, fmt.Errorf("remote device lists: %w", err)
 		}
 		list = append(list, l)
@@ -48,7 +49,7 @@ func queryRemoteDeviceLists(ctx context.Context, q querier, text string, args ..
 // RemoteDeviceList is what the transaction sees of one user; ok is false if
 // nothing is known.
 func (tx *Tx) RemoteDeviceList(ctx context.Context, user matrix.UserID) (l RemoteDeviceList, ok bool, err error) {
-	err = tx.QueryRow(ctx, `SELECT user_id, stream_id, stale FROM remote_device_lists WHERE user_id = $1`, user).Scan(&l.User, &l.Stream, &l.Stale)
+	err = tx.QueryRow(ctx, `SELECT user_id, stream_id, stale, pos FROM remote_device_lists WHERE user_id = $1`, user).Scan(&l.User, &l.Stream, &l.Stale, &l.Pos)
 	if errors.Is(err, database.ErrNoRows) {
 		return l, false, nil
 	}
@@ -61,7 +62,16 @@ func (tx *Tx) RemoteDeviceList(ctx context.Context, user matrix.UserID) (l Remot
 // RemoteDevices lists the devices of some users of other servers, with their
 // keys; Keys is empty for those without. They may be stale.
 func (s *Store) RemoteDevices(ctx context.Context, users []matrix.UserID) ([]DeviceKeys, error) {
-	rows, err := s.db.Query(ctx, `SELECT user_id, device_id, keys, display_name FROM remote_devices WHERE user_id IN LIST($1)`, users)
+	return queryRemoteDevices(ctx, s.db, users)
+}
+
+// RemoteDevices is the same as the transaction sees it.
+func (tx *Tx) RemoteDevices(ctx context.Context, users []matrix.UserID) ([]DeviceKeys, error) {
+	return queryRemoteDevices(ctx, tx, users)
+}
+
+func queryRemoteDevices(ctx context.Context, q querier, users []matrix.UserID) ([]DeviceKeys, error) {
+	rows, err := q.Query(ctx, `SELECT user_id, device_id, keys, display_name FROM remote_devices WHERE user_id IN LIST($1)`, users)
 	if err != nil {
 		return nil, fmt.Errorf("remote devices: %w", err)
 	}
@@ -80,9 +90,9 @@ func (s *Store) RemoteDevices(ctx context.Context, users []matrix.UserID) ([]Dev
 // PutRemoteDeviceList writes how well the devices of a user are known.
 func (tx *Tx) PutRemoteDeviceList(ctx context.Context, l RemoteDeviceList) error {
 	const q = `
-		INSERT INTO remote_device_lists (user_id, stream_id, stale) VALUES ($1, $2, $3)
-		ON CONFLICT (user_id) DO UPDATE SET stream_id = excluded.stream_id, stale = excluded.stale`
-	if err := tx.Exec(ctx, q, l.User, l.Stream, l.Stale); err != nil {
+		INSERT INTO remote_device_lists (user_id, stream_id, stale, pos) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (user_id) DO UPDATE SET stream_id = excluded.stream_id, stale = excluded.stale, pos = excluded.pos`
+	if err := tx.Exec(ctx, q, l.User, l.Stream, l.Stale, l.Pos); err != nil {
 		return fmt.Errorf("put remote device list: %w", err)
 	}
 	return nil
@@ -146,6 +156,41 @@ func (s *Store) LocalNeighbours(ctx context.Context, user matrix.UserID) ([]matr
 		}
 	}
 	return list, nil
+}
+
+// SharedSince gives for each of some users of other servers a position of the
+// log since which the user has shared a room with a user of this server without
+// a break. It may be later than it could be, as when a user's name changed.
+// Users who share no room are left out.
+func (s *Store) SharedSince(ctx context.Context, users []matrix.UserID) (map[matrix.UserID]int64, error) {
+	rows, err := s.db.Query(ctx, `SELECT user_id, room, pos FROM memberships WHERE user_id IN LIST($1) AND membership = 'join'`, users)
+	if err != nil {
+		return nil, fmt.Errorf("shared rooms: %w", err)
+	}
+	defer rows.Close()
+	since := map[matrix.UserID]int64{}
+	ours := map[RoomNum]int64{}
+	for rows.Next() {
+		var u matrix.UserID
+		var room RoomNum
+		var pos int64
+		if err := rows.Scan(&u, &room, &pos); err != nil {
+			return nil, fmt.Errorf("shared rooms: %w", err)
+		}
+		from, seen := ours[room]
+		if !seen {
+			from = s.members.since(room)
+			ours[room] = from
+		}
+		if from == 0 {
+			continue
+		}
+		pos = max(pos, from)
+		if old, ok := since[u]; !ok || pos < old {
+			since[u] = pos
+		}
+	}
+	return since, rows.Err()
 }
 
 // NewestDeviceListChange is the position of the newest change of a user's keys
