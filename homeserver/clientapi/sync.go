@@ -44,7 +44,11 @@ func (a *API) sync(r *request) (any, error) {
 	if err := a.Ephemeral.Syncing(r.Context(), r.User, r.Device, q.Get("set_presence")); err != nil {
 		return nil, err
 	}
-	return a.Sync.Sync(r.Context(), ask)
+	answer, err := a.Sync.Sync(r.Context(), ask)
+	if err != nil {
+		return nil, err
+	}
+	return answer.JSON()
 }
 
 // filter reads the filter of a sync: JSON, or the ID of a stored one.

@@ -212,7 +212,7 @@ func (rd *reading) setState(j *joined, state []*store.Event) error {
 
 // clients gives events the shape that the client wants.
 func (rd *reading) clients(list []room.Seen) ([]json.RawMessage, error) {
-	raw, err := rd.Rooms.Clients(rd.ctx, room.Reader{User: rd.User, Device: rd.Device, Sync: true}, list)
+	raw, err := rd.Rooms.Clients(rd.ctx, room.Reader{User: rd.User, Device: rd.Device, Sync: true, New: rd.unheard}, list)
 	if err != nil || rd.Filter.EventFields.all() {
 		return raw, err
 	}

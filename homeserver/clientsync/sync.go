@@ -130,6 +130,7 @@ type reading struct {
 	receipts    map[store.RoomNum][]json.RawMessage // changed
 	rooms       rooms
 	newcomers   []matrix.UserID // who came into view
+	unheard     bool            // the device has sent nothing yet
 }
 
 // read collects what is behind since.
@@ -142,6 +143,13 @@ func (s *Service) read(ctx context.Context, r Request, since token) (*Answer, er
 	var err error
 	if rd.ignored, err = s.Rooms.Ignored(ctx, r.User); err != nil {
 		return nil, err
+	}
+	if rd.initial() {
+		heard, err := s.Store.HasRequests(ctx, r.User, r.Device)
+		if err != nil {
+			return nil, err
+		}
+		rd.unheard = !heard
 	}
 	a := &Answer{NextBatch: rd.now.String()}
 	steps := []func(*Answer) error{rd.readMemberships, rd.readAccountData, rd.readReceipts, rd.readRooms, rd.readToDevice, rd.readDevices, rd.readPresence}
@@ -188,7 +196,9 @@ func (rd *reading) readAccountData(a *Answer) error {
 // readMemberships finds out what the user was in which room at now; the store
 // may be ahead of that.
 func (rd *reading) readMemberships(*Answer) error {
-	for _, m := range rd.Store.Memberships(rd.User) {
+	list := rd.Store.Memberships(rd.User)
+	rd.memberships = list[:0]
+	for _, m := range list {
 		if m.Pos > rd.now.pos {
 			r, err := rd.Store.RoomByNum(rd.ctx, m.Room)
 			if err != nil {

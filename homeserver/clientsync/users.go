@@ -14,7 +14,10 @@ import (
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#mreceipt
 func (rd *reading) readReceipts(*Answer) error {
-	var joined []store.RoomNum
+	if !rd.Store.ChangedSince(store.ReceiptsChanged, "", rd.since.pos) {
+		return nil
+	}
+	joined := make([]store.RoomNum, 0, len(rd.memberships))
 	for _, m := range rd.memberships {
 		if m.Membership == "join" {
 			joined = append(joined, m.Room)

@@ -98,11 +98,15 @@ func (s *Service) Visible(ctx context.Context, room *store.Room, user matrix.Use
 		return nil, err
 	}
 	list := make([]Seen, 0, len(events))
+	var last *store.Event
+	var after sight
 	for _, e := range events {
-		after, err := s.sight(ctx, e.State, user)
-		if err != nil {
-			return nil, err
+		if !carries(last, e, user) {
+			if after, err = s.sight(ctx, e.State, user); err != nil {
+				return nil, err
+			}
 		}
+		last = e
 		ok := sees(after, st, e.Pos)
 		own := e.PDU.Is("m.room.member", string(user))
 		if !ok && (own || e.PDU.Is("m.room.history_visibility", "")) {
@@ -117,6 +121,22 @@ func (s *Service) Visible(ctx context.Context, room *store.Room, user matrix.Use
 		}
 	}
 	return list, nil
+}
+
+// carries tells whether what decides about user is the same after two events of
+// a timeline, in either order, without a look at the states: where the one
+// follows on the other alone and changes nothing of it.
+func carries(a, b *store.Event, user matrix.UserID) bool {
+	if a == nil || a.State == b.State {
+		return a != nil
+	}
+	if a.Pos > b.Pos {
+		a, b = b, a
+	}
+	if len(b.PDU.PrevEvents) != 1 || b.PDU.PrevEvents[0] != a.PDU.ID || b.Status != store.Accepted || a.Status != store.Accepted {
+		return false
+	}
+	return !b.PDU.IsState() || !b.PDU.Is("m.room.member", string(user)) && !b.PDU.Is("m.room.history_visibility", "")
 }
 
 // sightBefore is the sight without what the state event e changed.
@@ -186,6 +206,9 @@ type Reader struct {
 
 	// Sync leaves out the room ID, which /sync answers give elsewhere.
 	Sync bool
+
+	// New devices have sent nothing: they have no transactions to look for.
+	New bool
 }
 
 // Clients gives events the shape in which clients get them.
@@ -203,9 +226,12 @@ func (s *Service) Clients(ctx context.Context, rd Reader, events []Seen) ([]json
 			also = append(also, e.Replaces)
 		}
 	}
-	txns, err := s.Store.Transactions(ctx, rd.User, rd.Device, plain)
-	if err != nil {
-		return nil, err
+	var txns map[store.EventNum]string
+	if !rd.New {
+		var err error
+		if txns, err = s.Store.Transactions(ctx, rd.User, rd.Device, plain); err != nil {
+			return nil, err
+		}
 	}
 	others, err := s.Store.EventsByNum(ctx, also)
 	if err != nil {

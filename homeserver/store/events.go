@@ -46,6 +46,10 @@ type Event struct {
 	// that the servers in the room get it from this one.
 	Relay bool
 
+	// Told tells, in memory only, that the other servers in the room have this
+	// server's own event already, such as a join that one of them let in.
+	Told bool
+
 	// Request is which client asked for the event, where it was sent here and
 	// is still in memory.
 	Request *Request
@@ -390,13 +394,24 @@ func (tx *Tx) DropRequests(ctx context.Context, before int64) error {
 	return nil
 }
 
+// HasRequests tells whether a device has made an event by a request with a
+// transaction ID, as far as that is remembered.
+func (s *Store) HasRequests(ctx context.Context, user matrix.UserID, device matrix.DeviceID) (bool, error) {
+	var n int64
+	err := s.db.QueryRow(ctx, `SELECT COUNT(*) FROM (SELECT 1 FROM requests WHERE user_id = $1 AND device = $2 LIMIT 1) AS found`, user, device).Scan(&n)
+	if err != nil {
+		return false, fmt.Errorf("read requests: %w", err)
+	}
+	return n > 0, nil
+}
+
 // Transactions gives the transaction IDs of those events that a device sent.
 func (s *Store) Transactions(ctx context.Context, user matrix.UserID, device matrix.DeviceID, events []*Event) (map[EventNum]string, error) {
 	found := map[EventNum]string{}
 	var missing []int64
 	for _, e := range events {
 		switch {
-		case e.PDU.Sender != user:
+		case e.PDU.Sender != user || e.PDU.IsState(): // requests for state name no transaction
 		case e.Request != nil:
 			if e.Request.User == user && e.Request.Device == device {
 				found[e.Num] = e.Request.Txn

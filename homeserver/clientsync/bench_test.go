@@ -1,0 +1,103 @@
+package clientsync
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"switchboard/homeserver/database"
+	"switchboard/homeserver/database/databasetest"
+	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/room"
+	"switchboard/homeserver/store"
+)
+
+// benchWorld is a world on SQLite, whose rooms need not survive a power cut, with
+// a budget for its caches in bytes.
+func benchWorld(b *testing.B, budget int) *world {
+	b.Helper()
+	db, err := database.Open(b.Context(), databasetest.SQLite(b), database.Options{Volatile: true})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { db.Close() })
+	st, err := store.New(b.Context(), db, budget)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return newWorld(b, st)
+}
+
+// inhabit makes rooms of three members each, in which messages were sent.
+func (w *world) inhabit(rooms, messages int) []matrix.RoomID {
+	w.Helper()
+	ids := make([]matrix.RoomID, rooms)
+	var group sync.WaitGroup
+	for part := range 16 {
+		group.Go(func() {
+			for i := part; i < rooms; i += 16 {
+				ids[i] = w.create(room.Creation{}, bob, carol)
+				for n := range messages {
+					w.say([]matrix.UserID{alice, bob, carol}[n%3], ids[i], fmt.Sprintf("message %d of room %d", n, i))
+				}
+			}
+		})
+	}
+	group.Wait()
+	return ids
+}
+
+// measure syncs again and again, as the API does.
+func (c *client) measure(b *testing.B) {
+	r := c.request()
+	b.ReportAllocs()
+	size := 0
+	for b.Loop() {
+		a, err := c.Sync(c.ctx(), r)
+		if err != nil {
+			b.Fatal(err)
+		}
+		out, err := a.JSON()
+		if err != nil {
+			b.Fatal(err)
+		}
+		size = len(out)
+	}
+	b.ReportMetric(float64(size), "bytes/answer")
+}
+
+// BenchmarkWake is what one message costs for one client that waits: in 50
+// rooms, and in 2,000.
+func BenchmarkWake(b *testing.B) {
+	for _, rooms := range []int{50, 2000} {
+		b.Run(fmt.Sprint(rooms, " rooms"), func(b *testing.B) {
+			w := benchWorld(b, 256<<20)
+			ids := w.inhabit(rooms, 3)
+			c := w.client(bob, `{"room":{"state":{"lazy_load_members":true},"timeline":{"unread_thread_notifications":true,"limit":20}}}`)
+			c.sync()
+			w.say(alice, ids[7], "hello")
+			c.measure(b)
+		})
+	}
+}
+
+// BenchmarkIdle is what a wake-up costs that brings the client nothing.
+func BenchmarkIdle(b *testing.B) {
+	w := benchWorld(b, 256<<20)
+	w.inhabit(50, 3)
+	c := w.client(bob, `{"room":{"state":{"lazy_load_members":true}}}`)
+	c.sync()
+	c.measure(b)
+}
+
+// BenchmarkInitial is a first sync of an account in 2,000 rooms: with everything
+// in memory, and with a memory that holds only a part.
+func BenchmarkInitial(b *testing.B) {
+	for _, budget := range []int{256 << 20, 16 << 20} {
+		b.Run(fmt.Sprintf("%d MiB", budget>>20), func(b *testing.B) {
+			w := benchWorld(b, budget)
+			w.inhabit(2000, 12)
+			w.client(bob, `{"room":{"state":{"lazy_load_members":true},"timeline":{"limit":10}}}`).measure(b)
+		})
+	}
+}
