@@ -11,7 +11,7 @@ import (
 type Entry struct {
 	Position Position // of an event that belongs to a chain; else the Chain is 0
 	Links    []Link   // new links out of its chain
-	Leaves   []Leaf   // each replaces one of its key and chain with an older To
+	Leaves   []Leaf   // each replaces that of its Key and To.Chain, unless that has a newer To
 }
 
 // Builder finds places in the cover index for new events. It remembers those that

@@ -36,7 +36,7 @@ type Chain struct {
 }
 
 // Index is the stored part of the cover index. What it returns must not change
-// later. It is asked for one chain many times only by different Covers.
+// later.
 type Index interface {
 	// Positions answers the chain of each event, 0 for one that is not in the
 	// index.
@@ -59,7 +59,8 @@ type Span struct {
 
 	// Links and Leaves are how many of each are wanted at most, in descending
 	// order of their To.Num, and of From.Num or Event. They begin behind AfterLink
-	// and AfterLeaf, whose zero values stand before all others.
+	// and AfterLeaf, which need not be in the index; the zero values stand before
+	// all others.
 	Links     int
 	AfterLink Link
 	Leaves    int
@@ -91,6 +92,9 @@ type Cover struct {
 	index  Index
 	places map[Num]Num
 	chains map[Num]*Chain
+
+	limit int // how many members of chains may be read; 0: any number
+	count int // how many were read
 }
 
 // NewCover makes a Cover.
@@ -286,6 +290,9 @@ func (c *Cover) members(chain, from, upto Num, f func(n Num) (bool, error)) erro
 		for _, n := range part {
 			if n < from {
 				return nil
+			}
+			if c.count++; c.limit > 0 && c.count > c.limit {
+				return &LimitError{Limit: c.limit}
 			}
 			c.places[n] = chain
 			if ok, err := f(n); err != nil || !ok {

@@ -57,3 +57,11 @@ func (e *MissingError) Error() string {
 	}
 	return "missing events: " + strings.Join(names, ", ")
 }
+
+// LimitError tells that a conflict is too large to be resolved.
+type LimitError struct{ Limit int }
+
+// Error implements error.
+func (e *LimitError) Error() string {
+	return fmt.Sprintf("more than %d events are in conflict", e.Limit)
+}

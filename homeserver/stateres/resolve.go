@@ -1,6 +1,7 @@
 package stateres
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -51,13 +52,21 @@ type Input struct {
 	Unconflicted func(keys []eventauth.Key) ([]Num, error)
 
 	Source Source
+
+	// Limit is how many events may be in the conflicted states, and how many in
+	// between them and in the auth difference. Each takes some hundred bytes of
+	// memory. 0 stands for DefaultLimit.
+	Limit int
 }
+
+// DefaultLimit is the Limit of an Input that has none.
+const DefaultLimit = 250000
 
 // Resolve resolves the states of a room. It answers what the resolved state holds
 // for all keys of the conflicts, in their order, and for other keys that the
 // algorithm adds, behind them in the order of the events; on all else the resolved
 // state is as the states agree. The error is a *MissingError where events are
-// missing.
+// missing, and a *LimitError where there are too many.
 //
 // Spec: https://spec.matrix.org/v1.19/rooms/v12/#state-resolution
 func Resolve(v *matrix.RoomVersion, in Input) ([]Change, error) {
@@ -86,7 +95,7 @@ func Resolve(v *matrix.RoomVersion, in Input) ([]Change, error) {
 	for k, n := range resolved {
 		changes = append(changes, Change{k, n})
 	}
-	slices.SortFunc(changes[added:], func(a, b Change) int { return int(a.Event - b.Event) })
+	slices.SortFunc(changes[added:], func(a, b Change) int { return cmp.Compare(a.Event, b.Event) })
 	return changes, nil
 }
 
@@ -112,6 +121,9 @@ func newResolver(v *matrix.RoomVersion, in Input) (*resolver, error) {
 		agreed:    map[eventauth.Key]Num{},
 		library:   newLibrary(in.Source),
 	}
+	limit := cmp.Or(in.Limit, DefaultLimit)
+	r.cover.limit = limit
+	count := 0
 	for _, c := range in.Conflicts {
 		if len(c.Events) == 0 || len(c.Events) != len(in.Conflicts[0].Events) {
 			return nil, fmt.Errorf("conflict over %s %q: %d events of %d states", c.Key.Type, c.Key.StateKey, len(c.Events), len(in.Conflicts[0].Events))
@@ -120,6 +132,9 @@ func newResolver(v *matrix.RoomVersion, in Input) (*resolver, error) {
 			return nil, fmt.Errorf("conflict over %s %q is given twice", c.Key.Type, c.Key.StateKey)
 		}
 		r.conflicts[c.Key] = distinct(c.Events)
+		if count += len(r.conflicts[c.Key]); count > limit {
+			return nil, &LimitError{Limit: limit}
+		}
 		if events := r.conflicts[c.Key]; r.v.StateRes == matrix.StateResV1 && len(events) == 1 || !slices.ContainsFunc(c.Events, func(n Num) bool { return n != c.Events[0] }) {
 			r.agreed[c.Key] = append(events, 0)[0]
 			delete(r.conflicts, c.Key)

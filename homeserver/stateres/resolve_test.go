@@ -383,7 +383,7 @@ func TestMissing(t *testing.T) {
 		w.ids[lost] = st[memberKey(bob)]
 		p := w.pdus[a[topicKey]]
 		w.pdus[a[topicKey]] = nil
-		_, err = Resolve(w.v, in(w, a, b))
+		_, err = Resolve(w.v, inputOf(w, a, b))
 		if missing = nil; !errors.As(err, &missing) || !slices.Equal(missing.Nums, []Num{a[topicKey]}) {
 			t.Errorf("without an event: %v", err)
 		}
@@ -391,8 +391,8 @@ func TestMissing(t *testing.T) {
 	}, matrix.StateResV1, matrix.StateResV2, matrix.StateResV21)
 }
 
-// in is the input of states whose events need not be there.
-func in(w *world, states ...state) Input {
+// inputOf is the input of states whose events need not be there.
+func inputOf(w *world, states ...state) Input {
 	conflicts, agreed := differences(states)
 	return Input{Source: w, Conflicts: conflicts, Unconflicted: func(keys []eventauth.Key) ([]Num, error) {
 		list := make([]Num, len(keys))
@@ -457,7 +457,7 @@ func TestInput(t *testing.T) {
 	if got := w.resolve(same...); got[topicKey] != want[0].Event {
 		t.Errorf("of many branches topic %d, want %d", got[topicKey], want[0].Event)
 	}
-	if _, err := Resolve(w.v, in(w, others...)); err == nil {
+	if _, err := Resolve(w.v, inputOf(w, others...)); err == nil {
 		t.Error("too many states are taken")
 	}
 	w.resolve(others[1:]...)
@@ -475,8 +475,31 @@ func TestUnreadableLevels(t *testing.T) {
 	s.auth = w.selected(s, broken)
 	other := maps.Clone(broken)
 	other[rulesKey] = w.add(s)
-	in := in(w, st, broken, other)
+	in := inputOf(w, st, broken, other)
 	if _, err := Resolve(w.v, in); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestLimit: a conflict that is too large is an error before it is in memory.
+func TestLimit(t *testing.T) {
+	each(t, func(t *testing.T, version string) {
+		w, top, other := ladder(t, version, 50)
+		in := inputOf(w, top, other)
+		in.Limit = 1
+		var limit *LimitError
+		if _, err := Resolve(w.v, in); !errors.As(err, &limit) || limit.Limit != 1 {
+			t.Errorf("two events in conflict: %v", err)
+		}
+		top[levelsKey] = 3
+		in = inputOf(w, top, other)
+		in.Limit = 20
+		if _, err := Resolve(w.v, in); !errors.As(err, &limit) {
+			t.Errorf("a hundred events between: %v", err)
+		}
+		in.Limit = 300
+		if _, err := Resolve(w.v, in); err != nil {
+			t.Error(err)
+		}
+	}, v2AndLater...)
 }
