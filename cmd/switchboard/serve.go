@@ -37,6 +37,9 @@ func (serveCommand) Run(t *terminal) error {
 	for _, w := range conf.warnings {
 		log.Warn().Msg(w)
 	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50) // a third less memory for a few percent more work
+	}
 	if conf.Memory > 0 {
 		debug.SetMemoryLimit(conf.Memory)
 	}

@@ -64,7 +64,7 @@ func (s *Service) enter(ctx context.Context, origin matrix.ServerName, p *event.
 	if err := s.Keys.VerifyEvents(ctx, []*event.PDU{p})[0]; err != nil {
 		return nil, &matrix.Error{Code: matrix.Forbidden, Text: err.Error()}
 	}
-	err := s.receive(ctx, origin, p)
+	err := s.admit(ctx, origin, p)
 	if errors.Is(err, errMissing) {
 		return nil, matrix.Errorf(matrix.Forbidden, "%s", errMissing)
 	}

@@ -34,20 +34,38 @@ func (s *Service) receive(ctx context.Context, origin matrix.ServerName, p *even
 	return g.bring(ctx, p)
 }
 
+// admit is receive for an event that its server asks this one to let into the
+// room: the other servers in it get the event from here.
+func (s *Service) admit(ctx context.Context, origin matrix.ServerName, p *event.PDU) error {
+	g := &gap{s: s, origin: origin, room: p.Room, version: p.Version, left: s.Config.MaxMissing, questions: gapQuestions, admitted: p}
+	return g.bring(ctx, p)
+}
+
 // gap is the work on what is missing before one event.
 type gap struct {
 	s         *Service
 	origin    matrix.ServerName // who is asked
 	room      matrix.RoomID
 	version   *matrix.RoomVersion
-	left      int // events of the timeline that may still be fetched
-	questions int // that may still be asked for them
+	left      int        // events of the timeline that may still be fetched
+	questions int        // that may still be asked for them
+	admitted  *event.PDU // goes from here to the other servers in the room
+}
+
+// take gives an event to its room.
+func (g *gap) take(ctx context.Context, p *event.PDU) error {
+	take := g.s.Rooms.Receive
+	if p == g.admitted {
+		take = g.s.Rooms.Admit
+	}
+	_, err := take(ctx, p)
+	return err
 }
 
 // bring takes an event, first the ones before it that are missing, and where
 // that cannot be done, the state before it.
 func (g *gap) bring(ctx context.Context, p *event.PDU) error {
-	_, err := g.s.Rooms.Receive(ctx, p)
+	err := g.take(ctx, p)
 	missing := missingOf(err)
 	if missing == nil {
 		return err
@@ -58,7 +76,7 @@ func (g *gap) bring(ctx context.Context, p *event.PDU) error {
 				zerolog.Ctx(ctx).Debug().Err(err).Str("event", string(e.ID)).Str("server", string(g.origin)).Msg("an event of a gap was not taken")
 			}
 		}
-		_, err = g.s.Rooms.Receive(ctx, p)
+		err = g.take(ctx, p)
 		if missing = missingOf(err); missing == nil {
 			return err
 		}
@@ -67,7 +85,7 @@ func (g *gap) bring(ctx context.Context, p *event.PDU) error {
 		if err := g.authorize(ctx, p, missing.Auth); err != nil {
 			return err
 		}
-		_, err = g.s.Rooms.Receive(ctx, p)
+		err = g.take(ctx, p)
 		if missing = missingOf(err); missing == nil {
 			return err
 		}

@@ -150,7 +150,7 @@ func (s *Service) resident(ctx context.Context, id matrix.RoomID) (bool, error) 
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#joining-rooms
 func (s *Service) joinBy(ctx context.Context, server matrix.ServerName, c room.Change) error {
-	t, err := s.Client.MakeJoin(ctx, server, c.Room, c.Actor, versions())
+	t, err := s.Client.Insisting().MakeJoin(ctx, server, c.Room, c.Actor, versions())
 	if err != nil {
 		return err
 	}
@@ -159,7 +159,7 @@ func (s *Service) joinBy(ctx context.Context, server matrix.ServerName, c room.C
 		return err
 	}
 	got := arriving{version: t.Version, room: c.Room}
-	answer, err := s.Client.SendJoin(ctx, server, join, false, got.add)
+	answer, err := s.Client.Insisting().SendJoin(ctx, server, join, false, got.add)
 	if err != nil {
 		return err
 	}
@@ -235,7 +235,7 @@ func (s *Service) Knock(ctx context.Context, c room.Change, via []matrix.ServerN
 	}
 	c.Target, c.Membership = c.Actor, event.Knock
 	return s.ask(ctx, servers, func(name matrix.ServerName) error {
-		t, err := s.Client.MakeKnock(ctx, name, c.Room, c.Actor, versions())
+		t, err := s.Client.Insisting().MakeKnock(ctx, name, c.Room, c.Actor, versions())
 		if err != nil {
 			return err
 		}
@@ -243,7 +243,7 @@ func (s *Service) Knock(ctx context.Context, c room.Change, via []matrix.ServerN
 		if err != nil {
 			return err
 		}
-		stripped, err := s.Client.SendKnock(ctx, name, p)
+		stripped, err := s.Client.Insisting().SendKnock(ctx, name, p)
 		if err != nil {
 			return err
 		}
@@ -278,14 +278,14 @@ func (s *Service) Leave(ctx context.Context, c room.Change) error {
 	}
 	var left *event.PDU
 	err = s.ask(ctx, servers, func(name matrix.ServerName) error {
-		t, err := s.Client.MakeLeave(ctx, name, c.Room, c.Actor)
+		t, err := s.Client.Insisting().MakeLeave(ctx, name, c.Room, c.Actor)
 		if err != nil {
 			return err
 		}
 		if left, err = s.Rooms.Complete(ctx, t.Version, t.Draft, c); err != nil {
 			return err
 		}
-		return s.Client.SendLeave(ctx, name, left)
+		return s.Client.Insisting().SendLeave(ctx, name, left)
 	})
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -312,7 +312,7 @@ func (s *Service) Invite(ctx context.Context, c room.Change) error {
 		return err
 	}
 	server := c.Target.Server()
-	signed, err := s.Client.Invite(ctx, server, p, stripped)
+	signed, err := s.Client.Insisting().Invite(ctx, server, p, stripped)
 	if err != nil {
 		if reason := refusal(err); reason != nil {
 			return reason

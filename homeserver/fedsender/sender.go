@@ -197,7 +197,7 @@ func (r *reader) wait(ctx context.Context, d time.Duration) {
 // route puts an event of this server, or one that it let in, into the queues of
 // the servers in its room.
 func (r *reader) route(ctx context.Context, e *store.Event) error {
-	if e.PDU.Sender.Server() != r.ServerName && !e.Relay {
+	if e.PDU.Sender.Server() != r.ServerName && !e.Relay || e.Told {
 		return nil
 	}
 	servers, err := r.audience(ctx, e)

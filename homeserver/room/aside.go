@@ -85,6 +85,36 @@ func (s *Service) keep(ctx context.Context, r *store.Room, events []*event.PDU) 
 	return known, nil
 }
 
+// authorized leaves out the events whose auth events are neither among them nor
+// here: one that could not be verified must not keep a user out of the room.
+func (s *Service) authorized(ctx context.Context, events []*event.PDU) ([]*event.PDU, error) {
+	for {
+		inside := make(map[matrix.EventID]bool, len(events))
+		for _, p := range events {
+			inside[p.ID] = true
+		}
+		var outside []matrix.EventID
+		for _, p := range events {
+			for _, id := range p.AuthEvents {
+				if !inside[id] {
+					outside = append(outside, id)
+				}
+			}
+		}
+		here, err := s.Store.EventsByID(ctx, outside)
+		if err != nil {
+			return nil, err
+		}
+		whole := slices.DeleteFunc(slices.Clone(events), func(p *event.PDU) bool {
+			return slices.ContainsFunc(p.AuthEvents, func(id matrix.EventID) bool { return !inside[id] && here[id] == nil })
+		})
+		if len(whole) == len(events) {
+			return whole, nil
+		}
+		events = whole
+	}
+}
+
 // findAuth adds to known the auth events that are not among the events.
 func (s *Service) findAuth(ctx context.Context, r *store.Room, events []*event.PDU, known map[matrix.EventID]*store.Event) error {
 	inside := make(map[matrix.EventID]bool, len(events))
@@ -237,15 +267,21 @@ func (s *Service) Import(ctx context.Context, j Joined) error {
 	if err != nil {
 		return err
 	}
-	known, err := s.keep(ctx, r, append(slices.Clone(j.Auth), j.State...))
+	whole, err := s.authorized(ctx, append(slices.Clone(j.Auth), j.State...))
+	if err != nil {
+		return err
+	}
+	known, err := s.keep(ctx, r, whole)
 	if err != nil {
 		return err
 	}
 	state := make([]*store.Event, 0, len(j.State))
 	for _, p := range j.State {
-		state = append(state, known[p.ID])
+		if e := known[p.ID]; e != nil {
+			state = append(state, e)
+		}
 	}
-	a := &arrival{s: s, ctx: ctx, pdu: j.Event, gap: true}
+	a := &arrival{s: s, ctx: ctx, pdu: j.Event, gap: true, told: true}
 	if a.before, a.new, err = s.treeOf(ctx, r.Num, state); err != nil {
 		return err
 	}

@@ -109,7 +109,7 @@ func (s *Service) collect(ctx context.Context, user matrix.UserID, a access, p P
 	}
 	at := from
 	for read := 0; len(found) < p.Limit && read < mostRead; {
-		want := min(max(p.Limit-len(found), 20), mostRead-read)
+		want := min(max(p.Limit-len(found), read), mostRead-read) // more each time, where little is wanted
 		var events []*store.Event
 		if p.Forward {
 			events, err = s.Store.Oldest(ctx, a.room.Num, at, to, want)

@@ -58,6 +58,7 @@ type arrival struct {
 	new    []statetree.Node // nodes of before that are not stored yet
 	gap    bool             // earlier events are missing
 	relay  bool             // the servers in the room get it from here
+	told   bool             // the servers in the room have it
 	place  int64            // in the past; 0: at the end of the timeline
 
 	resolved *statetree.Tree // the state of all heads, where there are several
@@ -331,7 +332,7 @@ func (l *landing) settle() (after statetree.Tree, pos int64, err error) {
 	if pos, err = l.tx.NextPosition(l.ctx); err != nil {
 		return after, 0, err
 	}
-	l.event = &store.Event{PDU: l.pdu, Num: store.EventNum(pos), Room: l.room.Num, Status: l.status, Relay: l.relay}
+	l.event = &store.Event{PDU: l.pdu, Num: store.EventNum(pos), Room: l.room.Num, Status: l.status, Relay: l.relay, Told: l.told}
 	if l.old != nil {
 		l.event.Num, l.event.RedactedBy = l.old.Num, l.old.RedactedBy
 	}

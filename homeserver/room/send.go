@@ -250,7 +250,10 @@ func (s *Service) redaction(ctx context.Context, h *head, d Sending) (also, erro
 		return nothing, nil
 	}
 	target, err := s.Store.Event(ctx, d.Redacts)
-	if errors.Is(err, store.ErrNotFound) || err == nil && target.Room != h.room.Num {
+	if errors.Is(err, store.ErrNotFound) {
+		return s.redactUnknown(ctx, h, d)
+	}
+	if err == nil && target.Room != h.room.Num {
 		return nil, matrix.Errorf(matrix.NotFound, "there is no such event in this room")
 	}
 	if err != nil {
@@ -275,6 +278,20 @@ func (s *Service) redaction(ctx context.Context, h *head, d Sending) (also, erro
 			return nil
 		}
 		return tx.Redact(ctx, target, redacted, events[0].Num)
+	}, nil
+}
+
+// redactUnknown lets an event be redacted that only other servers have.
+func (s *Service) redactUnknown(ctx context.Context, h *head, d Sending) (also, error) {
+	servers, err := s.Store.Servers(ctx, h.room.Num)
+	if err != nil {
+		return nil, err
+	}
+	if len(servers) < 2 {
+		return nil, matrix.Errorf(matrix.NotFound, "there is no such event in this room")
+	}
+	return func(ctx context.Context, tx *store.Tx, events []*store.Event) error {
+		return tx.PutRedaction(ctx, d.Redacts, events[0].Num)
 	}, nil
 }
 
