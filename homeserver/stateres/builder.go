@@ -17,6 +17,10 @@ type Entry struct {
 // Builder finds places in the cover index for new events. It remembers those that
 // it placed, so that one Builder can serve for many events before any of them is
 // stored. It is for one goroutine.
+//
+// Every state event belongs in the index that may be in a state or in an auth
+// chain: all whose auth events are in the index and allow them, also those that
+// the state before them rejects, because another server may claim to have them.
 type Builder struct {
 	cover *Cover
 	own   map[Num]bool // chains in cover that are ours to change

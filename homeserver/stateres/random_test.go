@@ -28,12 +28,13 @@ type history struct {
 	after  []state // by Num: the state after the event
 	seen   []Num   // events that later ones may follow
 	merges int
+	seed   uint64
 	check  func(h *history, states []state) state
 }
 
 // newHistory makes a room with one member, power levels and a join rule.
 func newHistory(t testing.TB, version string, seed uint64, check func(*history, []state) state) *history {
-	h := &history{world: newWorld(t, version), r: rand.New(rand.NewPCG(seed, 7)), after: []state{nil}, check: check}
+	h := &history{world: newWorld(t, version), r: rand.New(rand.NewPCG(seed, 7)), after: []state{nil}, check: check, seed: seed}
 	content := fmt.Sprintf(`{"room_version":"%s"}`, version)
 	if !h.v.CreatorFromSender {
 		content = fmt.Sprintf(`{"creator":"%s","room_version":"%s"}`, people[0], version)
@@ -87,7 +88,7 @@ func (h *history) follow(s spec, prev []Num, before, claimed state) bool {
 	if rejected && h.r.IntN(4) > 0 {
 		return false
 	}
-	n := h.put(p, !rejected || h.r.IntN(2) == 0)
+	n := h.put(p, true)
 	after := maps.Clone(before)
 	if rejected {
 		h.rejected[n] = true // no state of ours has it, but another server may claim it
@@ -239,7 +240,7 @@ func compare(h *history, states []state) state {
 		for n := 1; n < len(h.pdus); n++ {
 			fmt.Fprintf(&b, "%d %s\n", n, h.pdus[n].JSON)
 		}
-		h.Fatalf("resolved to\n%s\nwant\n%s\n%s", h.show(got), h.show(want), b.String())
+		h.Fatalf("seed %d: resolved to\n%s\nwant\n%s\n%s", h.seed, h.show(got), h.show(want), b.String())
 	}
 	return want
 }
@@ -256,9 +257,6 @@ func TestRandomForks(t *testing.T) {
 					for range h.r.IntN(4) {
 						h.tear()
 					}
-				}
-				if t.Failed() {
-					t.Fatalf("seed %d", s)
 				}
 				n += h.merges
 			}

@@ -150,7 +150,6 @@ func (w *world) referenceV1(states []state) state {
 // steps are what the reference found on its way.
 type refSteps struct {
 	conflicted, difference, subgraph, full numset
-	power, rest                            []Num
 }
 
 func (w *world) sets(states []state) (unconflicted state, s refSteps) {

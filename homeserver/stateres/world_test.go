@@ -243,8 +243,7 @@ func (w *world) make(s spec) *event.PDU {
 	return p
 }
 
-// put adds an event to the room, and to the index if it is one that other events
-// name.
+// put adds an event to the room, and to the index.
 func (w *world) put(p *event.PDU, index bool) Num {
 	w.Helper()
 	n := Num(len(w.pdus))
