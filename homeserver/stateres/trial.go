@@ -21,10 +21,18 @@ type trial struct {
 	e        *digest               // the event that is checked
 	err      error                 // why an event could not be read
 
-	levels                *eventauth.PowerLevels // those of the events below
-	levelsErr             error
-	levelsOf, levelsUnder *event.PDU
+	levels map[[2]*event.PDU]parsed // by the create and the power levels event
 }
+
+// parsed are the power levels that an event gives, or why it gives none.
+type parsed struct {
+	levels *eventauth.PowerLevels
+	err    error
+}
+
+// maxParsed is how many power levels a trial keeps. Events that lack any in the
+// state bring their own.
+const maxParsed = 16
 
 // trial makes the state of v1: the union so far, and the unconflicted state.
 func (r *resolver) trial(below map[eventauth.Key]Num) *trial {
@@ -58,12 +66,16 @@ func (t *trial) Event(typ, stateKey string) *event.PDU {
 
 // PowerLevels is what eventauth asks of a State that keeps them.
 func (t *trial) PowerLevels() (*eventauth.PowerLevels, error) {
-	create, pl := t.Event(event.TypeCreate, ""), t.Event(event.TypePowerLevels, "")
-	if t.levels == nil && t.levelsErr == nil || create != t.levelsUnder || pl != t.levelsOf {
-		t.levels, t.levelsErr = eventauth.ParsePowerLevels(create, pl)
-		t.levelsUnder, t.levelsOf = create, pl
+	of := [2]*event.PDU{t.Event(event.TypeCreate, ""), t.Event(event.TypePowerLevels, "")}
+	p, ok := t.levels[of]
+	if !ok {
+		p.levels, p.err = eventauth.ParsePowerLevels(of[0], of[1])
+		if t.levels == nil || len(t.levels) >= maxParsed {
+			t.levels = make(map[[2]*event.PDU]parsed, maxParsed)
+		}
+		t.levels[of] = p
 	}
-	return t.levels, t.levelsErr
+	return p.levels, p.err
 }
 
 // find answers which event stands for a key, 0 for none.
