@@ -87,7 +87,7 @@ type telling struct {
 }
 
 // mostTold bounds the members that are remembered of a room for one device.
-const mostTold = 1000
+const mostTold = 100
 
 // told gives what the device has been sent. What was sent in answers behind
 // since is forgotten: the client may not have got them.

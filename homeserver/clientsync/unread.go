@@ -17,7 +17,7 @@ const (
 
 	// mostNotes bounds how many unread notifications of a room are remembered;
 	// whoever has more is told of the newest.
-	mostNotes = 1000
+	mostNotes = 500
 )
 
 type countKey struct {

@@ -274,3 +274,48 @@ func (w *world) upload(c *client) {
 	_, err = w.Keys.Upload(w.ctx(), c.user, c.device, e2ee.Upload{DeviceKeys: json.RawMessage(signed)})
 	w.ok(err)
 }
+
+// presences describes who is told to be what.
+func (w *world) presences(a *Answer) string {
+	w.Helper()
+	found := map[string]bool{}
+	for _, raw := range list(a.Presence) {
+		var e struct {
+			Type    string
+			Sender  string
+			Content struct{ Presence string }
+		}
+		w.ok(json.Unmarshal(raw, &e))
+		if e.Type != "m.presence" {
+			w.Errorf("%s", raw)
+		}
+		found[strings.Split(e.Sender, ":")[0]+"="+e.Content.Presence] = true
+	}
+	return strings.Join(sorted(found), " ")
+}
+
+func TestPresence(t *testing.T) {
+	each(t, func(w *world) {
+		w.Ephemeral.NoPresence = false
+		id := w.create(room.Creation{}, bob)
+		a, c := w.client(alice, ""), w.client(carol, "")
+		a.sync()
+		c.sync()
+		be := func(u matrix.UserID, state string) { w.ok(w.Ephemeral.SetPresence(w.ctx(), u, "D", state, nil)) }
+		be(bob, "online")
+		w.want("who shares a room", w.presences(a.sync()), "@bob=online")
+		w.want("a stranger", w.presences(c.sync()), "")
+		w.want("nothing new", w.presences(a.sync()), "")
+		w.want("initial", w.presences(w.client(alice, "").sync()), "@bob=online")
+		w.want("filtered", w.presences(w.client(alice, `{"presence":{"not_types":["m.presence"]}}`).sync()), "")
+		w.want("filtered by sender", w.presences(w.client(alice, `{"presence":{"not_senders":["@bob:a.test"]}}`).sync()), "")
+		w.join(carol, id)
+		w.want("a newcomer is told", w.presences(c.sync()), "@bob=online")
+		be(carol, "online")
+		w.want("of the newcomer", w.presences(a.sync()), "@carol=online")
+		w.leave(carol, id)
+		be(bob, "unavailable")
+		w.want("who left", w.presences(c.sync()), "@carol=online") // only their own
+		w.want("who stayed", w.presences(a.sync()), "@bob=unavailable")
+	})
+}
