@@ -30,26 +30,33 @@ const (
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu
 func (s *Service) receive(ctx context.Context, origin matrix.ServerName, p *event.PDU) error {
-	g := &gap{s: s, origin: origin, room: p.Room, version: p.Version, left: s.Config.MaxMissing, questions: gapQuestions}
-	return g.bring(ctx, p)
+	return s.gap(origin, p).bring(ctx, p, true)
 }
 
 // admit is receive for an event that its server asks this one to let into the
 // room: the other servers in it get the event from here.
 func (s *Service) admit(ctx context.Context, origin matrix.ServerName, p *event.PDU) error {
-	g := &gap{s: s, origin: origin, room: p.Room, version: p.Version, left: s.Config.MaxMissing, questions: gapQuestions, admitted: p}
-	return g.bring(ctx, p)
+	g := s.gap(origin, p)
+	g.admitted = p
+	return g.bring(ctx, p, true)
 }
 
 // gap is the work on what is missing before one event.
 type gap struct {
 	s         *Service
+	client    *fedclient.Client // asks also who did not answer before: we have just heard from it
 	origin    matrix.ServerName // who is asked
 	room      matrix.RoomID
 	version   *matrix.RoomVersion
 	left      int        // events of the timeline that may still be fetched
 	questions int        // that may still be asked for them
 	admitted  *event.PDU // goes from here to the other servers in the room
+}
+
+func (s *Service) gap(origin matrix.ServerName, p *event.PDU) *gap {
+	return &gap{
+		s: s, client: s.Client.Insisting(), origin: origin, room: p.Room, version: p.Version, left: s.Config.MaxMissing, questions: gapQuestions,
+	}
 }
 
 // take gives an event to its room.
@@ -63,8 +70,9 @@ func (g *gap) take(ctx context.Context, p *event.PDU) error {
 }
 
 // bring takes an event, first the ones before it that are missing, and where
-// that cannot be done, the state before it.
-func (g *gap) bring(ctx context.Context, p *event.PDU) error {
+// that cannot be done, the state before it. For an event that was pushed to us
+// it is not enough that its server tells the state: it could become the room's.
+func (g *gap) bring(ctx context.Context, p *event.PDU, pushed bool) error {
 	err := g.take(ctx, p)
 	missing := missingOf(err)
 	if missing == nil {
@@ -72,7 +80,7 @@ func (g *gap) bring(ctx context.Context, p *event.PDU) error {
 	}
 	if len(missing.Prev) > 0 && g.left > 0 && g.questions > 0 {
 		for _, e := range g.earlier(ctx, p) {
-			if err := g.bring(ctx, e); err != nil {
+			if err := g.bring(ctx, e, false); err != nil {
 				zerolog.Ctx(ctx).Debug().Err(err).Str("event", string(e.ID)).Str("server", string(g.origin)).Msg("an event of a gap was not taken")
 			}
 		}
@@ -80,6 +88,9 @@ func (g *gap) bring(ctx context.Context, p *event.PDU) error {
 		if missing = missingOf(err); missing == nil {
 			return err
 		}
+	}
+	if pushed && len(missing.Prev) > 0 {
+		return errMissing
 	}
 	if len(missing.Auth) > 0 {
 		if err := g.authorize(ctx, p, missing.Auth); err != nil {
@@ -90,8 +101,8 @@ func (g *gap) bring(ctx context.Context, p *event.PDU) error {
 			return err
 		}
 	}
-	if len(missing.Auth) > 0 {
-		return errMissing
+	if len(missing.Auth) > 0 || pushed {
+		return errMissing // pushed: its earlier events are here, but nobody knows the state at them
 	}
 	return g.bridge(ctx, p)
 }
@@ -121,7 +132,7 @@ func (g *gap) earlier(ctx context.Context, p *event.PDU) []*event.PDU {
 		question.Earliest = append(question.Earliest, h.PDU.ID)
 	}
 	g.questions--
-	raws, err := g.s.Client.MissingEvents(ctx, g.origin, g.room, question)
+	raws, err := g.client.MissingEvents(ctx, g.origin, g.room, question)
 	if err != nil {
 		zerolog.Ctx(ctx).Debug().Err(err).Str("room", string(g.room)).Str("server", string(g.origin)).Msg("the events of a gap could not be had")
 		return nil
@@ -198,7 +209,7 @@ func inOrder(list []*event.PDU) []*event.PDU {
 // authorize fetches what authorizes an event.
 func (g *gap) authorize(ctx context.Context, p *event.PDU, missing []matrix.EventID) error {
 	var raws []json.RawMessage
-	err := g.s.Client.EventAuth(ctx, g.origin, g.room, p.ID, g.collect(&raws))
+	err := g.client.EventAuth(ctx, g.origin, g.room, p.ID, g.collect(&raws))
 	if err != nil {
 		zerolog.Ctx(ctx).Debug().Err(err).Str("event", string(p.ID)).Str("server", string(g.origin)).Msg("an auth chain could not be had")
 		if errors.Is(err, errMissing) {
@@ -242,7 +253,7 @@ func (g *gap) fetch(ctx context.Context, ids []matrix.EventID) error {
 		for _, id := range wanted {
 			asked[id] = true
 			group.Go(func() error {
-				raw, err := g.s.Client.Event(ctx, g.origin, id)
+				raw, err := g.client.Event(ctx, g.origin, id)
 				if err == nil {
 					mu.Lock()
 					raws = append(raws, raw)
@@ -320,7 +331,7 @@ func without(list []*event.PDU, missing []matrix.EventID) []*event.PDU {
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1state_idsroomid
 func (g *gap) bridge(ctx context.Context, p *event.PDU) error {
-	state, auth, err := g.s.Client.RoomStateIDs(ctx, g.origin, g.room, p.ID)
+	state, auth, err := g.client.RoomStateIDs(ctx, g.origin, g.room, p.ID)
 	if err != nil {
 		zerolog.Ctx(ctx).Debug().Err(err).Str("event", string(p.ID)).Str("server", string(g.origin)).Msg("the state before an event could not be had")
 		return errMissing
@@ -334,7 +345,7 @@ func (g *gap) bridge(ctx context.Context, p *event.PDU) error {
 	}
 	if len(lost) > fewEvents {
 		var raws []json.RawMessage
-		if err := g.s.Client.RoomState(ctx, g.origin, g.room, p.ID, g.collect(&raws)); err != nil {
+		if err := g.client.RoomState(ctx, g.origin, g.room, p.ID, g.collect(&raws)); err != nil {
 			return errMissing
 		}
 		err = g.keep(ctx, g.good(ctx, raws))
