@@ -245,6 +245,8 @@ func naming(list []*store.Event) bool {
 		switch e.PDU.Type {
 		case "m.room.member", "m.room.name", "m.room.canonical_alias":
 			return e.PDU.IsState()
+		case "m.room.redaction":
+			return true // of the name, perhaps
 		}
 		return false
 	})
@@ -264,6 +266,10 @@ type heroes struct {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync_response-200_roomsummary
 func (rd *reading) summary(r *store.Room) (*summary, error) {
+	sum := &summary{Joined: r.Joined, Invited: r.Invited}
+	if named, err := rd.named(r); err != nil || named {
+		return sum, err
+	}
 	h, known := rd.heroes.Find(r.Current)
 	if !known {
 		var err error
@@ -272,7 +278,6 @@ func (rd *reading) summary(r *store.Room) (*summary, error) {
 		}
 		rd.heroes.Put(r.Current, h)
 	}
-	sum := &summary{Joined: r.Joined, Invited: r.Invited}
 	for _, list := range [][]matrix.UserID{h.present, h.past} {
 		for _, u := range list {
 			if u != rd.User && len(sum.Heroes) < mostHeroes {
@@ -286,17 +291,19 @@ func (rd *reading) summary(r *store.Room) (*summary, error) {
 	return sum, nil
 }
 
-// candidates are the heroes of a room; one with a name has none.
-func (rd *reading) candidates(r *store.Room) (heroes, error) {
+// named tells whether a room has a name, so that it needs no heroes.
+func (rd *reading) named(r *store.Room) (bool, error) {
 	for typ, key := range map[string]string{"m.room.name": "name", "m.room.canonical_alias": "alias"} {
 		e, err := rd.Rooms.StateEvent(rd.ctx, r.Current, typ, "")
-		if err != nil {
-			return heroes{}, err
-		}
-		if e != nil && e.PDU.ContentString(key) != "" {
-			return heroes{}, nil
+		if err != nil || e != nil && e.PDU.ContentString(key) != "" {
+			return err == nil, err
 		}
 	}
+	return false, nil
+}
+
+// candidates are the heroes of a room.
+func (rd *reading) candidates(r *store.Room) (heroes, error) {
 	present, err := rd.someMembers(r, "join", "invite")
 	if err != nil || len(present) > 1 {
 		return heroes{present: present}, err

@@ -183,6 +183,12 @@ func TestHeroes(t *testing.T) {
 		w.want("named", text(t, c.sync().in(id).Summary), `{"m.joined_member_count":2,"m.invited_member_count":0}`)
 		w.state(alice, id, "m.room.name", "", `{}`)
 		w.want("name taken away", text(t, c.sync().in(id).Summary), `{"m.heroes":["@bob:a.test"],"m.joined_member_count":2,"m.invited_member_count":0}`)
+		e, err := w.Rooms.Send(w.ctx(), room.Sending{User: alice, Room: id, Type: "m.room.name", StateKey: new(string), Content: json.RawMessage(`{"name":"Secret"}`)})
+		w.ok(err)
+		c.sync()
+		_, err = w.Rooms.Redact(w.ctx(), room.Sending{User: alice, Room: id, Redacts: e}, nil)
+		w.ok(err)
+		w.want("name redacted", text(t, c.sync().in(id).Summary), `{"m.heroes":["@bob:a.test"],"m.joined_member_count":2,"m.invited_member_count":0}`)
 		w.leave(bob, id)
 		w.want("left", text(t, c.sync().in(id).Summary), `{"m.heroes":["@bob:a.test"],"m.joined_member_count":1,"m.invited_member_count":0}`)
 		for i := range 8 {
