@@ -38,7 +38,7 @@ type Config struct {
 
 	// Memory is how much memory the process should take: Go's collector works
 	// harder near it, and the caches get a quarter of it. 0 sets no limit, and
-	// the caches get 128M.
+	// the caches get 64M.
 	Memory int64 `yaml:"memory" unit:"bytes"`
 
 	// Database is where events, rooms and accounts are kept.
@@ -228,7 +228,7 @@ func (c Config) databaseURL() string {
 // cacheBytes is what all caches together may take.
 func (c Config) cacheBytes() int64 {
 	if c.Memory == 0 {
-		return 128 << 20
+		return 64 << 20
 	}
 	return c.Memory / 4
 }
