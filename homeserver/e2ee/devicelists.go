@@ -64,7 +64,7 @@ const (
 func (s *Service) moves(ctx context.Context, user matrix.UserID, since, upto int64) (map[matrix.UserID]move, error) {
 	var rooms []store.RoomNum
 	for _, m := range s.Store.Memberships(user) {
-		if m.Membership != "join" && int64(m.Event) <= since {
+		if m.Membership != "join" && m.Pos <= since {
 			continue
 		}
 		r, err := s.Store.RoomByNum(ctx, m.Room)
@@ -103,6 +103,9 @@ func (s *Service) moves(ctx context.Context, user matrix.UserID, since, upto int
 	}
 	for room := range own {
 		if err := s.others(ctx, user, room, found); err != nil {
+			return nil, err
+		}
+		if err := s.itself(ctx, user, room, found); err != nil {
 			return nil, err
 		}
 	}
@@ -152,6 +155,19 @@ func (s *Service) others(ctx context.Context, user matrix.UserID, room store.Roo
 		}
 	}
 	return nil
+}
+
+// itself adds a user who came into a room with other servers: these learn of the
+// user's devices now, so that the devices may look whether all is well.
+func (s *Service) itself(ctx context.Context, user matrix.UserID, room store.RoomNum, found map[matrix.UserID]move) error {
+	if s.Store.Membership(user, room).Membership != "join" {
+		return nil
+	}
+	servers, err := s.Store.Servers(ctx, room)
+	if err == nil && slices.ContainsFunc(servers, func(name matrix.ServerName) bool { return name != s.ServerName }) {
+		found[user] |= came
+	}
+	return err
 }
 
 // encrypted tells whether a room is encrypted now.

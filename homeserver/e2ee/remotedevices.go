@@ -348,6 +348,14 @@ type ListedDevice struct {
 	Keys        json.RawMessage `json:"keys"`
 }
 
+// DeviceStream is the number by which other servers call the newest change of a
+// user's devices. It is even: an odd one is of no change, and can stand for
+// changes that a server has missed.
+func (s *Service) DeviceStream(ctx context.Context, user matrix.UserID) (int64, error) {
+	pos, err := s.Store.NewestDeviceListChange(ctx, user)
+	return 2 * pos, err
+}
+
 // DeviceList gives the devices with keys of a user of this server. Its number
 // is that of the newest change which is in it, or of an older one.
 //
@@ -364,7 +372,7 @@ func (s *Service) DeviceList(ctx context.Context, user matrix.UserID) (*DeviceLi
 		return nil, err
 	}
 	list := &DeviceList{User: user, Devices: []ListedDevice{}}
-	if list.Stream, err = s.Store.NewestDeviceListChange(ctx, user); err != nil {
+	if list.Stream, err = s.DeviceStream(ctx, user); err != nil {
 		return nil, err
 	}
 	keys, err := s.Query(ctx, "", map[matrix.UserID][]matrix.DeviceID{user: nil})

@@ -71,7 +71,7 @@ func (c *Client) Download(ctx context.Context, server matrix.ServerName, id stri
 	m, err := c.media(ctx, server, call{
 		op: "getContent", method: http.MethodGet, path: path("/_matrix/federation/v1/media/download/{}", id), query: query,
 	}, limit)
-	if unknownOperation(err) {
+	if onlyOldMedia(err) {
 		return c.oldMedia(ctx, server, path("/_matrix/media/v3/download/{}/{}", string(server), id), query, limit)
 	}
 	return m, err
@@ -92,15 +92,17 @@ func (c *Client) Thumbnail(ctx context.Context, server matrix.ServerName, id str
 	m, err := c.media(ctx, server, call{
 		op: "getContentThumbnail", method: http.MethodGet, path: path("/_matrix/federation/v1/media/thumbnail/{}", id), query: query,
 	}, limit)
-	if unknownOperation(err) {
+	if onlyOldMedia(err) {
 		return c.oldMedia(ctx, server, path("/_matrix/media/v3/thumbnail/{}/{}", string(server), id), query, limit)
 	}
 	return m, err
 }
 
-func unknownOperation(err error) bool {
+// onlyOldMedia tells whether a server seems not to know the operation. Some
+// answer 400 to what they take for an old path.
+func onlyOldMedia(err error) bool {
 	var refused *ResponseError
-	return errors.As(err, &refused) && refused.unknownOperation()
+	return errors.As(err, &refused) && (refused.unknownOperation() || refused.Status == http.StatusBadRequest && refused.Code == "")
 }
 
 // media makes a call whose answer has two parts: what is said of the file, and

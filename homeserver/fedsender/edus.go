@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"switchboard/homeserver/ephemeral"
+	"switchboard/homeserver/event"
 	"switchboard/homeserver/fedclient"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/store"
@@ -211,19 +212,67 @@ func (r *reader) readDevices(ctx context.Context, since, upto int64) error {
 		if err != nil {
 			return err
 		}
-		edus, err := r.devices(ctx, u, upto)
+		edus, err := r.devices(ctx, u)
 		if err != nil {
 			return err
 		}
-		for _, name := range servers {
-			q := r.queue(name)
-			for _, e := range edus {
-				q.tell(e)
-			}
-			r.start(ctx, q)
-		}
+		r.tellAll(ctx, servers, edus)
 	}
 	return nil
+}
+
+// introduce tells servers of the devices of a user of this one who came into a
+// room with them and shared none with them before.
+//
+// Spec: https://spec.matrix.org/v1.19/server-server-api/#device-management
+func (r *reader) introduce(ctx context.Context, e *store.Event) error {
+	user := e.PDU.Sender
+	if !e.PDU.Is(event.TypeMember, string(user)) || e.PDU.Membership() != event.Join || user.Server() != r.ServerName {
+		return nil
+	}
+	if e.Replaces != 0 {
+		old, err := r.Store.EventsByNum(ctx, []store.EventNum{e.Replaces})
+		if err != nil || old[e.Replaces] != nil && old[e.Replaces].PDU.Membership() == event.Join {
+			return err
+		}
+	}
+	servers, err := r.Store.Servers(ctx, e.Room)
+	if err != nil {
+		return err
+	}
+	for _, m := range r.Store.Memberships(user) {
+		if m.Membership != event.Join || m.Room == e.Room || len(servers) == 0 {
+			continue
+		}
+		known, err := r.Store.Servers(ctx, m.Room)
+		if err != nil {
+			return err
+		}
+		servers = slices.DeleteFunc(servers, func(name matrix.ServerName) bool { return slices.Contains(known, name) })
+	}
+	if !slices.ContainsFunc(servers, func(name matrix.ServerName) bool { return name != r.ServerName }) {
+		return nil
+	}
+	edus, err := r.devices(ctx, user)
+	if err != nil {
+		return err
+	}
+	r.tellAll(ctx, servers, edus)
+	return nil
+}
+
+// tellAll gives ephemeral messages to servers.
+func (r *reader) tellAll(ctx context.Context, servers []matrix.ServerName, edus []fedclient.EDU) {
+	for _, name := range servers {
+		if name == r.ServerName {
+			continue
+		}
+		q := r.queue(name)
+		for _, e := range edus {
+			q.tell(e)
+		}
+		r.start(ctx, q)
+	}
 }
 
 // devicesChanged is what a server that was away is told about devices.
@@ -242,7 +291,7 @@ func (s *Service) devicesChanged(ctx context.Context, server matrix.ServerName, 
 			return nil, err
 		}
 		if slices.Contains(servers, server) {
-			edus, err := s.devices(ctx, u, upto)
+			edus, err := s.devices(ctx, u)
 			if err != nil {
 				return nil, err
 			}
@@ -253,11 +302,11 @@ func (s *Service) devicesChanged(ctx context.Context, server matrix.ServerName, 
 }
 
 // devices says that the devices of a user changed. The log does not keep which
-// of them did, so that the message follows on nothing that a server has: it
-// asks for the whole list.
+// of them did, so that the message follows on a change that never was, which no
+// server has: it asks for the whole list.
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#device-management
-func (s *Service) devices(ctx context.Context, user matrix.UserID, pos int64) ([]fedclient.EDU, error) {
+func (s *Service) devices(ctx context.Context, user matrix.UserID) ([]fedclient.EDU, error) {
 	keys, err := s.Keys.Query(ctx, "", map[matrix.UserID][]matrix.DeviceID{user: nil})
 	if err != nil {
 		return nil, err
@@ -275,7 +324,11 @@ func (s *Service) devices(ctx context.Context, user matrix.UserID, pos int64) ([
 		Deleted bool            `json:"deleted,omitempty"`
 		Keys    json.RawMessage `json:"keys,omitempty"`
 	}
-	u := update{User: user, Stream: pos, Prev: []int64{pos - 1}, Deleted: len(list) == 0}
+	stream, err := s.Keys.DeviceStream(ctx, user)
+	if err != nil {
+		return nil, err
+	}
+	u := update{User: user, Stream: stream, Prev: []int64{stream - 1}, Deleted: len(list) == 0}
 	if len(list) > 0 {
 		last := list[len(list)-1]
 		u.Device, u.Name, u.Keys = last.ID, last.DisplayName, keys.Devices[user][last.ID]

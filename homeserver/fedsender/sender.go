@@ -197,6 +197,9 @@ func (r *reader) wait(ctx context.Context, d time.Duration) {
 // route puts an event of this server, or one that it let in, into the queues of
 // the servers in its room.
 func (r *reader) route(ctx context.Context, e *store.Event) error {
+	if err := r.introduce(ctx, e); err != nil {
+		return err
+	}
 	if e.PDU.Sender.Server() != r.ServerName && !e.Relay || e.Told {
 		return nil
 	}

@@ -131,7 +131,7 @@ func (p picture) thumbnail(r io.Reader, f Frame) (content []byte, kind string, e
 	}
 	small := turn(shrink(img, f), p.orientation)
 	var out bytes.Buffer
-	if small.Opaque() {
+	if p.kind != "image/png" && small.Opaque() { // drawings stay sharp
 		kind, err = "image/jpeg", jpeg.Encode(&out, small, &jpeg.Options{Quality: 85})
 	} else {
 		kind, err = "image/png", png.Encode(&out, small)

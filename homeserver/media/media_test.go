@@ -321,6 +321,7 @@ func TestThumbnail(t *testing.T) {
 		{"rounded up", encoded(t, "image/jpeg", pictureOf(900, 600, 255)), Frame{60, 60, true}, false, "image/jpeg", 64, 64, false},
 		{"never larger", encoded(t, "image/jpeg", pictureOf(900, 60, 255)), Frame{96, 96, true}, false, "image/jpeg", 96, 60, false},
 		{"with alpha", encoded(t, "image/png", pictureOf(500, 500, 100)), Frame{96, 96, false}, false, "image/png", 96, 96, false},
+		{"png without alpha", encoded(t, "image/png", pictureOf(500, 500, 255)), Frame{96, 96, false}, false, "image/png", 96, 96, false},
 		{"small enough", encoded(t, "image/png", pictureOf(50, 40, 255)), Frame{96, 96, false}, false, "image/png", 50, 40, true},
 		{"gif stands still", encoded(t, "image/gif", pictureOf(50, 40, 255)), Frame{96, 96, false}, false, "image/jpeg", 50, 40, false},
 		{"gif may move", encoded(t, "image/gif", pictureOf(50, 40, 255)), Frame{96, 96, false}, true, "image/gif", 50, 40, true},

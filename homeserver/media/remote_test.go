@@ -134,7 +134,7 @@ func TestRemote(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if f.Type != "image/jpeg" {
+		if f.Type != "image/png" {
 			t.Errorf("the thumbnail is %s", f.Type)
 		}
 		f.Close()
@@ -154,24 +154,41 @@ func TestRemote(t *testing.T) {
 	})
 }
 
-// TestRemoteOld asks a server that knows only the endpoints without signatures.
+// TestRemoteOld asks servers that know only the endpoints without signatures.
 func TestRemoteOld(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
-		var server matrix.ServerName
-		server = fedclienttest.Server(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path != "/_matrix/media/v3/download/"+string(server)+"/old" || r.URL.Query().Get("allow_remote") != "false" {
-				http.Error(w, `{"errcode":"M_UNRECOGNIZED"}`, http.StatusNotFound)
-				return
-			}
-			w.Header().Set("Content-Type", "text/html")
-			w.Header().Set("Content-Disposition", `inline; filename="../a.html"`)
-			fmt.Fprint(w, "<p>")
-		}))
 		s, _ := start(t, st, nil)
 		s.Client = fedclienttest.Client(t, here, st)
-		content, f := s.mustRead(t, server, "old")
-		if content != "<p>" || f.Type != "text/html" || f.Name != ".._a.html" || f.Inline {
-			t.Errorf("got %q, %+v", content, f)
+		for _, c := range []struct {
+			status int
+			body   string
+			known  bool // the server is not taken for an old one
+		}{
+			{404, `{"errcode":"M_UNRECOGNIZED"}`, false},
+			{404, `<h1>Not Found`, false},
+			{400, `what?`, false},
+			{404, `{"errcode":"M_NOT_FOUND"}`, true},
+			{403, `{"errcode":"M_FORBIDDEN"}`, true},
+		} {
+			var server matrix.ServerName
+			server = fedclienttest.Server(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/_matrix/media/v3/download/"+string(server)+"/old" || r.URL.Query().Get("allow_remote") != "false" {
+					http.Error(w, c.body, c.status)
+					return
+				}
+				w.Header().Set("Content-Type", "text/html")
+				w.Header().Set("Content-Disposition", `inline; filename="../a.html"`)
+				fmt.Fprint(w, "<p>")
+			}))
+			if c.known {
+				_, err := s.Open(t.Context(), server, "old", 0)
+				wantCode(t, err, matrix.NotFound)
+				continue
+			}
+			content, f := s.mustRead(t, server, "old")
+			if content != "<p>" || f.Type != "text/html" || f.Name != ".._a.html" || f.Inline {
+				t.Errorf("%d: got %q, %+v", c.status, content, f)
+			}
 		}
 	})
 }
