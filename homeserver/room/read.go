@@ -79,8 +79,11 @@ func (s *Service) access(ctx context.Context, id matrix.RoomID, user matrix.User
 		return access{}, notInRoom
 	}
 	left, err := s.Store.Newest(ctx, r.Num, st.until-1, st.until, 1)
-	if err != nil || len(left) == 0 {
+	if err != nil {
 		return access{}, err
+	}
+	if len(left) == 0 {
+		return access{}, notInRoom
 	}
 	return access{room: r, root: left[0].State, upto: st.until}, nil
 }

@@ -159,6 +159,11 @@ one_time_keys.claimed bigint NOT NULL
 one_time_keys.content text NOT NULL
 one_time_keys: PRIMARY KEY (user_id, device_id, algorithm, key_id)
 CREATE INDEX one_time_keys_by_num ON public.one_time_keys USING btree (user_id, device_id, algorithm, claimed, num)
+openid_tokens.token bytea NOT NULL
+openid_tokens.user_id text NOT NULL
+openid_tokens.expires_ts bigint NOT NULL
+openid_tokens: PRIMARY KEY (token)
+CREATE INDEX openid_tokens_by_expiry ON public.openid_tokens USING btree (expires_ts)
 outbox.num bigint NOT NULL
 outbox.server text NOT NULL
 outbox.type text NOT NULL
@@ -220,12 +225,24 @@ relations: PRIMARY KEY (target, rel_type, event)
 remote_device_lists.user_id text NOT NULL
 remote_device_lists.stream_id bigint NOT NULL
 remote_device_lists.stale boolean NOT NULL
+remote_device_lists.pos bigint NOT NULL DEFAULT 0
 remote_device_lists: PRIMARY KEY (user_id)
 remote_devices.user_id text NOT NULL
 remote_devices.device_id text NOT NULL
 remote_devices.keys text NOT NULL
 remote_devices.display_name text NOT NULL
 remote_devices: PRIMARY KEY (user_id, device_id)
+remote_media.server text NOT NULL
+remote_media.media_id text NOT NULL
+remote_media.digest bytea NOT NULL
+remote_media.size bigint NOT NULL
+remote_media.type text NOT NULL
+remote_media.name text NOT NULL
+remote_media.fetched_ts bigint NOT NULL
+remote_media.used_ts bigint NOT NULL
+remote_media: PRIMARY KEY (server, media_id)
+CREATE INDEX remote_media_by_digest ON public.remote_media USING btree (digest)
+CREATE INDEX remote_media_by_use ON public.remote_media USING btree (used_ts, size)
 requests.user_id text NOT NULL
 requests.device text NOT NULL
 requests.endpoint text NOT NULL

@@ -197,6 +197,12 @@ CREATE TABLE one_time_keys (
 	PRIMARY KEY (user_id, device_id, algorithm, key_id)
 );
 CREATE INDEX one_time_keys_by_num ON one_time_keys (user_id, device_id, algorithm, claimed, num);
+CREATE TABLE openid_tokens (
+	token      BLOB   NOT NULL PRIMARY KEY, -- SHA-256
+	user_id    TEXT   NOT NULL,
+	expires_ts BIGINT NOT NULL -- milliseconds
+);
+CREATE INDEX openid_tokens_by_expiry ON openid_tokens (expires_ts);
 CREATE TABLE outbox (
 	num     INTEGER PRIMARY KEY,
 	server  TEXT   NOT NULL,
@@ -274,7 +280,7 @@ CREATE TABLE remote_device_lists (
 	user_id   TEXT    NOT NULL PRIMARY KEY,
 	stream_id BIGINT  NOT NULL, -- of the newest update, as the user's server counts
 	stale     BOOLEAN NOT NULL  -- updates were missed: to be asked for again
-);
+, pos BIGINT NOT NULL DEFAULT 0);
 CREATE TABLE remote_devices (
 	user_id      TEXT NOT NULL,
 	device_id    TEXT NOT NULL,
@@ -282,6 +288,19 @@ CREATE TABLE remote_devices (
 	display_name TEXT NOT NULL,
 	PRIMARY KEY (user_id, device_id)
 );
+CREATE TABLE remote_media (
+	server     TEXT   NOT NULL,
+	media_id   TEXT   NOT NULL,
+	digest     BLOB   NOT NULL, -- SHA-256 of the content
+	size       BIGINT NOT NULL, -- bytes
+	type       TEXT   NOT NULL, -- Content-Type as it may be sent again
+	name       TEXT   NOT NULL, -- of the file; '' where none was given
+	fetched_ts BIGINT NOT NULL, -- milliseconds
+	used_ts    BIGINT NOT NULL, -- when somebody last asked for it, to about a day, milliseconds
+	PRIMARY KEY (server, media_id)
+);
+CREATE INDEX remote_media_by_digest ON remote_media (digest);
+CREATE INDEX remote_media_by_use ON remote_media (used_ts, size);
 CREATE TABLE requests (
 	user_id  TEXT   NOT NULL,
 	device   TEXT   NOT NULL,
