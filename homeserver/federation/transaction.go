@@ -111,7 +111,7 @@ func (s *Service) receiveAll(ctx context.Context, origin matrix.ServerName, raws
 				err := s.receive(ctx, origin, in.pdu)
 				mu.Lock()
 				results[in.pdu.ID] = Result{}
-				if err != nil {
+				if err != nil && !errors.Is(err, errMissing) { // which the next event that follows on it will tell again
 					results[in.pdu.ID] = Result{Error: s.reason(ctx, origin, err)}
 				}
 				mu.Unlock()
@@ -178,8 +178,6 @@ func (s *Service) reason(ctx context.Context, origin matrix.ServerName, err erro
 		return unsigned.Error()
 	case errors.As(err, &refused) && refused.Cause == nil:
 		return refused.Text
-	case errors.Is(err, errMissing):
-		return errMissing.Error()
 	}
 	zerolog.Ctx(ctx).Warn().Err(err).Str("server", string(origin)).Msg("an event could not be received")
 	return "internal server error"

@@ -203,9 +203,13 @@ func (p *plan) powerLevels() object {
 	if p.version.CreatorsInfinite {
 		tombstone = 150
 	}
+	invite := 0
+	if p.preset.joinRule == "public" {
+		invite = 50 // everybody can come in by themselves; to let people in past a later rule is for moderators
+	}
 	o := object{
 		"users": users, "users_default": 0, "events_default": 0, "state_default": 50,
-		"ban": 50, "kick": 50, "redact": 50, "invite": 0, "historical": 100,
+		"ban": 50, "kick": 50, "redact": 50, "invite": invite, "historical": 100,
 		"events": map[string]int{
 			"m.room.name": 50, "m.room.power_levels": 100, "m.room.history_visibility": 100, "m.room.canonical_alias": 50,
 			"m.room.avatar": 50, "m.room.tombstone": tombstone, "m.room.server_acl": 100, "m.room.encryption": 100,
