@@ -356,7 +356,7 @@ func TestMainlineOfRejected(t *testing.T) {
 		a := w.then(st, older)
 		b := w.then(st, levels(alice, w.users(`"@bob:b":51`)), newer)
 		s := levels(alice, w.users(`"@bob:b":52`))
-		s.auth, s.prev, s.ts = w.selected(s, b), []Num{b[topicKey]}, 300
+		s.auth, s.prev, s.ts = w.selected(s, b), []Num{b[topicKey]}, 1 // older than the levels that it names
 		odd := w.put(w.make(s), false)
 		w.rejected[odd] = true
 		c := maps.Clone(b)
