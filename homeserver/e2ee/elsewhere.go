@@ -177,7 +177,10 @@ func (s *Service) queryServer(ctx context.Context, observer matrix.UserID, serve
 		err = s.postpone(ctx, tracked)
 	} else if len(tracked) > 0 {
 		s.resyncAll(ctx, tracked)
-		asked, err = s.KnownRemote(ctx, observer, asked, k)
+		if asked, err = s.KnownRemote(ctx, observer, asked, k); err == nil && len(asked) > 0 {
+			tracked = slices.DeleteFunc(tracked, func(u matrix.UserID) bool { _, ok := asked[u]; return !ok })
+			err = s.postpone(ctx, tracked)
+		}
 	}
 	if err != nil || len(asked) == 0 {
 		return k, err
@@ -189,15 +192,20 @@ func (s *Service) queryServer(ctx context.Context, observer matrix.UserID, serve
 	return k, s.addForeign(ctx, observer, asked, answer, k)
 }
 
-// postpone notes that device lists are to be fetched when there is time.
+// postpone notes that device lists are to be fetched when there is time, and that
+// somebody wants to know of their changes.
 func (s *Service) postpone(ctx context.Context, users []matrix.UserID) error {
+	if len(users) == 0 {
+		return nil
+	}
+	pos := max(1, s.Store.Position())
 	return s.Store.Update(ctx, func(tx *store.Tx) error {
 		for _, u := range users {
 			l, _, err := tx.RemoteDeviceList(ctx, u)
 			if err != nil {
 				return err
 			}
-			l.User, l.Stale = u, true
+			l.User, l.Stale, l.Pos = u, true, pos
 			if err := tx.PutRemoteDeviceList(ctx, l); err != nil {
 				return err
 			}

@@ -25,12 +25,16 @@ const (
 // bob.
 func each(t *testing.T, f func(t *testing.T, s *Service)) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
-		s := &Service{Store: st, Bell: &notify.Bell{}, ServerName: "a.test"}
+		s := newService(st)
 		for _, d := range []store.Device{{User: alice, ID: "A1", DisplayName: "Phone"}, {User: alice, ID: "A2"}, {User: bob, ID: "B1"}} {
 			s.write(t, func(tx *store.Tx) error { return tx.PutDevice(t.Context(), d) })
 		}
 		f(t, s)
 	})
+}
+
+func newService(st *store.Store) *Service {
+	return &Service{Store: st, Bell: &notify.Bell{}, ServerName: "a.test"}
 }
 
 func (s *Service) write(t *testing.T, f func(tx *store.Tx) error) {

@@ -49,8 +49,8 @@ type RemoteDevices struct {
 }
 
 // UpdateRemote takes a change of a device of a user of another server. Changes
-// of users who share no room with one of this server are passed over. Stale
-// tells that changes before this one were missed, so that all of the user's
+// of users who share no room with one of this server, or for whose keys nobody
+// has asked, are passed over. Stale tells that changes before this one were missed, so that all of the user's
 // devices must be asked for.
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#device-management
@@ -74,10 +74,13 @@ func (s *Service) UpdateRemote(ctx context.Context, u DeviceUpdate) (stale bool,
 			return err
 		}
 		switch {
-		case known && u.Stream <= list.Stream && !list.Stale:
+		case !known || list.Pos == 0: // nobody has asked; somebody may be asking just now
+			old = true
+			return tx.PutRemoteDeviceList(ctx, store.RemoteDeviceList{User: u.User, Stream: max(u.Stream, list.Stream), Stale: true})
+		case u.Stream <= list.Stream && !list.Stale:
 			old = true
 			return nil
-		case !known || list.Stale || !follows(u.Prev, list.Stream):
+		case list.Stale || !follows(u.Prev, list.Stream):
 			stale = true
 		}
 		if !stale && !u.Deleted {
@@ -168,7 +171,7 @@ func (s *Service) PutRemote(ctx context.Context, r RemoteDevices) error {
 }
 
 // putRemote writes what is known of a user and tells whether that is news: not
-// where nothing was known, because nobody has kept anything then.
+// where nobody has asked before.
 func putRemote(ctx context.Context, tx *store.Tx, r RemoteDevices, rows []store.DeviceKeys, cross []store.CrossSigningKey) (changed bool, err error) {
 	old, known, err := tx.RemoteDeviceList(ctx, r.User)
 	if err != nil {
@@ -197,7 +200,7 @@ func putRemote(ctx context.Context, tx *store.Tx, r RemoteDevices, rows []store.
 			return false, err
 		}
 	}
-	if !known || !different && !old.Stale {
+	if !known || old.Pos == 0 || !different {
 		return false, nil
 	}
 	_, err = tx.PutDeviceListChange(ctx, r.User, "")
@@ -224,14 +227,20 @@ func differs(ctx context.Context, tx *store.Tx, user matrix.UserID, rows []store
 	if err != nil {
 		return true, err
 	}
-	return slices.ContainsFunc(cross, func(k store.CrossSigningKey) bool {
-		old := find(keys, k.Usage)
-		return old == nil || !bytes.Equal(old.Keys, k.Keys)
-	}), nil
+	return otherKeys(keys, cross), nil
+}
+
+// otherKeys tells whether one of the new keys is none of the old ones.
+func otherKeys(old, new []store.CrossSigningKey) bool {
+	return slices.ContainsFunc(new, func(k store.CrossSigningKey) bool {
+		was := find(old, k.Usage)
+		return was == nil || !bytes.Equal(was.Keys, k.Keys)
+	})
 }
 
 // UpdateRemoteSigning takes the cross-signing keys of a user of another server.
-// Keys of users who share no room with one of this server are passed over.
+// Keys of users who share no room with one of this server, or for whose keys
+// nobody has asked, are passed over.
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#definition-msigning_key_update
 func (s *Service) UpdateRemoteSigning(ctx context.Context, user matrix.UserID, master, selfSigning json.RawMessage) error {
@@ -243,14 +252,25 @@ func (s *Service) UpdateRemoteSigning(ctx context.Context, user matrix.UserID, m
 	if err != nil || len(neighbours) == 0 {
 		return err
 	}
+	changed := false
 	err = s.Store.Update(ctx, func(tx *store.Tx) error {
+		changed = false
+		list, known, err := tx.RemoteDeviceList(ctx, user)
+		if err != nil || !known || list.Pos == 0 {
+			return err
+		}
+		old, err := tx.CrossSigningKeys(ctx, []matrix.UserID{user})
+		if err != nil || !otherKeys(old, keys) {
+			return err
+		}
+		changed = true
 		if err := putRemoteCross(ctx, tx, keys); err != nil {
 			return err
 		}
-		_, err := tx.PutDeviceListChange(ctx, user, "")
+		_, err = tx.PutDeviceListChange(ctx, user, "")
 		return err
 	})
-	if err == nil {
+	if err == nil && changed {
 		s.tellRemote(neighbours)
 	}
 	return err

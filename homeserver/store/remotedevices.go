@@ -15,7 +15,7 @@ type RemoteDeviceList struct {
 	User   matrix.UserID
 	Stream int64 // of the newest update, as the user's server counts
 	Stale  bool  // updates were missed
-	Pos    int64 // of the log, since when it is known as it is now
+	Pos    int64 // of the log, when the user's server was asked last; 0: never
 }
 
 // RemoteDeviceLists lists what is known of some users of other servers. Users
@@ -24,9 +24,10 @@ func (s *Store) RemoteDeviceLists(ctx context.Context, users []matrix.UserID) ([
 	return queryRemoteDeviceLists(ctx, s.db, `SELECT user_id, stream_id, stale, pos FROM remote_device_lists WHERE user_id IN LIST($1)`, users)
 }
 
-// StaleDeviceLists lists up to limit lists of which updates were missed.
+// StaleDeviceLists lists up to limit lists that somebody has asked for and of
+// which updates were missed.
 func (s *Store) StaleDeviceLists(ctx context.Context, limit int) ([]RemoteDeviceList, error) {
-	return queryRemoteDeviceLists(ctx, s.db, `SELECT user_id, stream_id, stale, pos FROM remote_device_lists WHERE stale ORDER BY user_id LIMIT $1`, limit)
+	return queryRemoteDeviceLists(ctx, s.db, `SELECT user_id, stream_id, stale, pos FROM remote_device_lists WHERE stale AND pos > 0 ORDER BY user_id LIMIT $1`, limit)
 }
 
 func queryRemoteDeviceLists(ctx context.Context, q querier, text string, args ...any) ([]RemoteDeviceList, error) {

@@ -1,5 +1,5 @@
--- Since which position of the log the devices of a user are known as they are
--- now: their server tells of changes only while there are common rooms.
+-- Position of the log when the devices of a user were last asked for; 0: never.
+-- The user's server tells of changes only while there are common rooms.
 ALTER TABLE remote_device_lists ADD COLUMN pos BIGINT NOT NULL DEFAULT 0;
 
 -- Files of other servers that were fetched. The bytes lie in the blob store.
