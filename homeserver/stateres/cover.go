@@ -279,28 +279,29 @@ const (
 	lastPage  = 512
 )
 
-// members gives f the events of a chain from upto back to from, newest first, until
-// it returns false.
-func (c *Cover) members(chain, from, upto Num, f func(n Num) (bool, error)) error {
+// members gives f the events of a chain from upto back to from, newest first and
+// some at a time, until it returns false.
+func (c *Cover) members(chain, from, upto Num, f func(part []Num) (bool, error)) error {
 	for size := firstPage; upto >= from && upto > 0; size = min(lastPage, size*pageGrows) {
 		part, err := c.index.Members(chain, upto, size)
 		if err != nil {
 			return fmt.Errorf("read chain %d: %w", chain, err)
 		}
-		for _, n := range part {
-			if n < from {
-				return nil
-			}
-			if c.count++; c.limit > 0 && c.count > c.limit {
-				return &LimitError{Limit: c.limit}
-			}
-			c.places[n] = chain
-			if ok, err := f(n); err != nil || !ok {
-				return err
-			}
+		more := len(part) == size
+		if i := slices.IndexFunc(part, func(n Num) bool { return n < from }); i >= 0 {
+			part, more = part[:i], false
 		}
-		if len(part) < size {
+		if len(part) == 0 {
 			return nil
+		}
+		if c.count += len(part); c.limit > 0 && c.count > c.limit {
+			return &LimitError{Limit: c.limit}
+		}
+		for _, n := range part {
+			c.places[n] = chain
+		}
+		if ok, err := f(part); err != nil || !ok || !more {
+			return err
 		}
 		upto = part[len(part)-1] - 1
 	}
@@ -310,8 +311,8 @@ func (c *Cover) members(chain, from, upto Num, f func(n Num) (bool, error)) erro
 // piece lists the events of a chain from from to upto, newest first.
 func (c *Cover) piece(chain, from, upto Num) ([]Num, error) {
 	var all []Num
-	err := c.members(chain, from, upto, func(n Num) (bool, error) {
-		all = append(all, n)
+	err := c.members(chain, from, upto, func(part []Num) (bool, error) {
+		all = append(all, part...)
 		return true, nil
 	})
 	return all, err

@@ -112,6 +112,7 @@ type stretch struct {
 	sets  set
 	top   Num
 	next  int  // of chain.Links, which still have to be followed
+	ahead int  // how many links ahead to ask next time whether the common state reaches them
 	done  bool // all that is older is in every auth chain
 }
 
@@ -129,9 +130,12 @@ type walk struct {
 	open   nums // chains that some states reached, maybe more than are left
 }
 
-// push adds a step, unless it is in every auth chain through the common state:
-// while a step of some states waits, the others have to go on.
+// push adds a step, unless it tells nothing new, or is in every auth chain through
+// the common state: while a step of some states waits, the others have to go on.
 func (w *walk) push(s step) error {
+	if st := w.chains[s.Chain]; st != nil && (st.done || st.sets.with(s.sets) == st.sets) {
+		return nil
+	}
 	if s.sets != w.full {
 		if covered, err := w.shade.covers(s.Position); covered || err != nil {
 			return err
@@ -162,7 +166,7 @@ func (w *walk) run() error {
 		if st.done || !s.out && st.sets.with(s.sets) == st.sets {
 			continue
 		}
-		covered, err := w.shade.covers(s.Position)
+		covered, err := w.covered(s, st)
 		switch {
 		case err != nil:
 			return err
@@ -183,6 +187,27 @@ func (w *walk) run() error {
 		}
 	}
 	return nil
+}
+
+// covered tells whether s is in the auth chain of the common state. In a chain
+// that is not, it asks further and further ahead, as that answers for all events
+// up to there.
+func (w *walk) covered(s step, st *stretch) (bool, error) {
+	if s.out && st.ahead > 0 {
+		probe := Position{s.Chain, st.chain.Links[max(0, st.next-1-st.ahead)].From.Num}
+		covered, err := w.shade.covers(probe)
+		if err != nil {
+			return false, err
+		}
+		if covered {
+			st.ahead = 0
+		}
+	}
+	covered, err := w.shade.covers(s.Position)
+	if s.out && !covered {
+		st.ahead = 2*st.ahead + 1
+	}
+	return covered, err
 }
 
 // matters tells whether it changes anything that all states reach an event n, and
@@ -247,12 +272,23 @@ func (w *walk) finish(chain Num, st *stretch, upto Num) error {
 	if st.top == 0 || st.sets == w.full {
 		return nil
 	}
-	return w.c.members(chain, upto+1, st.top, func(n Num) (bool, error) {
-		covered, err := w.shade.covers(Position{chain, n})
-		if err == nil && !covered {
-			w.diff = append(w.diff, n)
+	return w.c.members(chain, upto+1, st.top, func(part []Num) (bool, error) {
+		// The oldest first: if it is not covered, none is. Else the newest of those
+		// that are is somewhere before it.
+		low, high := 0, len(part)
+		for probe := high - 1; low < high; probe = (low + high) / 2 {
+			covered, err := w.shade.covers(Position{chain, part[probe]})
+			if err != nil {
+				return false, err
+			}
+			if covered {
+				high = probe
+			} else {
+				low = probe + 1
+			}
 		}
-		return !covered, err
+		w.diff = append(w.diff, part[:low]...)
+		return low == len(part), nil
 	})
 }
 
