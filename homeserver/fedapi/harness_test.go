@@ -291,7 +291,9 @@ func (h *host) ask(to *host, method, path, body string) (int, map[string]json.Ra
 		h.ok(err)
 		signed, err := signing.SignJSON(raw, h.name, h.key)
 		h.ok(err)
-		var s struct{ Signatures map[matrix.ServerName]map[string]string }
+		var s struct {
+			Signatures map[matrix.ServerName]map[string]string
+		}
 		h.ok(json.Unmarshal(signed, &s))
 		header = fmt.Sprintf(`X-Matrix origin="%s",destination="%s",key="%s",sig="%s"`, h.name, to.name, h.key.ID, s.Signatures[h.name][h.key.ID])
 	}

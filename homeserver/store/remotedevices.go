@@ -104,7 +104,7 @@ func (tx *Tx) PutRemoteDevice(ctx context.Context, k DeviceKeys) error {
 	const q = `
 		INSERT INTO remote_devices (user_id, device_id, keys, display_name) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (user_id, device_id) DO UPDATE SET keys = excluded.keys, display_name = excluded.display_name`
-	if err := tx.Exec(ctx, q, k.User, k.Device, k.Keys, k.DisplayName); err != nil {
+	if err := tx.Exec(ctx, q, k.User, k.Device, string(k.Keys), k.DisplayName); err != nil {
 		return fmt.Errorf("put remote device: %w", err)
 	}
 	return nil
