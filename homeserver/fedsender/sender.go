@@ -33,6 +33,7 @@ type Service struct {
 	mu     sync.Mutex // tier 1; guards queues; never held while calling out
 	queues map[matrix.ServerName]*queue
 	work   sync.WaitGroup
+	saved  int64 // how far the log was read when it was written down last; Run's alone
 }
 
 const (
@@ -48,6 +49,9 @@ func (s *Service) Run(ctx context.Context) error {
 	defer s.work.Wait()
 	r := reader{Service: s, pos: s.Store.Position(), typing: s.Ephemeral.Serial()}
 	if err := s.resume(ctx, r.pos); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
 		return err
 	}
 	tick := time.NewTicker(saveEvery)
@@ -75,29 +79,42 @@ func (s *Service) Run(ctx context.Context) error {
 	return nil
 }
 
-// resume makes queues for the servers that may lack something.
+// everybody is the name under which is written down how far the log was read:
+// for servers of which nothing else is known.
+const everybody matrix.ServerName = ""
+
+// resume makes queues for the servers that may lack something, up to pos.
 func (s *Service) resume(ctx context.Context, pos int64) error {
-	var after matrix.ServerName
-	for {
-		list, err := s.Store.Destinations(ctx, after, readAtOnce)
+	base, known, err := s.Store.Destination(ctx, everybody)
+	if err != nil {
+		return err
+	}
+	if !known {
+		base.Pos = pos // the first start
+	}
+	servers, err := s.Store.AllServers(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range servers {
+		d, _, err := s.Store.Destination(ctx, name)
 		if err != nil {
 			return err
 		}
-		for _, d := range list {
-			after = d.Server
-			if d.Pos > 0 && d.Pos < pos {
-				s.queue(d.Server).fallBehind(d.Pos)
-				s.start(ctx, s.queue(d.Server))
-			}
+		since := d.Pos
+		if since == 0 {
+			since = base.Pos
 		}
-		if len(list) < readAtOnce {
-			break
+		if name != s.ServerName && since < pos {
+			s.queue(name).fallBehind(since)
+			s.start(ctx, s.queue(name))
 		}
 	}
-	servers, _, err := s.Store.OutboxServers(ctx, 0)
+	servers, _, err = s.Store.OutboxServers(ctx, 0)
 	for _, name := range servers {
 		s.start(ctx, s.queue(name))
 	}
+	s.save(ctx, pos)
 	return err
 }
 
@@ -123,7 +140,7 @@ func (s *Service) start(ctx context.Context, q *queue) {
 // save writes down up to where each server was sent everything. The queues of
 // servers that lack nothing are forgotten.
 func (s *Service) save(ctx context.Context, pos int64) {
-	sent := map[matrix.ServerName]int64{}
+	sent := map[matrix.ServerName]int64{everybody: pos}
 	s.mu.Lock()
 	for name, q := range s.queues {
 		at, changed, idle := q.sentUpTo(pos)
@@ -135,9 +152,10 @@ func (s *Service) save(ctx context.Context, pos int64) {
 		}
 	}
 	s.mu.Unlock()
-	if len(sent) == 0 {
+	if len(sent) == 1 && pos == s.saved {
 		return
 	}
+	s.saved = pos
 	err := s.Store.Update(ctx, func(tx *store.Tx) error {
 		for name, at := range sent {
 			if err := tx.PutSent(ctx, name, at); err != nil {

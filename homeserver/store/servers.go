@@ -47,6 +47,24 @@ func (s *Store) RoomsOf(ctx context.Context, server matrix.ServerName) ([]RoomNu
 	return list, rows.Err()
 }
 
+// AllServers lists the servers that have members in some room.
+func (s *Store) AllServers(ctx context.Context) ([]matrix.ServerName, error) {
+	rows, err := s.db.Query(ctx, `SELECT DISTINCT server FROM room_servers WHERE joined > 0 ORDER BY server`)
+	if err != nil {
+		return nil, fmt.Errorf("read servers: %w", err)
+	}
+	defer rows.Close()
+	var list []matrix.ServerName
+	for rows.Next() {
+		var name matrix.ServerName
+		if err := rows.Scan(&name); err != nil {
+			return nil, fmt.Errorf("read servers: %w", err)
+		}
+		list = append(list, name)
+	}
+	return list, rows.Err()
+}
+
 // ServerInRoom tells whether a server has members in a room.
 func (s *Store) ServerInRoom(ctx context.Context, server matrix.ServerName, room RoomNum) (bool, error) {
 	var n int64
