@@ -14,6 +14,7 @@ var tables = [][]route{
 	keyRoutes,
 	loginRoutes,
 	mediaRoutes,
+	openIDRoutes,
 	presenceRoutes,
 	profileRoutes,
 	pushRuleRoutes,
@@ -27,5 +28,6 @@ var tables = [][]route{
 	tagRoutes,
 	thirdPartyRoutes,
 	toDeviceRoutes,
+	timestampRoutes,
 	typingRoutes,
 }

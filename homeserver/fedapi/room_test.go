@@ -221,7 +221,7 @@ func TestHistory(t *testing.T) {
 		b.want(a, 404, matrix.NotFound, "GET", fed+"state/!nothing?event_id="+shownPath, "")
 		b.want(a, 400, matrix.MissingParam, "GET", fed+"state/"+roomPath, "")
 
-		a.state(alice, id, "m.room.server_acl", fmt.Sprintf(`{"allow":["*"],"deny":["127.*"],"allow_ip_literals":true}`))
+		a.state(alice, id, "m.room.server_acl", `{"allow":["*"],"deny":["127.*"],"allow_ip_literals":true}`)
 		for _, p := range paths {
 			b.want(a, 403, matrix.Forbidden, "GET", p, "")
 		}
