@@ -20,6 +20,7 @@ import (
 	"switchboard/homeserver/directory"
 	"switchboard/homeserver/e2ee"
 	"switchboard/homeserver/ephemeral"
+	"switchboard/homeserver/federation"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/notify"
 	"switchboard/homeserver/room"
@@ -54,9 +55,10 @@ func newWorld(t *testing.T, st *store.Store) *world {
 	w := &world{t: t, s: &Service{Store: st, Bell: bell, Rooms: rooms, Ephemeral: fleeting, Keys: keys, ServerName: name, Registrations: set}}
 	w.api = &clientapi.API{
 		ServerName: name, Rooms: rooms, Keys: keys, Ephemeral: fleeting,
-		Accounts:  &account.Service{Store: st, Bell: bell, ServerName: name, Config: config, Appservices: set},
-		Directory: &directory.Service{Store: st, Rooms: rooms, ServerName: name, Registrations: set, AskAlias: w.s.AskAlias},
-		Sync:      &clientsync.Service{Store: st, Rooms: rooms, Bell: bell, Keys: keys, Ephemeral: fleeting},
+		Accounts:   &account.Service{Store: st, Bell: bell, ServerName: name, Config: config, Appservices: set},
+		Directory:  &directory.Service{Store: st, Rooms: rooms, ServerName: name, Registrations: set, AskAlias: w.s.AskAlias},
+		Federation: &federation.Service{Store: st, Bell: bell, Rooms: rooms, ServerName: name},
+		Sync:       &clientsync.Service{Store: st, Rooms: rooms, Bell: bell, Keys: keys, Ephemeral: fleeting},
 		Appservices: clientapi.Appservices{
 			Ping: w.s.Ping, Protocols: w.s.Protocols, Protocol: w.s.Protocol,
 			Locations: w.s.Locations, Users: w.s.Users, LocationsOf: w.s.LocationsOf, UsersOf: w.s.UsersOf,

@@ -290,8 +290,3 @@ func loadConfig(path string, environment []string) (*loaded, error) {
 	}
 	return c, nil
 }
-
-// serves tells whether any listener has what.
-func (c Config) serves(what string) bool {
-	return slices.ContainsFunc(c.listeners(), func(l ListenerConfig) bool { return slices.Contains(l.Serve, what) })
-}

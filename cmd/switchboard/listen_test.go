@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -155,7 +156,9 @@ func TestTLSListener(t *testing.T) {
 	} else {
 		a.Body.Close()
 	}
-	socket := &http.Client{Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", "s.sock") }}}
+	socket := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", "s.sock")
+	}}}
 	defer socket.CloseIdleConnections()
 	if a, err = socket.Get("http://x/_matrix/client/versions"); err != nil || a.StatusCode != 200 {
 		t.Errorf("over the socket: %v", err)

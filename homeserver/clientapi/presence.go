@@ -37,10 +37,3 @@ func (a *API) getPresence(r *request) (any, error) {
 	}
 	return a.Ephemeral.Presence(r.Context(), r.User, user)
 }
-
-// syncPresence notes that a sync began, and what it says of the user.
-//
-// Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
-func (a *API) syncPresence(r *request, state string) error {
-	return a.Ephemeral.Syncing(r.Context(), r.User, r.Device, state)
-}

@@ -204,7 +204,8 @@ func FuzzLookup(f *testing.F) {
 			return
 		}
 		for _, p := range path {
-			m, ok := v.(map[string]any)
+			m, _ := v.(map[string]any)
+			var ok bool
 			if v, ok = m[p]; !ok {
 				v = got
 			}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"switchboard/homeserver/event"
@@ -262,37 +261,4 @@ func count(membership, want string) int {
 		return 1
 	}
 	return 0
-}
-
-// act locks a room that this server is in, builds one event and commits it.
-func (s *Service) act(ctx context.Context, id matrix.RoomID, d draft, more ...also) (*store.Event, error) {
-	defer s.locks.lock(id)()
-	r, err := s.find(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	h, err := s.open(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := s.build(h, d); err != nil {
-		return nil, err
-	}
-	events, err := s.commit(ctx, h, more...)
-	if err != nil {
-		return nil, err
-	}
-	return events[0], nil
-}
-
-// with adds fields to a JSON object of a client.
-func with(content json.RawMessage, fields object) (json.RawMessage, error) {
-	o := object{}
-	if len(content) > 0 {
-		if err := json.Unmarshal(content, &o); err != nil {
-			return nil, matrix.Errorf(matrix.BadJSON, "the content is not a JSON object")
-		}
-	}
-	maps.Copy(o, fields)
-	return o.raw(), nil
 }

@@ -249,7 +249,8 @@ func (tx *Tx) cover(ctx context.Context, b *stateres.Builder, u uncovered, auth 
 			return err
 		}
 		err := tx.Exec(ctx, `INSERT INTO cover_leaves (chain, key, event, to_num) VALUES ($1, $2, $3, $4)
-			ON CONFLICT (chain, key) DO UPDATE SET event = excluded.event, to_num = excluded.to_num`, l.To.Chain, k, l.Event, l.To.Num)
+			ON CONFLICT (chain, key) DO UPDATE SET event = excluded.event, to_num = excluded.to_num
+			WHERE excluded.to_num >= cover_leaves.to_num`, l.To.Chain, k, l.Event, l.To.Num)
 		if err != nil {
 			return fmt.Errorf("cover event: %w", err)
 		}
