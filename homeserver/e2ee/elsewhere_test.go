@@ -186,7 +186,7 @@ func TestRemoteList(t *testing.T) {
 		wantDevices("C1")
 		e.wantAsked(t, "keys/query", "keys/query")
 
-		// An update before anybody asked for the list is no news.
+		// That the devices of who came are introduced is no news.
 		s.move(t, alice, 1, "join")
 		s.move(t, e.carol, 1, "join")
 		start := s.Store.Position()
@@ -201,7 +201,8 @@ func TestRemoteList(t *testing.T) {
 		// One update after the other is taken as it is.
 		rung := s.Bell.Listen(string(alice))
 		update(DeviceUpdate{Device: "C2", Stream: 3, Prev: []int64{2}, Keys: json.RawMessage(e.set(t, "C2", "two"))}, false)
-		update(DeviceUpdate{Device: "C1", Stream: 4, Prev: []int64{3}, Deleted: true}, false)
+		update(DeviceUpdate{Device: "C5", Stream: 4, Prev: []int64{3}}, false) // has no keys
+		update(DeviceUpdate{Device: "C1", Stream: 5, Prev: []int64{4}, Deleted: true}, false)
 		update(DeviceUpdate{Device: "C1", Stream: 3, Prev: []int64{2}, Keys: json.RawMessage(e.devices["C1"])}, false) // old
 		wantDevices("C2")
 		e.wantAsked(t)
@@ -235,6 +236,42 @@ func TestRemoteList(t *testing.T) {
 		if list := s.told(t, start); !slices.Equal(list, []matrix.UserID{e.carol}) {
 			t.Errorf("told of %v", list)
 		}
+	})
+}
+
+// TestRemoteUnasked looks at changes of users for whose keys nobody has asked.
+func TestRemoteUnasked(t *testing.T) {
+	apart(t, func(t *testing.T, s *Service, e *elsewhere) {
+		update := func(stream int64, want bool) {
+			t.Helper()
+			start := s.Store.Position()
+			stale, err := s.UpdateRemote(t.Context(), DeviceUpdate{User: e.carol, Device: "C1", Stream: stream, Prev: []int64{stream - 1}})
+			if err != nil || stale {
+				t.Errorf("update %d: stale %v, %v", stream, stale, err)
+			}
+			if got := len(s.told(t, start)) > 0; got != want {
+				t.Errorf("update %d: told %v, want %v", stream, got, want)
+			}
+		}
+		update(1, false) // no common room
+		s.move(t, alice, 1, "join")
+		s.move(t, e.carol, 1, "join")
+		update(2, false) // introduced
+		update(3, true)
+		update(3, false) // again
+		e.wantAsked(t)
+	})
+	apart(t, func(t *testing.T, s *Service, e *elsewhere) { // we came to carol
+		s.move(t, e.carol, 1, "join")
+		s.move(t, alice, 1, "join")
+		start := s.Store.Position()
+		if _, err := s.UpdateRemote(t.Context(), DeviceUpdate{User: e.carol, Device: "C1", Stream: 2}); err != nil {
+			t.Fatal(err)
+		}
+		if list := s.told(t, start); len(list) != 1 {
+			t.Errorf("told of %v", list)
+		}
+		e.wantAsked(t)
 	})
 }
 

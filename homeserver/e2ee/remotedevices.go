@@ -49,9 +49,12 @@ type RemoteDevices struct {
 }
 
 // UpdateRemote takes a change of a device of a user of another server. Changes
-// of users who share no room with one of this server, or for whose keys nobody
-// has asked, are passed over. Stale tells that changes before this one were missed, so that all of the user's
-// devices must be asked for.
+// of users who share no room with one of this server are passed over. If nobody
+// has asked for the user's keys yet, nothing is kept; and the first change of
+// one who came into our rooms is no news then, because servers introduce devices
+// so, and our users' clients know already who came. Stale tells that changes
+// before this one were missed, so that all of the user's devices must be asked
+// for.
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#device-management
 func (s *Service) UpdateRemote(ctx context.Context, u DeviceUpdate) (stale bool, err error) {
@@ -62,55 +65,58 @@ func (s *Service) UpdateRemote(ctx context.Context, u DeviceUpdate) (stale bool,
 	if err != nil || len(neighbours) == 0 {
 		return false, err
 	}
+	introduced, err := s.Store.CameToUs(ctx, u.User)
+	if err != nil {
+		return false, err
+	}
 	row, err := remoteRow(u.User, RemoteDevice{u.Device, u.Keys, u.DisplayName})
 	if err != nil && !u.Deleted {
 		return false, err
 	}
-	old := false
+	news := false
 	err = s.Store.Update(ctx, func(tx *store.Tx) error {
-		stale, old = false, false
+		stale, news = false, false
 		list, known, err := tx.RemoteDeviceList(ctx, u.User)
-		if err != nil {
+		if err != nil || known && u.Stream <= list.Stream && (!list.Stale || list.Pos == 0) {
 			return err
 		}
-		switch {
-		case !known || list.Pos == 0: // nobody has asked; somebody may be asking just now
-			old = true
-			return tx.PutRemoteDeviceList(ctx, store.RemoteDeviceList{User: u.User, Stream: max(u.Stream, list.Stream), Stale: true})
-		case u.Stream <= list.Stream && !list.Stale:
-			old = true
-			return nil
-		case list.Stale || !follows(u.Prev, list.Stream):
-			stale = true
-		}
-		if !stale && !u.Deleted {
-			n, err := tx.CountRemoteDevices(ctx, u.User)
-			if err != nil {
+		asked := list.Pos != 0
+		news = asked || known || !introduced
+		if asked {
+			if stale, err = missing(ctx, tx, list, u); err != nil {
 				return err
 			}
-			stale = n >= mostDevices
 		}
-		next := store.RemoteDeviceList{User: u.User, Stream: max(u.Stream, list.Stream), Stale: stale, Pos: list.Pos}
-		if err := tx.PutRemoteDeviceList(ctx, next); err != nil {
-			return err
-		}
+		next := store.RemoteDeviceList{User: u.User, Stream: max(u.Stream, list.Stream), Stale: stale || !asked, Pos: list.Pos}
+		err = tx.PutRemoteDeviceList(ctx, next)
 		switch {
-		case stale:
+		case err != nil || next.Stale:
 		case u.Deleted:
 			err = tx.DropRemoteDevice(ctx, u.User, u.Device)
 		default:
 			err = tx.PutRemoteDevice(ctx, row)
 		}
-		if err != nil {
-			return err
+		if err == nil && news {
+			_, err = tx.PutDeviceListChange(ctx, u.User, "")
 		}
-		_, err = tx.PutDeviceListChange(ctx, u.User, "")
 		return err
 	})
-	if err == nil && !old {
+	if err == nil && news {
 		s.tellRemote(neighbours)
 	}
 	return stale, err
+}
+
+// missing tells whether a list lacks more than one update.
+func missing(ctx context.Context, tx *store.Tx, list store.RemoteDeviceList, u DeviceUpdate) (bool, error) {
+	if list.Stale || !follows(u.Prev, list.Stream) {
+		return true, nil
+	}
+	if u.Deleted {
+		return false, nil
+	}
+	n, err := tx.CountRemoteDevices(ctx, u.User)
+	return n >= mostDevices, err
 }
 
 // follows tells whether a change comes right after what is known. Prev may name

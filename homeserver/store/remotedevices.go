@@ -194,6 +194,27 @@ func (s *Store) SharedSince(ctx context.Context, users []matrix.UserID) (map[mat
 	return since, rows.Err()
 }
 
+// CameToUs tells whether a user of another server came into the rooms that it
+// shares with users of this server later than the first of these.
+func (s *Store) CameToUs(ctx context.Context, user matrix.UserID) (bool, error) {
+	rows, err := s.db.Query(ctx, `SELECT room, pos FROM memberships WHERE user_id = $1 AND membership = 'join'`, user)
+	if err != nil {
+		return false, fmt.Errorf("shared rooms: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var room RoomNum
+		var pos int64
+		if err := rows.Scan(&room, &pos); err != nil {
+			return false, fmt.Errorf("shared rooms: %w", err)
+		}
+		if from := s.members.since(room); from != 0 && pos <= from {
+			return false, nil
+		}
+	}
+	return true, rows.Err()
+}
+
 // NewestDeviceListChange is the position of the newest change of a user's keys
 // that everybody may see; 0 if there was none.
 func (s *Store) NewestDeviceListChange(ctx context.Context, user matrix.UserID) (pos int64, err error) {
