@@ -24,6 +24,7 @@ var tables = [][]route{
 	relationRoutes,
 	roomRoutes,
 	serverRoutes,
+	spaceRoutes,
 	syncRoutes,
 	tagRoutes,
 	thirdPartyRoutes,

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"switchboard/homeserver/directory"
+	"switchboard/homeserver/federation"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/media"
 	"switchboard/homeserver/room"
@@ -165,5 +166,65 @@ func TestHierarchy(t *testing.T) {
 			t.Errorf("suggested are %+v", h)
 		}
 		b.want(a, 404, matrix.NotFound, "GET", "/_matrix/federation/v1/hierarchy/"+url.PathEscape(string(shut)), "")
+	})
+}
+
+// TestSpaces is how a user goes through a space that is spread over servers.
+func TestSpaces(t *testing.T) {
+	together(t, 2, func(t *testing.T, hosts []*host) {
+		a, b := hosts[0], hosts[1]
+		alice, bob := a.user("alice"), b.user("bob")
+		space := func(h *host, user matrix.UserID) matrix.RoomID {
+			id, err := h.rooms.Create(h.ctx(), room.Creation{Creator: user, Preset: "public_chat", CreationContent: map[string]json.RawMessage{"type": json.RawMessage(`"m.space"`)}})
+			h.ok(err)
+			return id
+		}
+		link := func(h *host, user matrix.UserID, parent, child matrix.RoomID, by *host, order string) {
+			key := string(child)
+			h.send(user, parent, "m.space.child", &key, fmt.Sprintf(`{"via":[%q],"order":%q,"suggested":%v}`, by.name, order, order == "a"))
+		}
+		top, sub := space(a, alice), space(b, bob)
+		one, two := a.public(alice, "12"), b.public(bob, "12")
+		shut, err := b.rooms.Create(b.ctx(), room.Creation{Creator: bob, Preset: "private_chat"})
+		b.ok(err)
+		link(a, alice, top, sub, b, "a")
+		link(a, alice, top, one, a, "b")
+		link(b, bob, sub, two, b, "a")
+		link(b, bob, sub, shut, b, "b")
+		link(b, bob, sub, top, a, "c") // back to the top
+
+		names := map[matrix.RoomID]string{top: "top", sub: "sub", one: "one", two: "two", shut: "shut"}
+		for _, tt := range []struct {
+			q    federation.SpaceQuery
+			want string
+		}{
+			{federation.SpaceQuery{Depth: -1, Limit: 50}, "top sub two one"},
+			{federation.SpaceQuery{Depth: 1, Limit: 50}, "top sub one"},
+			{federation.SpaceQuery{Depth: 0, Limit: 50}, "top"},
+			{federation.SpaceQuery{Depth: -1, Limit: 50, Suggested: true}, "top sub two"},
+		} {
+			for _, limit := range []int{tt.q.Limit, 1, 2} { // whole, and page by page
+				q := tt.q
+				q.Room, q.Limit = top, limit
+				var got []string
+				for {
+					p, err := a.fed.UserHierarchy(a.ctx(), alice, q)
+					a.ok(err)
+					for _, r := range p.Rooms {
+						got = append(got, names[r.ID])
+					}
+					if q.From = p.Next; q.From == "" || len(p.Rooms) > limit {
+						break
+					}
+				}
+				if s := strings.Join(got, " "); s != tt.want {
+					t.Errorf("depth %d, limit %d: %s, want %s", tt.q.Depth, limit, s, tt.want)
+				}
+			}
+		}
+		_, err = a.fed.UserHierarchy(a.ctx(), alice, federation.SpaceQuery{Room: top, Limit: 1, Depth: 2, From: "h1_1_false"})
+		a.refused(err, matrix.InvalidParam)
+		_, err = a.fed.UserHierarchy(a.ctx(), alice, federation.SpaceQuery{Room: "!none:x.test", Limit: 1})
+		a.refused(err, matrix.Forbidden)
 	})
 }

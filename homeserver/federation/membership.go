@@ -30,7 +30,8 @@ func versions() []string {
 
 // candidates are the servers that may let a user into a room, in the order in
 // which they are asked: those that the client names, the one of who invited the
-// user, and the one that the room is called after.
+// user, those in the room, and where all that is none, the one that the room is
+// called after.
 func (s *Service) candidates(ctx context.Context, c room.Change, via []matrix.ServerName) ([]matrix.ServerName, error) {
 	list := slices.Clone(via)
 	r, err := s.Store.Room(ctx, c.Room)
@@ -51,7 +52,9 @@ func (s *Service) candidates(ctx context.Context, c room.Change, via []matrix.Se
 		}
 		list = append(list, servers...)
 	}
-	list = append(list, c.Room.Server())
+	if len(list) == 0 {
+		list = append(list, c.Room.Server())
+	}
 	seen := map[matrix.ServerName]bool{"": true, s.ServerName: true}
 	list = slices.DeleteFunc(list, func(name matrix.ServerName) bool {
 		known := seen[name]

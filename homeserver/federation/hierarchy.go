@@ -1,0 +1,240 @@
+package federation
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/rs/zerolog"
+
+	"switchboard/homeserver/event"
+	"switchboard/homeserver/fedclient"
+	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/store"
+)
+
+const (
+	mostWalked   = 1000 // rooms of a space that one walk finds
+	mostDepth    = 10
+	mostHopAsked = 3 // servers that are asked for one room of a space
+)
+
+// SpaceQuery asks for a part of a space.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1roomsroomidhierarchy
+type SpaceQuery struct {
+	Room      matrix.RoomID
+	Suggested bool   // only suggested rooms
+	Depth     int    // how many levels below the room; negative for all
+	Limit     int    // rooms in the answer
+	From      string // a SpacePage's Next; "" from the beginning
+}
+
+// SpacePage is a part of a space.
+type SpacePage struct {
+	Rooms []SpaceRoom `json:"rooms"`
+	Next  string      `json:"next_batch,omitempty"`
+}
+
+// SpaceRoom is a room of a space as clients get it.
+type SpaceRoom struct {
+	fedclient.SpaceRoom
+	Children []json.RawMessage `json:"children_state"`
+}
+
+// token is the place behind the first n rooms of the answer to q.
+func (q *SpaceQuery) token(n int) string {
+	return fmt.Sprintf("h%d_%d_%t", n, q.Depth, q.Suggested)
+}
+
+// start reads q.From.
+func (q *SpaceQuery) start() (int, error) {
+	if q.From == "" {
+		return 0, nil
+	}
+	var n int
+	if _, err := fmt.Sscanf(q.From, "h%d_", &n); err != nil || n < 0 || q.From != q.token(n) {
+		return 0, matrix.Errorf(matrix.InvalidParam, "from is not a token of this query")
+	}
+	return n, nil
+}
+
+// UserHierarchy gives the rooms of a space that a user of this server may see,
+// each behind the space in which it is. Rooms that this server is not in are
+// asked for at others. The errors are M_FORBIDDEN and M_INVALID_PARAM.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1roomsroomidhierarchy
+func (s *Service) UserHierarchy(ctx context.Context, user matrix.UserID, q SpaceQuery) (*SpacePage, error) {
+	if q.Depth < 0 || q.Depth > mostDepth {
+		q.Depth = mostDepth
+	}
+	start, err := q.start()
+	if err != nil {
+		return nil, err
+	}
+	w := &walk{s: s, user: user, query: q, enough: min(start+q.Limit+1, mostWalked), seen: map[matrix.RoomID]bool{}, told: map[matrix.RoomID]*fedclient.SpaceRoom{}}
+	if err := w.visit(ctx, q.Room, nil, 0); err != nil {
+		return nil, err
+	}
+	if len(w.found) == 0 {
+		return nil, matrix.Errorf(matrix.Forbidden, "there is no such space, or you may not see it")
+	}
+	page := &SpacePage{Rooms: []SpaceRoom{}}
+	if start < len(w.found) {
+		end := min(start+q.Limit, len(w.found))
+		page.Rooms = w.found[start:end]
+		if end < len(w.found) {
+			page.Next = q.token(end)
+		}
+	}
+	return page, nil
+}
+
+// walk goes through a space, the rooms in a room before its next ones.
+type walk struct {
+	s      *Service
+	user   matrix.UserID
+	query  SpaceQuery
+	enough int // rooms to find
+	seen   map[matrix.RoomID]bool
+	told   map[matrix.RoomID]*fedclient.SpaceRoom // by other servers, without their children
+	found  []SpaceRoom
+}
+
+// visit adds a room and those below it.
+func (w *walk) visit(ctx context.Context, id matrix.RoomID, via []matrix.ServerName, depth int) error {
+	if w.seen[id] || len(w.found) >= w.enough || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	w.seen[id] = true
+	d, err := w.describe(ctx, id, via)
+	if err != nil || d == nil {
+		return err
+	}
+	room := SpaceRoom{*d, []json.RawMessage{}}
+	room.SpaceRoom.Children = nil
+	var below []child
+	if d.Type == "m.space" {
+		for _, raw := range d.Children {
+			if c, ok := readChild(raw); ok && (c.Content.Suggested || !w.query.Suggested) {
+				room.Children = append(room.Children, raw)
+				below = append(below, c)
+			}
+		}
+	}
+	w.found = append(w.found, room)
+	if depth == w.query.Depth {
+		return nil
+	}
+	for _, c := range below {
+		if err := w.visit(ctx, c.Room, c.Content.Via, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// child is an m.space.child event.
+type child struct {
+	Room    matrix.RoomID `json:"state_key"`
+	Content struct {
+		Via       []matrix.ServerName `json:"via"`
+		Suggested bool                `json:"suggested"`
+	} `json:"content"`
+}
+
+func readChild(raw json.RawMessage) (c child, ok bool) {
+	if json.Unmarshal(raw, &c) != nil {
+		return c, false
+	}
+	_, err := matrix.ParseRoomID(string(c.Room))
+	return c, err == nil && len(c.Content.Via) > 0
+}
+
+// describe describes a room with its children, nil if the user may not see it or
+// nobody knows it.
+func (w *walk) describe(ctx context.Context, id matrix.RoomID, via []matrix.ServerName) (*fedclient.SpaceRoom, error) {
+	resident, err := w.s.resident(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if resident {
+		return w.own(ctx, id)
+	}
+	if d := w.told[id]; d != nil && d.Type != "m.space" {
+		return w.visible(ctx, d)
+	}
+	asked := 0
+	for _, name := range via {
+		if _, err := matrix.ParseServerName(string(name)); err != nil || name == w.s.ServerName {
+			continue
+		}
+		if asked++; asked > mostHopAsked {
+			break
+		}
+		h, err := w.s.Client.Hierarchy(ctx, name, id, w.query.Suggested)
+		if err != nil {
+			zerolog.Ctx(ctx).Debug().Err(err).Str("room", string(id)).Str("server", string(name)).Msg("a server does not tell of a room of a space")
+			continue
+		}
+		for i := range h.Children {
+			w.told[h.Children[i].ID] = &h.Children[i]
+		}
+		return w.visible(ctx, &h.Room)
+	}
+	return nil, nil
+}
+
+// own describes a room that this server is in.
+func (w *walk) own(ctx context.Context, id matrix.RoomID) (*fedclient.SpaceRoom, error) {
+	sum, err := w.s.Rooms.Preview(ctx, id, w.user)
+	var refused *matrix.Error
+	if errors.As(err, &refused) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	d := &fedclient.SpaceRoom{PublishedRoom: published(sum), AllowedRooms: sum.Allowed, Encryption: sum.Encryption, Version: sum.Version}
+	r, err := w.s.Store.Room(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	links, err := w.s.children(ctx, r)
+	for _, l := range links {
+		d.Children = append(d.Children, l.stripped)
+	}
+	return d, err
+}
+
+// visible gives back a room that another server described if the user may see
+// it, else nil.
+func (w *walk) visible(ctx context.Context, d *fedclient.SpaceRoom) (*fedclient.SpaceRoom, error) {
+	if d.WorldReadable || slices.Contains([]string{"public", "knock", "knock_restricted"}, d.JoinRule) {
+		return d, nil
+	}
+	is, err := w.is(ctx, d.ID)
+	if err != nil || is == event.Invite || is == event.Join {
+		return d, err
+	}
+	for _, id := range d.AllowedRooms {
+		if is, err := w.is(ctx, id); err != nil || is == event.Join {
+			return d, err
+		}
+	}
+	return nil, nil
+}
+
+// is tells what the user is in a room.
+func (w *walk) is(ctx context.Context, id matrix.RoomID) (string, error) {
+	r, err := w.s.Store.Room(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return w.s.Store.Membership(w.user, r.Num).Membership, nil
+}
