@@ -16,6 +16,7 @@ import (
 	"maunium.net/go/mautrix/bridgev2/commands"
 	"maunium.net/go/mautrix/bridgev2/matrix"
 	"maunium.net/go/mautrix/bridgev2/networkid"
+	"maunium.net/go/mautrix/id"
 
 	"switchboard/registrations"
 )
@@ -174,6 +175,7 @@ func (h *Host) build(ctx context.Context) (br *bridgev2.Bridge, mx *matrix.Conne
 	if err != nil {
 		return nil, nil, err
 	}
+	br.Commands = commandLogger{br.Commands}
 	mx.AS.HTTPClient.Transport = patientWire{h.wire}
 	mx.AS.DoublePuppetValue = "switchboard-" + h.place.ID
 	br.ExternallyManagedDB = true // it outlives the connector
@@ -181,6 +183,16 @@ func (h *Host) build(ctx context.Context) (br *bridgev2.Bridge, mx *matrix.Conne
 		return nil, nil, fmt.Errorf("bring the database up to date: %w", err)
 	}
 	return br, mx, nil
+}
+
+// commandLogger gives each command a logger of its own. mautrix adds fields to
+// the one that all events of a transaction share, while others read it.
+type commandLogger struct{ bridgev2.CommandProcessor }
+
+// Handle implements bridgev2.CommandProcessor.
+func (c commandLogger) Handle(ctx context.Context, room id.RoomID, event id.EventID, user *bridgev2.User, message string, replyTo id.EventID) {
+	log := zerolog.Ctx(ctx).With().Str("room", string(room)).Logger()
+	c.CommandProcessor.Handle(log.WithContext(ctx), room, event, user, message, replyTo)
 }
 
 // stop ends a bridge, also one that did not start.

@@ -2,6 +2,7 @@ package irc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -114,7 +115,16 @@ func (c *Connector) enter(ctx context.Context, s *session, name, key string) (*b
 	if err != nil {
 		return nil, err
 	}
-	return portal, portal.CreateMatrixRoom(ctx, s.login, s.channelInfo(ch))
+	made := make(chan struct{})
+	s.resync(ch.Name, true, func() { close(made) })
+	select {
+	case <-made:
+		return portal, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(roomTimeout):
+		return nil, errors.New("the room could not be made; see the log of the bridge")
+	}
 }
 
 // bring makes sure that the user is in the room. With the relay as the only way
@@ -158,10 +168,8 @@ func (c *Connector) part(ce *commands.Event) {
 		ce.Reply("%s could not be left: %v", channel, err)
 		return
 	}
-	if portal, err := c.br.GetExistingPortalByKey(ce.Ctx, n.channelKey(channel)); err == nil && portal != nil && portal.MXID != "" {
-		if puppet := ce.User.DoublePuppet(ce.Ctx); puppet != nil {
-			s.change(channel, s.user(s.client.Nick()), time.Now(), s.going(s.client.Nick(), ""))
-		}
+	if ce.User.DoublePuppet(ce.Ctx) != nil && s.exists(n.channelKey(channel)) {
+		s.change(channel, s.user(s.client.Nick()), time.Now(), s.going(s.client.Nick(), ""))
 	}
 	ce.Reply("You have left %s.", channel)
 }

@@ -23,6 +23,7 @@ import (
 type Connector struct {
 	br       *bridgev2.Bridge
 	networks []*network // in the order of the configuration
+	openings openings
 }
 
 var (
@@ -34,7 +35,7 @@ var (
 // New returns a connector for the configured networks. The configuration must
 // have passed Check.
 func New(config Config) *Connector {
-	c := &Connector{}
+	c := &Connector{openings: openings{waiting: make(map[networkid.PortalKey][]queued)}}
 	for _, n := range config.Networks {
 		c.networks = append(c.networks, &network{
 			Network: n.complete(), connector: c,

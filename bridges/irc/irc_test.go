@@ -189,6 +189,15 @@ func TestMembership(t *testing.T) {
 	dave.Send("QUIT :bye")
 	alice.AwaitMembers(room, alice.UserID, bot, ghost("bob"))
 
+}
+
+func TestModeration(t *testing.T) {
+	w := start(t, nil)
+	bob := w.irc.User("bob")
+	bob.Join("#go")
+	alice := w.loggedIn("alice", "alice")
+	room := alice.join("#go")
+
 	// Topics both ways. The channel is +t at first.
 	if _, err := alice.SendStateEvent(context.Background(), room, event.StateTopic, "", &event.TopicEventContent{Topic: "x"}); err == nil {
 		t.Error("alice set the topic without being op")
@@ -222,7 +231,15 @@ func TestMembership(t *testing.T) {
 	}
 	bob.Await("KICK #go erin :off topic")
 
-	// Own nick.
+}
+
+func TestOwnMembership(t *testing.T) {
+	w := start(t, nil)
+	bob := w.irc.User("bob")
+	bob.Join("#go")
+	alice := w.loggedIn("alice", "alice")
+	room := alice.join("#go")
+
 	alice.Ask(alice.manage, "nick alicia", "You are alicia on TestNet now.")
 	bob.Await("NICK :alicia")
 	alice.Ask(alice.manage, "nick bob", "in use")

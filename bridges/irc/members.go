@@ -199,7 +199,7 @@ func (s *session) onJoined(e client.Joined) {
 func (s *session) onSynced(channel string) {
 	s.saveChannels()
 	if s.network.speaks(s, channel) {
-		s.resync(channel, true)
+		s.resync(channel, true, nil)
 	} else if ch, ok := s.client.Channel(channel); ok && !s.relay() {
 		if u, ok := ch.Member(s.client.Casemapping(), s.client.Nick()); ok {
 			s.change(channel, bridgev2.EventSender{}, time.Now(), s.coming(u))
@@ -209,10 +209,14 @@ func (s *session) onSynced(channel string) {
 	s.flush(func(target string) bool { return s.network.fold(target) == key })
 }
 
-// resync makes the room of a channel what the channel is now.
-func (s *session) resync(channel string, create bool) {
+// resync makes the room of a channel what the channel is now. Done, if not nil,
+// is called when that has been done.
+func (s *session) resync(channel string, create bool, done func()) {
 	meta := about(bridgev2.RemoteEventChatResync, s.network.channelKey(channel), bridgev2.EventSender{}, time.Now())
 	meta.CreatePortal = create
+	if done != nil {
+		meta.PostHandleFunc = func(context.Context, *bridgev2.Portal) { done() }
+	}
 	s.queue(&simplevent.ChatResync{
 		EventMeta: meta,
 		GetChatInfoFunc: func(context.Context, *bridgev2.Portal) (*bridgev2.ChatInfo, error) {
@@ -250,7 +254,7 @@ func (s *session) onLeft(src client.Source, nick, channel, reason string, at tim
 	}
 	s.failChannel(channel, fmt.Errorf("you are not in %s", channel))
 	if other != nil && n.speaks(other, channel) {
-		other.resync(channel, false)
+		other.resync(channel, false, nil)
 	}
 }
 
@@ -317,7 +321,7 @@ func (s *session) tellSplit(ctx context.Context, key, channel string, e client.N
 	s.notice(s.network.channelKey(channel), bridgev2.EventSender{}, time.Now(), text)
 	resync := func() {
 		if _, in := s.client.Channel(channel); in && s.network.speaks(s, channel) {
-			s.resync(channel, false)
+			s.resync(channel, false, nil)
 		}
 	}
 	if wait == 0 {

@@ -128,14 +128,6 @@ func about(t bridgev2.RemoteEventType, key networkid.PortalKey, sender bridgev2.
 	return simplevent.EventMeta{Type: t, PortalKey: key, Sender: sender, Timestamp: at}
 }
 
-// queue gives an event to its room, where it is handled after all earlier ones.
-func (s *session) queue(e bridgev2.RemoteEvent) {
-	s.mu.Lock()
-	s.touched[e.GetPortalKey()] = true
-	s.mu.Unlock()
-	s.login.QueueRemoteEvent(e)
-}
-
 // drainTimeout is how long a stop waits for the rooms to get what has come.
 const drainTimeout = 5 * time.Second
 
@@ -144,7 +136,6 @@ const drainTimeout = 5 * time.Second
 func (s *session) drain() {
 	s.mu.Lock()
 	keys := slices.Collect(maps.Keys(s.touched))
-	clear(s.touched)
 	s.mu.Unlock()
 	var open sync.WaitGroup
 	for _, key := range keys {
@@ -154,7 +145,7 @@ func (s *session) drain() {
 			open.Done()
 			return ctx
 		}
-		if !s.login.QueueRemoteEvent(&meta).Queued {
+		if !s.queue(&meta) {
 			open.Done()
 		}
 	}
@@ -211,8 +202,7 @@ func (s *session) onPrivate(ctx context.Context, e client.Message) {
 	meta := about(bridgev2.RemoteEventMessage, key, sender, e.Time)
 	meta.CreatePortal = e.Kind != client.Notice
 	if e.Kind == client.Notice {
-		portal, err := s.network.connector.br.GetExistingPortalByKey(ctx, key)
-		if err != nil || portal == nil || portal.MXID == "" {
+		if !s.exists(key) {
 			text, _ := fromIRC(e.Text)
 			s.tell(ctx, fmt.Sprintf("[%s] %s: %s", s.network.Name, e.Source.Name, text))
 			return
@@ -464,11 +454,10 @@ func (s *session) rename(ctx context.Context, nick string) {
 func (s *session) follow(ctx context.Context, e client.Renamed) {
 	br := s.network.connector.br
 	from, to := s.privateKey(e.Source.Name), s.privateKey(e.Nick)
-	old, err := br.GetExistingPortalByKey(ctx, from)
-	if err != nil || old == nil || old.MXID == "" {
+	if !s.exists(from) {
 		return
 	}
-	if other, err := br.GetExistingPortalByKey(ctx, to); err != nil || other != nil && other.MXID != "" {
+	if s.exists(to) {
 		s.notice(from, bridgev2.EventSender{}, e.Time, fmt.Sprintf("%s is now known as %s", e.Source.Name, e.Nick))
 		return
 	}
