@@ -2,6 +2,7 @@ package federation
 
 import (
 	"context"
+	"errors"
 
 	"github.com/rs/zerolog"
 
@@ -67,6 +68,9 @@ func (s *Service) UserByTime(ctx context.Context, user matrix.UserID, id matrix.
 			right := at == ts || (at < ts) == backwards
 			if there := (Moment{found, at}); right && nearer(there, best, backwards) {
 				best = there
+				if err := s.fetchUpTo(ctx, id, found); err != nil {
+					return best, err
+				}
 			}
 			break
 		}
@@ -75,4 +79,22 @@ func (s *Service) UserByTime(ctx context.Context, user matrix.UserID, id matrix.
 		return best, matrix.Errorf(matrix.NotFound, "there is no event at that time")
 	}
 	return best, nil
+}
+
+// mostPages is how many parts of a room's history are fetched so that an event
+// can be shown with what stands around it.
+const mostPages = 10
+
+// fetchUpTo fetches history of a room until an event is here.
+func (s *Service) fetchUpTo(ctx context.Context, room matrix.RoomID, id matrix.EventID) error {
+	for range mostPages {
+		e, err := s.Store.Event(ctx, id)
+		if err == nil && e.Pos != 0 || err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		if more, err := s.backfill(ctx, room); err != nil || !more {
+			return err
+		}
+	}
+	return nil
 }

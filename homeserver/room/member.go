@@ -276,11 +276,15 @@ func (s *Service) authorise(h *head, user matrix.UserID, old *event.PDU, o objec
 	if !restricted || old != nil && (old.Membership() == "join" || old.Membership() == "invite") {
 		return nil
 	}
-	allowed, err := s.allowed(h, user)
+	allowed, sure, err := s.allowed(h, user)
 	if err != nil {
 		return err
 	}
-	if !allowed {
+	switch {
+	case allowed:
+	case !sure:
+		return matrix.Errorf(matrix.UnableToAuthoriseJoin, "this server is not in all rooms whose members may join this one")
+	default:
 		return matrix.Errorf(matrix.Forbidden, "you are in none of the rooms whose members may join this one")
 	}
 	levels, err := h.view.PowerLevels()
@@ -296,11 +300,12 @@ func (s *Service) authorise(h *head, user matrix.UserID, old *event.PDU, o objec
 	return matrix.Errorf(matrix.UnableToGrantJoin, "nobody on this server may let you into the room")
 }
 
-// allowed tells whether user is in one of the rooms that the join rule names.
-func (s *Service) allowed(h *head, user matrix.UserID) (bool, error) {
+// allowed tells whether user is in one of the rooms that the join rule names. If
+// not, it is sure only where this server is in all of these.
+func (s *Service) allowed(h *head, user matrix.UserID) (allowed, sure bool, err error) {
 	rules := h.view.Event("m.room.join_rules", "")
 	if rules == nil {
-		return false, h.view.err
+		return false, true, h.view.err
 	}
 	var c struct {
 		Allow []struct {
@@ -309,28 +314,30 @@ func (s *Service) allowed(h *head, user matrix.UserID) (bool, error) {
 		} `json:"allow"`
 	}
 	if json.Unmarshal(rules.Content, &c) != nil {
-		return false, nil
+		return false, true, nil
 	}
+	sure = true
 	for _, a := range c.Allow {
 		if a.Type != "m.room_membership" {
 			continue
 		}
 		r, err := s.Store.Room(h.view.ctx, a.Room)
-		if errors.Is(err, store.ErrNotFound) {
+		if errors.Is(err, store.ErrNotFound) || err == nil && (r.Current == 0 || len(s.Store.LocalMembers(r.Num)) == 0) {
+			sure = false
 			continue
 		}
 		if err != nil {
-			return false, err
+			return false, false, err
 		}
 		v := s.view(h.view.ctx, r.Current)
 		if v.membership(user) == "join" {
-			return true, nil
+			return true, true, nil
 		}
 		if v.err != nil {
-			return false, v.err
+			return false, false, v.err
 		}
 	}
-	return false, nil
+	return false, sure, nil
 }
 
 // sendGuestsAway makes the guests of this server leave a room that has just

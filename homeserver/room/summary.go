@@ -69,7 +69,7 @@ func (s *Service) Preview(ctx context.Context, id matrix.RoomID, user matrix.Use
 	open := sum.Readable || sum.JoinRule == "public" || sum.JoinRule == "knock" || sum.JoinRule == "knock_restricted" ||
 		sum.Membership == "join" || sum.Membership == "invite"
 	if !open && sum.JoinRule == "restricted" && user != "" {
-		if open, err = s.allowed(h, user); err != nil {
+		if open, _, err = s.allowed(h, user); err != nil {
 			return nil, err
 		}
 	}
