@@ -9,6 +9,9 @@ var openIDRoutes = []route{
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3useruseridopenidrequest_token
 func (a *API) requestOpenIDToken(r *request) (any, error) {
+	if err := r.json(&empty{}); err != nil { // the body is an object for what may come
+		return nil, err
+	}
 	if err := r.self(); err != nil {
 		return nil, err
 	}

@@ -59,7 +59,8 @@ func (s *Service) candidates(ctx context.Context, c room.Change, via []matrix.Se
 	list = slices.DeleteFunc(list, func(name matrix.ServerName) bool {
 		known := seen[name]
 		seen[name] = true
-		return known
+		_, err := matrix.ParseServerName(string(name))
+		return known || err != nil
 	})
 	return list[:min(len(list), mostAsked)], nil
 }
