@@ -216,7 +216,7 @@ func (r *reader) readDevices(ctx context.Context, since, upto int64) error {
 		if err != nil {
 			return err
 		}
-		r.tellAll(ctx, servers, edus)
+		r.keepAll(ctx, servers, edus, since+1)
 	}
 	return nil
 }
@@ -257,20 +257,18 @@ func (r *reader) introduce(ctx context.Context, e *store.Event) error {
 	if err != nil {
 		return err
 	}
-	r.tellAll(ctx, servers, edus)
+	r.keepAll(ctx, servers, edus, e.Pos)
 	return nil
 }
 
-// tellAll gives ephemeral messages to servers.
-func (r *reader) tellAll(ctx context.Context, servers []matrix.ServerName, edus []fedclient.EDU) {
+// keepAll gives servers ephemeral messages that must not be lost.
+func (r *reader) keepAll(ctx context.Context, servers []matrix.ServerName, edus []fedclient.EDU, pos int64) {
 	for _, name := range servers {
 		if name == r.ServerName {
 			continue
 		}
 		q := r.queue(name)
-		for _, e := range edus {
-			q.tell(e)
-		}
+		q.keep(edus, pos)
 		r.start(ctx, q)
 	}
 }

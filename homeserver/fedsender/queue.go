@@ -26,6 +26,7 @@ type queue struct {
 	woken   bool       // there is something that the one who sends has not seen
 	events  []*store.Event
 	edus    []fedclient.EDU
+	lasting bool  // some of edus must not be lost; they are in the log
 	behind  bool  // events behind sent are to be looked up in the store
 	sent    int64 // everything up to here was sent; 0: not known
 	saved   int64 // what is written down of that
@@ -88,6 +89,23 @@ func (q *queue) tell(e fedclient.EDU) {
 	}
 }
 
+// keep adds ephemeral messages that must not be lost, and of which the log tells
+// from pos on. A server that is behind is told by it.
+func (q *queue) keep(list []fedclient.EDU, pos int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.behind {
+		return
+	}
+	if q.sent == 0 {
+		q.sent = pos - 1
+	}
+	q.edus, q.lasting = append(q.edus, list...), true
+	if len(q.edus) > mostQueued {
+		q.drop()
+	}
+}
+
 // fallBehind says that a server lacks what stands behind sent.
 func (q *queue) fallBehind(sent int64) {
 	q.mu.Lock()
@@ -104,10 +122,10 @@ func (q *queue) fail() {
 
 // drop empties the queue in memory.
 func (q *queue) drop() {
-	if len(q.events) > 0 {
+	if len(q.events) > 0 || q.lasting {
 		q.behind = true
 	}
-	q.events, q.edus = nil, nil
+	q.events, q.edus, q.lasting = nil, nil, false
 }
 
 // take gives the next transaction's worth, without removing it.
@@ -122,11 +140,14 @@ func (q *queue) take() (events []*store.Event, edus []fedclient.EDU, behind bool
 func (q *queue) done(events, edus int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.edus = slices.Delete(q.edus, 0, min(edus, len(q.edus)))
+	q.lasting = q.lasting && len(q.edus) > 0
 	if events > 0 && len(q.events) >= events {
-		q.sent = q.events[events-1].Pos
+		if !q.lasting {
+			q.sent = q.events[events-1].Pos
+		}
 		q.events = slices.Delete(q.events, 0, events)
 	}
-	q.edus = slices.Delete(q.edus, 0, min(edus, len(q.edus)))
 }
 
 // caughtUp says that a server that was behind has everything up to pos.
@@ -144,7 +165,7 @@ func (q *queue) caughtUp(pos int64, all bool) {
 func (q *queue) sentUpTo(pos int64) (at int64, changed, idle bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !q.behind && len(q.events) == 0 && q.sent > 0 {
+	if !q.behind && !q.lasting && len(q.events) == 0 && q.sent > 0 {
 		q.sent = max(q.sent, pos)
 	}
 	changed = q.sent > q.saved
