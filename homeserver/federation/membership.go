@@ -29,9 +29,9 @@ func versions() []string {
 }
 
 // candidates are the servers that may let a user into a room, in the order in
-// which they are asked: those that the client names, the one of who invited the
-// user, those in the room, and where all that is none, the one that the room is
-// called after.
+// which they are asked: those that the client names and the one of who invited
+// the user. Where there are none, it is those that were in the room, or the one
+// that the room is called after.
 func (s *Service) candidates(ctx context.Context, c room.Change, via []matrix.ServerName) ([]matrix.ServerName, error) {
 	list := slices.Clone(via)
 	r, err := s.Store.Room(ctx, c.Room)
@@ -46,11 +46,11 @@ func (s *Service) candidates(ctx context.Context, c room.Change, via []matrix.Se
 			}
 			list = append(list, e.PDU.Sender.Server())
 		}
-		servers, err := s.Store.Servers(ctx, r.Num)
-		if err != nil {
-			return nil, err
+		if len(list) == 0 {
+			if list, err = s.Store.Servers(ctx, r.Num); err != nil {
+				return nil, err
+			}
 		}
-		list = append(list, servers...)
 	}
 	if len(list) == 0 {
 		list = append(list, c.Room.Server())
