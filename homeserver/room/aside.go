@@ -339,7 +339,7 @@ func (s *Service) PutOutside(ctx context.Context, o Outside) error {
 	if err != nil {
 		return err
 	}
-	if r.Current != 0 {
+	if r.Current != 0 && len(s.Store.LocalMembers(r.Num)) > 0 {
 		return nil
 	}
 	user := matrix.UserID(*p.StateKey)
