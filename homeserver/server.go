@@ -115,10 +115,11 @@ func (s *Server) wire(blobs *blob.Disk) error {
 		return err
 	}
 	s.ring = fedclient.NewKeyRing(s.client)
-	s.Accounts = &account.Service{Store: s.Store, Bell: s.Bell, ServerName: c.ServerName, Config: c.Registration, Appservices: s.Appservices}
-	s.Keys = &e2ee.Service{Store: s.Store, Bell: s.Bell, ServerName: c.ServerName}
+	s.Accounts = &account.Service{Store: s.Store, Bell: s.Bell, ServerName: c.ServerName, Config: c.Registration, Appservices: s.Appservices, Client: s.client}
+	s.Keys = &e2ee.Service{Store: s.Store, Bell: s.Bell, ServerName: c.ServerName, Client: s.client}
 	s.Ephemeral = &ephemeral.Service{Store: s.Store, Bell: s.Bell, NoPresence: !c.Presence}
 	s.Media = media.New(s.Store, s.Bell, blobs, c.ServerName, c.Media)
+	s.Media.Client = s.client
 	s.Rooms = &room.Service{
 		Store: s.Store, Bell: s.Bell, ServerName: c.ServerName, Key: s.Key,
 		Config: room.Config{DefaultVersion: c.Rooms.DefaultVersion},

@@ -154,7 +154,7 @@ func (h *host) refused(err error, code matrix.Code) {
 	var e *matrix.Error
 	var r *fedclient.ResponseError
 	if errors.As(err, &r) {
-		e = r.Matrix()
+		e = &matrix.Error{Code: r.Code, Text: r.Text, Status: r.Status} // as the other server said it
 	} else {
 		errors.As(err, &e)
 	}

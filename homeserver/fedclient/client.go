@@ -147,10 +147,18 @@ func (e *ResponseError) Error() string {
 	return s
 }
 
+// passed are the errcodes of other servers that our clients get to see. Others,
+// such as M_UNKNOWN_TOKEN, would make them do what is only ours to ask for.
+var passed = map[matrix.Code]bool{
+	matrix.Forbidden: true, matrix.NotFound: true, matrix.LimitExceeded: true, matrix.IncompatibleRoomVersion: true,
+	matrix.UnsupportedRoomVersion: true, matrix.UnableToAuthoriseJoin: true, matrix.UnableToGrantJoin: true, matrix.InvalidParam: true,
+	matrix.BadJSON: true, matrix.InviteBlocked: true, matrix.TooLarge: true,
+}
+
 // Matrix is the error as our own clients may see it.
 func (e *ResponseError) Matrix() *matrix.Error {
 	m := &matrix.Error{Code: e.Code, Text: e.Text, Status: e.Status, Cause: e, RetryAfter: e.After}
-	if m.Code == "" || e.Status < 400 || e.Status > 599 {
+	if !passed[m.Code] || e.Status < 400 || e.Status > 499 || e.Status == http.StatusUnauthorized {
 		m.Code, m.Status, m.Text = matrix.Unknown, http.StatusBadGateway, "the server "+string(e.Server)+" answered with an error"
 	}
 	if e.RoomVersion != "" {
