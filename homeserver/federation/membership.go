@@ -33,7 +33,7 @@ func versions() []string {
 // the user. Where there are none, it is those that were in the room, or the one
 // that the room is called after.
 func (s *Service) candidates(ctx context.Context, c room.Change, via []matrix.ServerName) ([]matrix.ServerName, error) {
-	list := slices.Clone(via)
+	list := slices.DeleteFunc(slices.Clone(via), func(name matrix.ServerName) bool { return name == s.ServerName })
 	r, err := s.Store.Room(ctx, c.Room)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return nil, err
