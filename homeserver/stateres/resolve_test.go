@@ -296,7 +296,7 @@ func TestLadder(t *testing.T) {
 	each(t, func(t *testing.T, version string) {
 		calls, rows, read := cost(t, version, 100)
 		calls2, rows2, read2 := cost(t, version, 400)
-		if calls2 > 6*calls || rows2 > 6*rows || read2 > 6*read {
+		if calls2 > 10*calls || rows2 > 10*rows || read2 > 10*read { // four times the layers; the order of maps makes it vary a little, and a square would be 16
 			t.Errorf("100 layers: %d calls, %d rows, %d events; 400 layers: %d, %d, %d", calls, rows, read, calls2, rows2, read2)
 		}
 	}, v2AndLater...)
