@@ -23,7 +23,7 @@ var floors = [][]string{
 	{"homeserver/fedclient"},
 	{"homeserver/account", "homeserver/e2ee", "homeserver/ephemeral", "homeserver/media", "homeserver/room"},
 	{"homeserver/directory", "homeserver/federation"},
-	{"homeserver/clientsync", "homeserver/fedsender", "homeserver/push"},
+	{"homeserver/clientsync", "homeserver/fedsender", "homeserver/push", "homeserver/edge"},
 	{"homeserver/clientapi", "homeserver/fedapi", "homeserver/adminapi"},
 	{"homeserver"},
 	{"appservices", "voip", "jitsi"},

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 
+	"switchboard/homeserver/edge"
+
 	"github.com/rs/zerolog"
 
 	"switchboard/homeserver/account"
@@ -37,7 +39,7 @@ func (a *API) changePassword(r *request) (any, error) {
 		NewPassword   string `json:"new_password"`
 		LogoutDevices *bool  `json:"logout_devices"`
 	}
-	if err := r.json(&body); err != nil {
+	if err := r.OptionalJSON(&body); err != nil {
 		return nil, err
 	}
 	if r.Appservice != nil {
@@ -47,7 +49,7 @@ func (a *API) changePassword(r *request) (any, error) {
 		return nil, err
 	}
 	logout := body.LogoutDevices == nil || *body.LogoutDevices
-	return empty{}, a.Accounts.SetPassword(r.Context(), r.User, body.NewPassword, logout, r.Device)
+	return edge.Empty{}, a.Accounts.SetPassword(r.Context(), r.User, body.NewPassword, logout, r.Device)
 }
 
 // deactivateAccount ends the account of the user for good. The user leaves all
@@ -59,7 +61,7 @@ func (a *API) deactivateAccount(r *request) (any, error) {
 		confirmed
 		Erase bool `json:"erase"`
 	}
-	if err := r.json(&body); err != nil {
+	if err := r.OptionalJSON(&body); err != nil {
 		return nil, err
 	}
 	if err := a.confirm(r, "deactivate", body.Auth); err != nil {
@@ -80,7 +82,7 @@ func (a *API) deactivateAccount(r *request) (any, error) {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3account3pid
 func (a *API) getAccount3PIDs(*request) (any, error) {
-	return map[string][]empty{"threepids": {}}, nil
+	return map[string][]edge.Empty{"threepids": {}}, nil
 }
 
 // leaving finds out who asks where a locked user may ask, too.

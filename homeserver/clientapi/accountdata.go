@@ -1,6 +1,9 @@
 package clientapi
 
-import "switchboard/homeserver/matrix"
+import (
+	"switchboard/homeserver/edge"
+	"switchboard/homeserver/matrix"
+)
 
 var accountDataRoutes = []route{
 	{"setAccountData", "PUT /_matrix/client/v3/user/{userId}/account_data/{type}", users, (*API).setAccountData},
@@ -23,7 +26,7 @@ func (a *API) getAccountData(r *request) (any, error) { return a.data(r, "") }
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3useruseridroomsroomidaccount_datatype
 func (a *API) setAccountDataPerRoom(r *request) (any, error) {
-	room, err := r.room()
+	room, err := r.Room()
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +37,7 @@ func (a *API) setAccountDataPerRoom(r *request) (any, error) {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3useruseridroomsroomidaccount_datatype
 func (a *API) getAccountDataPerRoom(r *request) (any, error) {
-	room, err := r.room()
+	room, err := r.Room()
 	if err != nil {
 		return nil, err
 	}
@@ -45,11 +48,11 @@ func (a *API) putData(r *request, room matrix.RoomID) (any, error) {
 	if err := r.self(); err != nil {
 		return nil, err
 	}
-	content, err := r.object()
+	content, err := r.Object()
 	if err != nil {
 		return nil, err
 	}
-	return empty{}, a.Accounts.SetData(r.Context(), r.User, room, r.PathValue("type"), content)
+	return edge.Empty{}, a.Accounts.SetData(r.Context(), r.User, room, r.PathValue("type"), content)
 }
 
 func (a *API) data(r *request, room matrix.RoomID) (any, error) {

@@ -74,7 +74,7 @@ func (a *API) moderate(r *request, name string, set func(context.Context, matrix
 		return nil, err
 	}
 	var body map[string]any
-	if err := r.json(&body); err != nil {
+	if err := r.OptionalJSON(&body); err != nil {
 		return nil, err
 	}
 	on, ok := body[name].(bool)

@@ -47,7 +47,7 @@ func (a *API) pingAppservice(r *request) (any, error) {
 	var body struct {
 		Txn string `json:"transaction_id"`
 	}
-	if err := r.json(&body); err != nil {
+	if err := r.OptionalJSON(&body); err != nil {
 		return nil, err
 	}
 	if a.Appservices.Ping == nil {

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"switchboard/homeserver/edge"
+
 	"switchboard/homeserver/account"
 	"switchboard/homeserver/matrix"
 )
@@ -58,9 +60,9 @@ func (a *API) getDevice(r *request) (any, error) {
 // created is the answer {} with status 201.
 type created struct{}
 
-// respond implements responder.
-func (created) respond(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusCreated, empty{})
+// Respond implements edge.Responder.
+func (created) Respond(w http.ResponseWriter, _ *http.Request) {
+	edge.WriteJSON(w, http.StatusCreated, edge.Empty{})
 }
 
 // updateDevice renames one of the user's devices; for an appservice it makes
@@ -71,7 +73,7 @@ func (a *API) updateDevice(r *request) (any, error) {
 	var body struct {
 		Name *string `json:"display_name"`
 	}
-	if err := r.json(&body); err != nil {
+	if err := r.OptionalJSON(&body); err != nil {
 		return nil, err
 	}
 	made, err := a.Accounts.SetDevice(r.Context(), r.User, matrix.DeviceID(r.PathValue("deviceId")), body.Name, r.Appservice != nil)
@@ -81,7 +83,7 @@ func (a *API) updateDevice(r *request) (any, error) {
 	if made {
 		return created{}, nil
 	}
-	return empty{}, nil
+	return edge.Empty{}, nil
 }
 
 // deleteDevice deletes one of the user's devices.
@@ -89,7 +91,7 @@ func (a *API) updateDevice(r *request) (any, error) {
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#delete_matrixclientv3devicesdeviceid
 func (a *API) deleteDevice(r *request) (any, error) {
 	var body confirmed
-	if err := r.json(&body); err != nil {
+	if err := r.OptionalJSON(&body); err != nil {
 		return nil, err
 	}
 	return a.dropDevices(r, body, []matrix.DeviceID{matrix.DeviceID(r.PathValue("deviceId"))})
@@ -106,7 +108,7 @@ func (a *API) deleteDevices(r *request) (any, error) {
 		confirmed
 		Devices []matrix.DeviceID `json:"devices"`
 	}
-	if err := r.json(&body); err != nil {
+	if err := r.OptionalJSON(&body); err != nil {
 		return nil, err
 	}
 	switch {
@@ -128,5 +130,5 @@ func (a *API) dropDevices(r *request, body confirmed, ids []matrix.DeviceID) (an
 	if err := a.confirm(r, "delete devices\x1f"+strings.ReplaceAll(strings.Join(names, "\x1f"), "\x00", ""), body.Auth); err != nil {
 		return nil, err
 	}
-	return empty{}, a.Accounts.DeleteDevices(r.Context(), r.User, ids)
+	return edge.Empty{}, a.Accounts.DeleteDevices(r.Context(), r.User, ids)
 }

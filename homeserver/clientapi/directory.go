@@ -3,6 +3,8 @@ package clientapi
 import (
 	"encoding/json"
 
+	"switchboard/homeserver/edge"
+
 	"switchboard/homeserver/directory"
 	"switchboard/homeserver/matrix"
 )
@@ -31,7 +33,7 @@ func (a *API) setRoomAlias(r *request) (any, error) {
 	var b struct {
 		Room *string `json:"room_id"`
 	}
-	if err := r.json(&b); err != nil {
+	if err := r.OptionalJSON(&b); err != nil {
 		return nil, err
 	}
 	if b.Room == nil {
@@ -41,7 +43,7 @@ func (a *API) setRoomAlias(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return empty{}, a.Directory.SetAlias(r.Context(), r.caller(), alias, id)
+	return edge.Empty{}, a.Directory.SetAlias(r.Context(), r.caller(), alias, id)
 }
 
 // getRoomIDByAlias finds the room that an alias stands for.
@@ -67,14 +69,14 @@ func (a *API) deleteRoomAlias(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return empty{}, a.Directory.DeleteAlias(r.Context(), r.caller(), alias)
+	return edge.Empty{}, a.Directory.DeleteAlias(r.Context(), r.caller(), alias)
 }
 
 // getLocalAliases lists the names of a room on this server.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidaliases
 func (a *API) getLocalAliases(r *request) (any, error) {
-	id, err := r.room()
+	id, err := r.Room()
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +91,7 @@ func (a *API) getLocalAliases(r *request) (any, error) {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3directorylistroomroomid
 func (a *API) getRoomVisibilityOnDirectory(r *request) (any, error) {
-	id, err := r.room()
+	id, err := r.Room()
 	if err != nil {
 		return nil, err
 	}
@@ -104,27 +106,27 @@ func (a *API) getRoomVisibilityOnDirectory(r *request) (any, error) {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3directorylistroomroomid
 func (a *API) setRoomVisibilityOnDirectory(r *request) (any, error) {
-	id, err := r.room()
+	id, err := r.Room()
 	if err != nil {
 		return nil, err
 	}
 	b := struct {
 		Visibility string `json:"visibility"`
 	}{"public"}
-	if err := r.json(&b); err != nil {
+	if err := r.OptionalJSON(&b); err != nil {
 		return nil, err
 	}
 	if b.Visibility != "public" && b.Visibility != "private" {
 		return nil, matrix.Errorf(matrix.InvalidParam, "visibility must be public or private")
 	}
-	return empty{}, a.Directory.List(r.Context(), r.caller(), r.PathValue("networkId"), id, b.Visibility == "public")
+	return edge.Empty{}, a.Directory.List(r.Context(), r.caller(), r.PathValue("networkId"), id, b.Visibility == "public")
 }
 
 // getPublicRooms gives a part of the list of public rooms.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3publicrooms
 func (a *API) getPublicRooms(r *request) (any, error) {
-	limit, err := r.number("limit", 0, 10_000)
+	limit, err := r.Number("limit", 0, 10_000)
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +141,7 @@ func (a *API) queryPublicRooms(r *request) (any, error) {
 	var asked struct {
 		Filter json.RawMessage `json:"filter"` // as another server gets it
 	}
-	if err := r.json(&q, &asked); err != nil {
+	if err := r.OptionalJSON(&q, &asked); err != nil {
 		return nil, err
 	}
 	return a.publicRooms(r, q, asked.Filter)
@@ -173,7 +175,7 @@ func (a *API) searchUserDirectory(r *request) (any, error) {
 		Term  *string `json:"search_term"`
 		Limit int     `json:"limit"`
 	}{Limit: peopleDefault}
-	if err := r.json(&b); err != nil {
+	if err := r.OptionalJSON(&b); err != nil {
 		return nil, err
 	}
 	if b.Term == nil {

@@ -2,7 +2,6 @@ package clientapi
 
 import (
 	"encoding/json"
-	"strconv"
 
 	"switchboard/homeserver/clientsync"
 	"switchboard/homeserver/matrix"
@@ -32,20 +31,15 @@ var eventRoutes = []route{
 //
 // Spec: https://spec.matrix.org/v1.19/application-service-api/#timestamp-massaging
 func (r *request) timestamp() (int64, error) {
-	s := r.URL.Query().Get("ts")
-	if s == "" || r.Appservice == nil {
+	if r.Appservice == nil {
 		return 0, nil
 	}
-	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || n < 0 || n > 1<<53-1 {
-		return 0, matrix.Errorf(matrix.InvalidParam, "ts must be a time in milliseconds")
-	}
-	return n, nil
+	return r.Time("ts")
 }
 
 // sending reads what the operations that send an event have in common.
 func (r *request) sending() (room.Sending, error) {
-	id, err := r.room()
+	id, err := r.Room()
 	if err != nil {
 		return room.Sending{}, err
 	}
@@ -72,7 +66,7 @@ func (a *API) sendMessage(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d.Content, err = r.object(); err != nil {
+	if d.Content, err = r.Object(); err != nil {
 		return nil, err
 	}
 	return a.send(r, d)
@@ -97,7 +91,7 @@ func (a *API) setRoomStateWithKey(r *request) (any, error) {
 	}
 	key := r.PathValue("stateKey")
 	d.StateKey = &key
-	if d.Content, err = r.object(); err != nil {
+	if d.Content, err = r.Object(); err != nil {
 		return nil, err
 	}
 	return a.send(r, d)
@@ -111,13 +105,13 @@ func (a *API) redactEvent(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d.Redacts, err = r.event(); err != nil {
+	if d.Redacts, err = r.Event(); err != nil {
 		return nil, err
 	}
 	var b struct {
 		Reason *string `json:"reason"`
 	}
-	if err := r.json(&b); err != nil {
+	if err := r.OptionalJSON(&b); err != nil {
 		return nil, err
 	}
 	return sent(a.Rooms.Redact(r.Context(), d, b.Reason))
@@ -127,11 +121,11 @@ func (a *API) redactEvent(r *request) (any, error) {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomideventeventid
 func (a *API) getOneRoomEvent(r *request) (any, error) {
-	id, err := r.room()
+	id, err := r.Room()
 	if err != nil {
 		return nil, err
 	}
-	event, err := r.event()
+	event, err := r.Event()
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +136,7 @@ func (a *API) getOneRoomEvent(r *request) (any, error) {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidstateeventtypestatekey
 func (a *API) getRoomStateWithKey(r *request) (any, error) {
-	id, err := r.room()
+	id, err := r.Room()
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +157,7 @@ func (a *API) getRoomStateWithKey(r *request) (any, error) {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidstate
 func (a *API) getRoomState(r *request) (any, error) {
-	id, err := r.room()
+	id, err := r.Room()
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +168,7 @@ func (a *API) getRoomState(r *request) (any, error) {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidmembers
 func (a *API) getMembersByRoom(r *request) (any, error) {
-	id, err := r.room()
+	id, err := r.Room()
 	if err != nil {
 		return nil, err
 	}
@@ -192,7 +186,7 @@ func (a *API) getMembersByRoom(r *request) (any, error) {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidjoined_members
 func (a *API) getJoinedMembersByRoom(r *request) (any, error) {
-	id, err := r.room()
+	id, err := r.Room()
 	if err != nil {
 		return nil, err
 	}
@@ -217,7 +211,7 @@ const (
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidmessages
 func (a *API) getRoomEvents(r *request) (any, error) {
-	id, err := r.room()
+	id, err := r.Room()
 	if err != nil {
 		return nil, err
 	}
@@ -230,7 +224,7 @@ func (a *API) getRoomEvents(r *request) (any, error) {
 	default:
 		return nil, matrix.Errorf(matrix.InvalidParam, "dir must be b or f")
 	}
-	if p.Limit, err = r.number("limit", pageDefault, pageMost); err != nil {
+	if p.Limit, err = r.Number("limit", pageDefault, pageMost); err != nil {
 		return nil, err
 	}
 	if p.Filter, err = clientsync.ParseEventFilter([]byte(q.Get("filter"))); err != nil {
@@ -243,15 +237,15 @@ func (a *API) getRoomEvents(r *request) (any, error) {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidcontexteventid
 func (a *API) getEventContext(r *request) (any, error) {
-	id, err := r.room()
+	id, err := r.Room()
 	if err != nil {
 		return nil, err
 	}
-	event, err := r.event()
+	event, err := r.Event()
 	if err != nil {
 		return nil, err
 	}
-	limit, err := r.number("limit", pageDefault, 100)
+	limit, err := r.Number("limit", pageDefault, 100)
 	if err != nil {
 		return nil, err
 	}

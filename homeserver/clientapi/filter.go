@@ -14,7 +14,7 @@ func (a *API) defineFilter(r *request) (any, error) {
 	if err := r.self(); err != nil {
 		return nil, err
 	}
-	filter, err := r.object()
+	filter, err := r.Object()
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"strconv"
 
+	"switchboard/homeserver/edge"
+
 	"switchboard/homeserver/e2ee"
 	"switchboard/homeserver/matrix"
 )
@@ -33,7 +35,7 @@ func (a *API) postRoomKeysVersion(r *request) (any, error) {
 		Algorithm string          `json:"algorithm"`
 		AuthData  json.RawMessage `json:"auth_data"`
 	}
-	if err := r.json(&body); err != nil {
+	if err := r.OptionalJSON(&body); err != nil {
 		return nil, err
 	}
 	version, err := a.Keys.CreateBackup(r.Context(), r.User, body.Algorithm, body.AuthData)
@@ -72,21 +74,21 @@ func (a *API) putRoomKeysVersion(r *request) (any, error) {
 		AuthData  json.RawMessage `json:"auth_data"`
 		Version   *string         `json:"version"`
 	}
-	if err := r.json(&body); err != nil {
+	if err := r.OptionalJSON(&body); err != nil {
 		return nil, err
 	}
 	version := r.PathValue("version")
 	if body.Version != nil && *body.Version != version {
 		return nil, matrix.Errorf(matrix.InvalidParam, "the version in the body is not that of the path")
 	}
-	return empty{}, a.Keys.SetBackupAuth(r.Context(), r.User, version, body.Algorithm, body.AuthData)
+	return edge.Empty{}, a.Keys.SetBackupAuth(r.Context(), r.User, version, body.Algorithm, body.AuthData)
 }
 
 // deleteRoomKeysVersion deletes a backup.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#delete_matrixclientv3room_keysversionversion
 func (a *API) deleteRoomKeysVersion(r *request) (any, error) {
-	return empty{}, a.Keys.DeleteBackup(r.Context(), r.User, r.PathValue("version"))
+	return edge.Empty{}, a.Keys.DeleteBackup(r.Context(), r.User, r.PathValue("version"))
 }
 
 // roomBackup is the keys of a room, by session.
@@ -116,7 +118,7 @@ func backupState(b e2ee.Backup, err error) (any, error) {
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3room_keyskeysroomidsessionid
 func (a *API) putRoomKeyBySessionID(r *request) (any, error) {
 	var k e2ee.BackedUpKey
-	if err := r.json(&k); err != nil {
+	if err := r.OptionalJSON(&k); err != nil {
 		return nil, err
 	}
 	return a.putKeys(r, e2ee.BackupKeys{matrix.RoomID(r.PathValue("roomId")): {r.PathValue("sessionId"): k}})
@@ -127,7 +129,7 @@ func (a *API) putRoomKeyBySessionID(r *request) (any, error) {
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3room_keyskeysroomid
 func (a *API) putRoomKeysByRoomID(r *request) (any, error) {
 	var body roomBackup
-	if err := r.json(&body); err != nil {
+	if err := r.OptionalJSON(&body); err != nil {
 		return nil, err
 	}
 	if body.Sessions == nil {
@@ -143,7 +145,7 @@ func (a *API) putRoomKeys(r *request) (any, error) {
 	var body struct {
 		Rooms map[matrix.RoomID]roomBackup `json:"rooms"`
 	}
-	if err := r.json(&body); err != nil {
+	if err := r.OptionalJSON(&body); err != nil {
 		return nil, err
 	}
 	if body.Rooms == nil {

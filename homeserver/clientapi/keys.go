@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"time"
 
+	"switchboard/homeserver/edge"
+
 	"switchboard/homeserver/e2ee"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/room"
@@ -37,7 +39,7 @@ func (a *API) uploadCrossSigningKeys(r *request) (any, error) {
 		e2ee.CrossSigning
 		confirmed
 	}
-	if err := r.json(&body); err != nil {
+	if err := r.OptionalJSON(&body); err != nil {
 		return nil, err
 	}
 	needed, err := a.Keys.NeedsConfirmation(r.Context(), r.User, body.CrossSigning)
@@ -49,7 +51,7 @@ func (a *API) uploadCrossSigningKeys(r *request) (any, error) {
 			return nil, err
 		}
 	}
-	return empty{}, a.Keys.UploadCrossSigning(r.Context(), r.User, body.CrossSigning)
+	return edge.Empty{}, a.Keys.UploadCrossSigning(r.Context(), r.User, body.CrossSigning)
 }
 
 // uploadCrossSigningSignatures stores signatures that the user made of keys.
@@ -57,7 +59,7 @@ func (a *API) uploadCrossSigningKeys(r *request) (any, error) {
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3keyssignaturesupload
 func (a *API) uploadCrossSigningSignatures(r *request) (any, error) {
 	var body e2ee.Signatures
-	if err := r.json(&body); err != nil {
+	if err := r.OptionalJSON(&body); err != nil {
 		return nil, err
 	}
 	failures, err := a.Keys.UploadSignatures(r.Context(), r.User, body)
@@ -83,7 +85,7 @@ func (a *API) uploadKeys(r *request) (any, error) {
 		return nil, err
 	}
 	var body e2ee.Upload
-	if err := r.json(&body); err != nil {
+	if err := r.OptionalJSON(&body); err != nil {
 		return nil, err
 	}
 	counts, err := a.Keys.Upload(r.Context(), r.User, device, body)
@@ -111,7 +113,7 @@ func (a *API) queryKeys(r *request) (any, error) {
 		Keys    map[matrix.UserID][]matrix.DeviceID `json:"device_keys"`
 		Timeout *int64                              `json:"timeout"`
 	}
-	if err := r.json(&body); err != nil {
+	if err := r.OptionalJSON(&body); err != nil {
 		return nil, err
 	}
 	if body.Keys == nil {
@@ -128,7 +130,7 @@ func (a *API) claimKeys(r *request) (any, error) {
 		Keys    map[matrix.UserID]map[matrix.DeviceID]string `json:"one_time_keys"`
 		Timeout *int64                                       `json:"timeout"`
 	}
-	if err := r.json(&body); err != nil {
+	if err := r.OptionalJSON(&body); err != nil {
 		return nil, err
 	}
 	if body.Keys == nil {

@@ -3,6 +3,8 @@ package clientapi
 import (
 	"net/http"
 
+	"switchboard/homeserver/edge"
+
 	"switchboard/homeserver/account"
 	"switchboard/homeserver/matrix"
 	"switchboard/registrations"
@@ -51,7 +53,7 @@ func (a *API) login(r *request) (any, error) {
 		DeviceName string          `json:"initial_device_display_name"`
 		Refresh    bool            `json:"refresh_token"`
 	}
-	if err := r.json(&body); err != nil {
+	if err := r.OptionalJSON(&body); err != nil {
 		return nil, err
 	}
 	l := account.Login{Device: body.Device, DeviceName: body.DeviceName, Refresh: body.Refresh}
@@ -101,7 +103,7 @@ func (a *API) generateLoginToken(r *request) (any, error) {
 		return nil, matrix.Errorf(matrix.Unrecognized, "login tokens are turned off")
 	}
 	var body confirmed
-	if err := r.json(&body); err != nil {
+	if err := r.OptionalJSON(&body); err != nil {
 		return nil, err
 	}
 	if err := a.confirm(r, "login token", body.Auth); err != nil {
@@ -121,7 +123,7 @@ func (a *API) refresh(r *request) (any, error) {
 	var body struct {
 		Token *string `json:"refresh_token"`
 	}
-	if err := r.json(&body); err != nil {
+	if err := r.OptionalJSON(&body); err != nil {
 		return nil, err
 	}
 	if body.Token == nil {
@@ -141,7 +143,7 @@ func (a *API) logout(r *request) (any, error) {
 	if err := a.leaving(r); err != nil {
 		return nil, err
 	}
-	return empty{}, a.Accounts.Logout(r.Context(), r.Session)
+	return edge.Empty{}, a.Accounts.Logout(r.Context(), r.Session)
 }
 
 // logoutAll ends all sessions of the user and deletes the devices.
@@ -151,5 +153,5 @@ func (a *API) logoutAll(r *request) (any, error) {
 	if err := a.leaving(r); err != nil {
 		return nil, err
 	}
-	return empty{}, a.Accounts.LogoutAll(r.Context(), r.User)
+	return edge.Empty{}, a.Accounts.LogoutAll(r.Context(), r.User)
 }

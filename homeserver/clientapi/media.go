@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"switchboard/homeserver/edge"
+
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/media"
 )
@@ -86,7 +88,7 @@ func (a *API) uploadContentToMXC(r *request) (any, error) {
 	if matrix.ServerName(r.PathValue("serverName")) != a.ServerName {
 		return nil, matrix.Errorf(matrix.Forbidden, "this media ID is another server's")
 	}
-	return empty{}, a.Media.Fill(r.Context(), r.User, r.PathValue("mediaId"), upload(r))
+	return edge.Empty{}, a.Media.Fill(r.Context(), r.User, r.PathValue("mediaId"), upload(r))
 }
 
 // getConfig tells how large a file may be.
@@ -125,10 +127,10 @@ func (a *API) getContentThumbnail(r *request) (any, error) {
 	}
 	const most = 1 << 16
 	var frame media.Frame
-	if frame.Width, err = r.number("width", 0, most); err != nil {
+	if frame.Width, err = r.Number("width", 0, most); err != nil {
 		return nil, err
 	}
-	if frame.Height, err = r.number("height", 0, most); err != nil {
+	if frame.Height, err = r.Number("height", 0, most); err != nil {
 		return nil, err
 	}
 	if frame.Width == 0 || frame.Height == 0 {
@@ -141,7 +143,7 @@ func (a *API) getContentThumbnail(r *request) (any, error) {
 	default:
 		return nil, matrix.Errorf(matrix.InvalidParam, "method must be scale or crop")
 	}
-	animated, err := r.flag("animated")
+	animated, err := r.Flag("animated")
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +173,7 @@ func (a *API) mediaServer(r *request) (matrix.ServerName, error) {
 // mediaWait is how long the client wants to wait for a file that is not
 // uploaded yet.
 func (r *request) mediaWait() (time.Duration, error) {
-	ms, err := r.number("timeout_ms", int(mediaWait.Milliseconds()), int(mediaMostWait.Milliseconds()))
+	ms, err := r.Number("timeout_ms", int(mediaWait.Milliseconds()), int(mediaMostWait.Milliseconds()))
 	return time.Duration(ms) * time.Millisecond, err
 }
 
@@ -184,7 +186,7 @@ type fileAnswer struct {
 // mediaPolicy keeps a browser from running anything that is in a file.
 const mediaPolicy = "sandbox; default-src 'none'; script-src 'none'; plugin-types application/pdf; style-src 'unsafe-inline'; media-src 'self'; object-src 'self';"
 
-func (f *fileAnswer) respond(w http.ResponseWriter, r *http.Request) {
+func (f *fileAnswer) Respond(w http.ResponseWriter, r *http.Request) {
 	defer f.file.Close()
 	h := w.Header()
 	h.Set("Content-Type", f.file.Type)

@@ -1,5 +1,7 @@
 package clientapi
 
+import "switchboard/homeserver/edge"
+
 var openIDRoutes = []route{
 	{"requestOpenIdToken", "POST /_matrix/client/v3/user/{userId}/openid/request_token", guests, (*API).requestOpenIDToken},
 }
@@ -9,7 +11,7 @@ var openIDRoutes = []route{
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3useruseridopenidrequest_token
 func (a *API) requestOpenIDToken(r *request) (any, error) {
-	if err := r.json(&empty{}); err != nil { // the body is an object for what may come
+	if err := r.OptionalJSON(&edge.Empty{}); err != nil { // the body is an object for what may come
 		return nil, err
 	}
 	if err := r.self(); err != nil {

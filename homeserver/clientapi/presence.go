@@ -1,6 +1,9 @@
 package clientapi
 
-import "switchboard/homeserver/matrix"
+import (
+	"switchboard/homeserver/edge"
+	"switchboard/homeserver/matrix"
+)
 
 var presenceRoutes = []route{
 	{"setPresence", "PUT /_matrix/client/v3/presence/{userId}/status", users, (*API).setPresence},
@@ -18,13 +21,13 @@ func (a *API) setPresence(r *request) (any, error) {
 		Presence string  `json:"presence"`
 		Message  *string `json:"status_msg"`
 	}
-	if err := r.json(&body); err != nil {
+	if err := r.OptionalJSON(&body); err != nil {
 		return nil, err
 	}
 	if body.Presence == "" {
 		return nil, matrix.Errorf(matrix.MissingParam, "presence is missing")
 	}
-	return empty{}, a.Ephemeral.SetPresence(r.Context(), r.User, r.Device, body.Presence, body.Message)
+	return edge.Empty{}, a.Ephemeral.SetPresence(r.Context(), r.User, r.Device, body.Presence, body.Message)
 }
 
 // getPresence tells whether a user is there.

@@ -3,6 +3,8 @@ package clientapi
 import (
 	"encoding/json"
 
+	"switchboard/homeserver/edge"
+
 	"switchboard/homeserver/account"
 	"switchboard/homeserver/matrix"
 )
@@ -48,12 +50,12 @@ func (a *API) getProfileField(r *request) (any, error) {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3profileuseridkeyname
 func (a *API) setProfileField(r *request) (any, error) {
-	b, err := r.object()
+	b, err := r.Object()
 	if err != nil {
 		return nil, err
 	}
 	var body map[string]json.RawMessage
-	if err := decode(b, &body); err != nil {
+	if err := edge.Decode(b, &body); err != nil {
 		return nil, err
 	}
 	value, ok := body[r.PathValue("keyName")]
@@ -83,7 +85,7 @@ func (a *API) putProfileField(r *request, value json.RawMessage) (any, error) {
 		return nil, err
 	}
 	if name == account.DisplayName || name == account.AvatarURL {
-		return empty{}, a.Rooms.UpdateProfile(r.Context(), r.User)
+		return edge.Empty{}, a.Rooms.UpdateProfile(r.Context(), r.User)
 	}
-	return empty{}, nil
+	return edge.Empty{}, nil
 }

@@ -2,6 +2,7 @@ package clientapi
 
 import (
 	"switchboard/homeserver/account"
+	"switchboard/homeserver/edge"
 	"switchboard/homeserver/matrix"
 )
 
@@ -33,11 +34,11 @@ func (a *API) postPusher(r *request) (any, error) {
 		Kind   *string `json:"kind"` // null ends it
 		Append bool    `json:"append"`
 	}
-	b, err := r.object()
+	b, err := r.Object()
 	if err != nil {
 		return nil, err
 	}
-	if err := decode(b, &body); err != nil {
+	if err := edge.Decode(b, &body); err != nil {
 		return nil, err
 	}
 	p := body.Pusher
@@ -45,8 +46,8 @@ func (a *API) postPusher(r *request) (any, error) {
 		if p.AppID == "" || p.Pushkey == "" {
 			return nil, matrix.Errorf(matrix.MissingParam, "app_id and pushkey are needed")
 		}
-		return empty{}, a.Accounts.DeletePusher(r.Context(), r.User, p.AppID, p.Pushkey)
+		return edge.Empty{}, a.Accounts.DeletePusher(r.Context(), r.User, p.AppID, p.Pushkey)
 	}
 	p.User, p.Device, p.Kind = r.User, r.Device, *body.Kind
-	return empty{}, a.Accounts.SetPusher(r.Context(), p, body.Append)
+	return edge.Empty{}, a.Accounts.SetPusher(r.Context(), p, body.Append)
 }

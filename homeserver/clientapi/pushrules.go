@@ -3,6 +3,8 @@ package clientapi
 import (
 	"encoding/json"
 
+	"switchboard/homeserver/edge"
+
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/pushrule"
 )
@@ -58,7 +60,7 @@ func (a *API) editRules(r *request, edit func(rs *pushrule.Ruleset, k pushrule.K
 		return nil, err
 	}
 	err = a.Accounts.EditPushRules(r.Context(), r.User, func(rs *pushrule.Ruleset) error { return edit(rs, kind, r.PathValue("ruleId")) })
-	return empty{}, err
+	return edge.Empty{}, err
 }
 
 // getPushRule shows one push rule.
@@ -70,7 +72,7 @@ func (a *API) getPushRule(r *request) (any, error) { return a.rule(r) }
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3pushrulesglobalkindruleid
 func (a *API) setPushRule(r *request) (any, error) {
-	body, err := r.object()
+	body, err := r.Object()
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +107,7 @@ func (a *API) setPushRuleEnabled(r *request) (any, error) {
 	var body struct {
 		Enabled *bool `json:"enabled"`
 	}
-	if err := r.json(&body); err != nil {
+	if err := r.OptionalJSON(&body); err != nil {
 		return nil, err
 	}
 	if body.Enabled == nil {
@@ -136,7 +138,7 @@ func (a *API) setPushRuleActions(r *request) (any, error) {
 	var body struct {
 		Actions json.RawMessage `json:"actions"`
 	}
-	if err := r.json(&body); err != nil {
+	if err := r.OptionalJSON(&body); err != nil {
 		return nil, err
 	}
 	return a.editRules(r, func(rs *pushrule.Ruleset, k pushrule.Kind, id string) error {

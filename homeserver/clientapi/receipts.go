@@ -3,6 +3,8 @@ package clientapi
 import (
 	"encoding/json"
 
+	"switchboard/homeserver/edge"
+
 	"switchboard/homeserver/ephemeral"
 	"switchboard/homeserver/matrix"
 )
@@ -16,28 +18,28 @@ var receiptRoutes = []route{
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidreceiptreceipttypeeventid
 func (a *API) postReceipt(r *request) (any, error) {
-	room, err := r.room()
+	room, err := r.Room()
 	if err != nil {
 		return nil, err
 	}
 	var body struct {
 		Thread json.RawMessage `json:"thread_id"`
 	}
-	if err := r.json(&body); err != nil {
+	if err := r.OptionalJSON(&body); err != nil {
 		return nil, err
 	}
 	mark := ephemeral.Mark{Type: r.PathValue("receiptType"), Event: matrix.EventID(r.PathValue("eventId"))}
 	if body.Thread != nil && json.Unmarshal(body.Thread, &mark.Thread) != nil {
 		return nil, matrix.Errorf(matrix.InvalidParam, "thread_id field must be a non-empty string")
 	}
-	return empty{}, a.Ephemeral.SetMarks(r.Context(), r.User, room, mark)
+	return edge.Empty{}, a.Ephemeral.SetMarks(r.Context(), r.User, room, mark)
 }
 
 // setReadMarker moves the fully-read marker and receipts together.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidread_markers
 func (a *API) setReadMarker(r *request) (any, error) {
-	room, err := r.room()
+	room, err := r.Room()
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +48,7 @@ func (a *API) setReadMarker(r *request) (any, error) {
 		Read        matrix.EventID `json:"m.read"`
 		ReadPrivate matrix.EventID `json:"m.read.private"`
 	}
-	if err := r.json(&body); err != nil {
+	if err := r.OptionalJSON(&body); err != nil {
 		return nil, err
 	}
 	var marks []ephemeral.Mark
@@ -59,5 +61,5 @@ func (a *API) setReadMarker(r *request) (any, error) {
 			marks = append(marks, m)
 		}
 	}
-	return empty{}, a.Ephemeral.SetMarks(r.Context(), r.User, room, marks...)
+	return edge.Empty{}, a.Ephemeral.SetMarks(r.Context(), r.User, room, marks...)
 }

@@ -30,7 +30,7 @@ func (a *API) register(r *request) (any, error) {
 		NoLogin    bool            `json:"inhibit_login"`
 		Refresh    bool            `json:"refresh_token"`
 	}
-	if err := r.json(&body); err != nil {
+	if err := r.OptionalJSON(&body); err != nil {
 		return nil, err
 	}
 	apply := account.Application{
@@ -100,7 +100,7 @@ func (a *API) sharedSecretNonce(*request) (any, error) {
 // Synapse's scripts and many tools do.
 func (a *API) sharedSecretRegister(r *request) (any, error) {
 	var body account.Shared
-	if err := r.json(&body); err != nil {
+	if err := r.OptionalJSON(&body); err != nil {
 		return nil, err
 	}
 	t, err := a.Accounts.RegisterShared(r.Context(), body, a.client(r.Request))

@@ -21,11 +21,11 @@ const (
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1roomsroomidrelationseventid
 func (a *API) getRelatingEvents(r *request) (any, error) {
-	id, err := r.room()
+	id, err := r.Room()
 	if err != nil {
 		return nil, err
 	}
-	event, err := r.event()
+	event, err := r.Event()
 	if err != nil {
 		return nil, err
 	}
@@ -38,13 +38,13 @@ func (a *API) getRelatingEvents(r *request) (any, error) {
 	default:
 		return nil, matrix.Errorf(matrix.InvalidParam, "dir must be b or f")
 	}
-	if q.Limit, err = r.number("limit", relationsDefault, relationsMost); err != nil {
+	if q.Limit, err = r.Number("limit", relationsDefault, relationsMost); err != nil {
 		return nil, err
 	}
 	if q.Limit == 0 {
 		return nil, matrix.Errorf(matrix.InvalidParam, "limit must be at least 1")
 	}
-	if q.Recurse, err = r.flag("recurse"); err != nil {
+	if q.Recurse, err = r.Flag("recurse"); err != nil {
 		return nil, err
 	}
 	return a.Rooms.Relating(r.Context(), r.reader(), q)

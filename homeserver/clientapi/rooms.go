@@ -3,6 +3,8 @@ package clientapi
 import (
 	"encoding/json"
 
+	"switchboard/homeserver/edge"
+
 	"switchboard/homeserver/directory"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/room"
@@ -32,7 +34,7 @@ func (a *API) createRoom(r *request) (any, error) {
 		return nil, err
 	}
 	var c room.Creation
-	if err := r.json(&c); err != nil {
+	if err := r.OptionalJSON(&c); err != nil {
 		return nil, err
 	}
 	c.Creator = r.User
@@ -91,12 +93,12 @@ func (r *request) via() []matrix.ServerName {
 // the client says in it becomes part of the member event, as other servers do.
 func (r *request) change(id matrix.RoomID) (room.Change, error) {
 	var more map[string]json.RawMessage
-	if err := r.json(&more); err != nil {
+	if err := r.OptionalJSON(&more); err != nil {
 		return room.Change{}, err
 	}
 	c := room.Change{Room: id, Actor: r.User, Guest: r.Guest}
 	if reason := more["reason"]; reason != nil {
-		if err := decode(reason, &c.Reason); err != nil {
+		if err := edge.Decode(reason, &c.Reason); err != nil {
 			return c, matrix.Errorf(matrix.BadJSON, "reason must be a string")
 		}
 	}
@@ -120,7 +122,7 @@ func (r *request) changeOf() (room.Change, error) {
 	if err := r.active(); err != nil {
 		return room.Change{}, err
 	}
-	id, err := r.room()
+	id, err := r.Room()
 	if err != nil {
 		return room.Change{}, err
 	}
@@ -129,7 +131,7 @@ func (r *request) changeOf() (room.Change, error) {
 		Reason *string        `json:"reason"`
 		Medium string         `json:"medium"`
 	}
-	if err := r.json(&b); err != nil {
+	if err := r.OptionalJSON(&b); err != nil {
 		return room.Change{}, err
 	}
 	if b.User == nil {
@@ -149,7 +151,7 @@ func (r *request) changeOf() (room.Change, error) {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidjoin
 func (a *API) joinRoomByID(r *request) (any, error) {
-	id, err := r.room()
+	id, err := r.Room()
 	if err != nil {
 		return nil, err
 	}
@@ -206,7 +208,7 @@ func (a *API) knockRoom(r *request) (any, error) {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidleave
 func (a *API) leaveRoom(r *request) (any, error) {
-	id, err := r.room()
+	id, err := r.Room()
 	if err != nil {
 		return nil, err
 	}
@@ -214,18 +216,18 @@ func (a *API) leaveRoom(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return empty{}, a.Federation.Leave(r.Context(), c)
+	return edge.Empty{}, a.Federation.Leave(r.Context(), c)
 }
 
 // forgetRoom hides a room that was left.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidforget
 func (a *API) forgetRoom(r *request) (any, error) {
-	id, err := r.room()
+	id, err := r.Room()
 	if err != nil {
 		return nil, err
 	}
-	return empty{}, a.Rooms.Forget(r.Context(), id, r.User)
+	return edge.Empty{}, a.Rooms.Forget(r.Context(), id, r.User)
 }
 
 // inviteUser invites somebody.
@@ -236,7 +238,7 @@ func (a *API) inviteUser(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return empty{}, a.Federation.Invite(r.Context(), c)
+	return edge.Empty{}, a.Federation.Invite(r.Context(), c)
 }
 
 // kick makes somebody leave.
@@ -247,7 +249,7 @@ func (a *API) kick(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return empty{}, a.Rooms.Kick(r.Context(), c)
+	return edge.Empty{}, a.Rooms.Kick(r.Context(), c)
 }
 
 // ban makes somebody leave and keeps them out.
@@ -258,7 +260,7 @@ func (a *API) ban(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return empty{}, a.Rooms.Ban(r.Context(), c)
+	return edge.Empty{}, a.Rooms.Ban(r.Context(), c)
 }
 
 // unban lets somebody come back.
@@ -269,7 +271,7 @@ func (a *API) unban(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return empty{}, a.Rooms.Unban(r.Context(), c)
+	return edge.Empty{}, a.Rooms.Unban(r.Context(), c)
 }
 
 // getJoinedRooms lists the rooms that the user is in.

@@ -18,18 +18,18 @@ const (
 func (a *API) getSpaceHierarchy(r *request) (any, error) {
 	q := federation.SpaceQuery{From: r.URL.Query().Get("from"), Depth: -1}
 	var err error
-	if q.Room, err = r.room(); err != nil {
+	if q.Room, err = r.Room(); err != nil {
 		return nil, err
 	}
-	if q.Suggested, err = r.flag("suggested_only"); err != nil {
+	if q.Suggested, err = r.Flag("suggested_only"); err != nil {
 		return nil, err
 	}
-	if q.Limit, err = r.number("limit", usualSpace, mostSpace); err != nil {
+	if q.Limit, err = r.Number("limit", usualSpace, mostSpace); err != nil {
 		return nil, err
 	}
 	q.Limit = max(q.Limit, 1)
 	if r.URL.Query().Has("max_depth") {
-		if q.Depth, err = r.number("max_depth", 0, 100); err != nil {
+		if q.Depth, err = r.Number("max_depth", 0, 100); err != nil {
 			return nil, err
 		}
 	}

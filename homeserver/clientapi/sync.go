@@ -19,21 +19,21 @@ const longestPoll = 5 * time.Minute
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
 func (a *API) sync(r *request) (any, error) {
 	q := r.URL.Query()
-	timeout, err := r.number("timeout", 0, int(longestPoll.Milliseconds()))
+	timeout, err := r.Number("timeout", 0, int(longestPoll.Milliseconds()))
 	if err != nil {
 		return nil, err
 	}
 	ask := clientsync.Request{
 		User: r.User, Device: r.Device, Since: q.Get("since"), Timeout: time.Duration(timeout) * time.Millisecond,
 	}
-	if ask.FullState, err = r.flag("full_state"); err != nil {
+	if ask.FullState, err = r.Flag("full_state"); err != nil {
 		return nil, err
 	}
-	if ask.StateAfter, err = r.flag("use_state_after"); err != nil {
+	if ask.StateAfter, err = r.Flag("use_state_after"); err != nil {
 		return nil, err
 	}
 	if !ask.StateAfter {
-		if ask.MSC4222, err = r.flag("org.matrix.msc4222.use_state_after"); err != nil {
+		if ask.MSC4222, err = r.Flag("org.matrix.msc4222.use_state_after"); err != nil {
 			return nil, err
 		}
 		ask.StateAfter = ask.MSC4222

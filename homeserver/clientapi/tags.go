@@ -1,6 +1,9 @@
 package clientapi
 
-import "switchboard/homeserver/matrix"
+import (
+	"switchboard/homeserver/edge"
+	"switchboard/homeserver/matrix"
+)
 
 var tagRoutes = []route{
 	{"getRoomTags", "GET /_matrix/client/v3/user/{userId}/rooms/{roomId}/tags", users, (*API).getRoomTags},
@@ -13,7 +16,7 @@ func (r *request) ownRoom() (matrix.RoomID, error) {
 	if err := r.self(); err != nil {
 		return "", err
 	}
-	return r.room()
+	return r.Room()
 }
 
 // getRoomTags lists the tags that the user has put on a room.
@@ -39,11 +42,11 @@ func (a *API) setRoomTag(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	content, err := r.object()
+	content, err := r.Object()
 	if err != nil {
 		return nil, err
 	}
-	return empty{}, a.Accounts.SetTag(r.Context(), r.User, room, r.PathValue("tag"), content)
+	return edge.Empty{}, a.Accounts.SetTag(r.Context(), r.User, room, r.PathValue("tag"), content)
 }
 
 // deleteRoomTag takes a tag away from a room.
@@ -54,5 +57,5 @@ func (a *API) deleteRoomTag(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return empty{}, a.Accounts.SetTag(r.Context(), r.User, room, r.PathValue("tag"), nil)
+	return edge.Empty{}, a.Accounts.SetTag(r.Context(), r.User, room, r.PathValue("tag"), nil)
 }

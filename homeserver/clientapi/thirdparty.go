@@ -3,6 +3,8 @@ package clientapi
 import (
 	"encoding/json"
 
+	"switchboard/homeserver/edge"
+
 	"switchboard/homeserver/matrix"
 )
 
@@ -25,7 +27,7 @@ func noNetwork() error {
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3thirdpartyprotocols
 func (a *API) getProtocols(r *request) (any, error) {
 	if a.Appservices.Protocols == nil {
-		return empty{}, nil
+		return edge.Empty{}, nil
 	}
 	return a.Appservices.Protocols(r.Context())
 }

@@ -2,6 +2,7 @@ package clientapi
 
 import (
 	"switchboard/homeserver/e2ee"
+	"switchboard/homeserver/edge"
 	"switchboard/homeserver/matrix"
 )
 
@@ -16,11 +17,11 @@ func (a *API) sendToDevice(r *request) (any, error) {
 	var body struct {
 		Messages e2ee.Messages `json:"messages"`
 	}
-	if err := r.json(&body); err != nil {
+	if err := r.OptionalJSON(&body); err != nil {
 		return nil, err
 	}
 	if body.Messages == nil {
 		return nil, matrix.Errorf(matrix.MissingParam, "messages is missing")
 	}
-	return empty{}, a.Keys.SendToDevice(r.Context(), r.User, r.Device, r.PathValue("eventType"), r.PathValue("txnId"), body.Messages)
+	return edge.Empty{}, a.Keys.SendToDevice(r.Context(), r.User, r.Device, r.PathValue("eventType"), r.PathValue("txnId"), body.Messages)
 }

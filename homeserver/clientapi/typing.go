@@ -3,6 +3,8 @@ package clientapi
 import (
 	"time"
 
+	"switchboard/homeserver/edge"
+
 	"switchboard/homeserver/matrix"
 )
 
@@ -17,7 +19,7 @@ func (a *API) setTyping(r *request) (any, error) {
 	if err := r.self(); err != nil {
 		return nil, err
 	}
-	room, err := r.room()
+	room, err := r.Room()
 	if err != nil {
 		return nil, err
 	}
@@ -25,12 +27,12 @@ func (a *API) setTyping(r *request) (any, error) {
 		Typing  *bool `json:"typing"`
 		Timeout int64 `json:"timeout"` // ms
 	}
-	if err := r.json(&body); err != nil {
+	if err := r.OptionalJSON(&body); err != nil {
 		return nil, err
 	}
 	if body.Typing == nil {
 		return nil, matrix.Errorf(matrix.MissingParam, "typing is missing")
 	}
 	timeout := time.Duration(min(body.Timeout, time.Hour.Milliseconds())) * time.Millisecond
-	return empty{}, a.Ephemeral.SetTyping(r.Context(), r.User, room, *body.Typing, timeout)
+	return edge.Empty{}, a.Ephemeral.SetTyping(r.Context(), r.User, room, *body.Typing, timeout)
 }

@@ -30,7 +30,7 @@ func (a *API) queryUserEncryptionKeys(r *request) (any, error) {
 	var body struct {
 		Keys map[matrix.UserID][]matrix.DeviceID `json:"device_keys"`
 	}
-	if err := r.json(&body); err != nil {
+	if err := r.JSON(&body); err != nil {
 		return nil, err
 	}
 	for user := range body.Keys {
@@ -52,7 +52,7 @@ func (a *API) claimUserEncryptionKeys(r *request) (any, error) {
 	var body struct {
 		Keys map[matrix.UserID]map[matrix.DeviceID]string `json:"one_time_keys"`
 	}
-	if err := r.json(&body); err != nil {
+	if err := r.JSON(&body); err != nil {
 		return nil, err
 	}
 	for user := range body.Keys {

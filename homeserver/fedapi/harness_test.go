@@ -45,6 +45,10 @@ type host struct {
 	*testing.T
 	name      matrix.ServerName
 	key       signing.Key
+	url       string // of its database
+	authority string // file
+	limits    federation.Config
+	db        *database.DB
 	st        *store.Store
 	bell      *notify.Bell
 	rooms     *room.Service
@@ -63,32 +67,18 @@ type host struct {
 // together runs f with n servers; the first one is on each database.
 func together(t *testing.T, n int, f func(t *testing.T, hosts []*host)) {
 	t.Helper()
-	storetest.Each(t, func(t *testing.T, st *store.Store) {
-		hosts := []*host{newHost(t, st)}
+	databasetest.EachURL(t, func(t *testing.T, url string) {
+		hosts := []*host{newHost(t, url)}
 		for len(hosts) < n {
-			hosts = append(hosts, newHost(t, onSQLite(t)))
+			hosts = append(hosts, newHost(t, databasetest.SQLite(t)))
 		}
 		f(t, hosts)
 	})
 }
 
-func onSQLite(t *testing.T) *store.Store {
+func newHost(t *testing.T, url string) *host {
 	t.Helper()
-	db, err := database.Open(t.Context(), databasetest.SQLite(t), database.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
-	st, err := store.New(t.Context(), db, storetest.Budget)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return st
-}
-
-func newHost(t *testing.T, st *store.Store) *host {
-	t.Helper()
-	h := &host{T: t, st: st, bell: &notify.Bell{}}
+	h := &host{T: t, url: url}
 	listener := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.front.ServeHTTP(w, r) }))
 	listener.Config.ErrorLog = log.New(io.Discard, "", 0)
 	h.front = http.NotFoundHandler()
@@ -102,17 +92,39 @@ func newHost(t *testing.T, st *store.Store) *host {
 	var err error
 	h.key, err = signing.Generate()
 	h.ok(err)
-	ca := filepath.Join(t.TempDir(), "ca.pem")
-	h.ok(os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: listener.Certificate().Raw}), 0o600))
+	h.authority = filepath.Join(t.TempDir(), "ca.pem")
+	h.ok(os.WriteFile(h.authority, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: listener.Certificate().Raw}), 0o600))
+	h.limits = federation.DefaultConfig()
+	h.open()
+	t.Cleanup(h.close)
+	h.front = h.api.Handler()
+	return h
+}
+
+// open starts the server on its database.
+func (h *host) open() {
+	h.Helper()
+	var err error
+	h.db, err = database.Open(h.ctx(), h.url, database.Options{Volatile: true})
+	h.ok(err)
+	h.st, err = store.New(h.ctx(), h.db, storetest.Budget)
+	h.ok(err)
+	h.bell = &notify.Bell{}
 	c := fedclient.DefaultConfig()
-	c.Notaries, c.RootCA = nil, ca
+	c.Notaries, c.RootCA, c.RetryFirst, c.RetryMost = nil, h.authority, 20*time.Millisecond, 100*time.Millisecond
 	out := fedclient.DefaultOutboundConfig()
 	out.Allow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
-	h.client, err = fedclient.New(c, h.name, h.key, fedclient.NewDialer(out, nil), st, h.bell)
+	h.client, err = fedclient.New(c, h.name, h.key, fedclient.NewDialer(out, nil), h.st, h.bell)
 	h.ok(err)
-	t.Cleanup(h.client.Close)
 	h.wire()
-	return h
+}
+
+// close ends it without a farewell.
+func (h *host) close() {
+	h.client.Close()
+	if err := h.db.Close(); err != nil {
+		h.Errorf("close the database: %v", err)
+	}
 }
 
 // wire makes the services as the facade does.
@@ -131,12 +143,11 @@ func (h *host) wire() {
 	h.directory = &directory.Service{Store: h.st, Rooms: h.rooms, ServerName: h.name, Registrations: set, Client: h.client}
 	h.fed = &federation.Service{
 		Store: h.st, Bell: h.bell, Rooms: h.rooms, Client: h.client, Keys: ring, Accounts: h.accounts, Encryption: h.keys, Ephemeral: h.ephemeral,
-		ServerName: h.name, Config: federation.DefaultConfig(),
+		ServerName: h.name, Config: h.limits,
 	}
 	h.api = &API{
 		ServerName: h.name, Federation: h.fed, KeyRing: ring, Accounts: h.accounts, Directory: h.directory, Encryption: h.keys, Media: h.media,
 	}
-	h.front = h.api.Handler()
 }
 
 func (h *host) ctx() context.Context { return h.T.Context() }

@@ -27,11 +27,11 @@ func page(p *federation.Page, err error) (any, error) {
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1backfillroomid
 func (a *API) backfillRoom(r *request) (any, error) {
-	room, err := r.room()
+	room, err := r.Room()
 	if err != nil {
 		return nil, err
 	}
-	limit, err := r.number("limit", 10, 1000)
+	limit, err := r.Number("limit", 10, 1000)
 	if err != nil {
 		return nil, err
 	}
@@ -50,12 +50,12 @@ func (a *API) backfillRoom(r *request) (any, error) {
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#post_matrixfederationv1get_missing_eventsroomid
 func (a *API) getMissingPreviousEvents(r *request) (any, error) {
-	room, err := r.room()
+	room, err := r.Room()
 	if err != nil {
 		return nil, err
 	}
 	var g federation.Gap
-	if err := r.json(&g); err != nil {
+	if err := r.JSON(&g); err != nil {
 		return nil, err
 	}
 	list, err := a.Federation.Missing(r.Context(), r.origin, room, g)
@@ -67,7 +67,7 @@ func (a *API) getMissingPreviousEvents(r *request) (any, error) {
 
 // snapshot is the state before the event that the query names.
 func (a *API) snapshot(r *request) (*federation.Snapshot, error) {
-	room, err := r.room()
+	room, err := r.Room()
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +108,7 @@ func (a *API) getRoomStateIDs(r *request) (any, error) {
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1eventeventid
 func (a *API) getEvent(r *request) (any, error) {
-	id, err := r.event()
+	id, err := r.Event()
 	if err != nil {
 		return nil, err
 	}
@@ -134,22 +134,15 @@ func (a *API) getEventAuth(r *request) (any, error) {
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1timestamp_to_eventroomid
 func (a *API) getEventByTimestamp(r *request) (any, error) {
-	room, err := r.room()
+	room, err := r.Room()
 	if err != nil {
 		return nil, err
 	}
-	if r.URL.Query().Get("ts") == "" {
-		return nil, matrix.Errorf(matrix.MissingParam, "ts is missing")
-	}
-	ts, err := r.number("ts", 0, 1<<53)
+	ts, backwards, err := r.Moment()
 	if err != nil {
 		return nil, err
 	}
-	dir := r.URL.Query().Get("dir")
-	if dir != "f" && dir != "b" {
-		return nil, matrix.Errorf(matrix.InvalidParam, "dir must be f or b")
-	}
-	p, err := a.Federation.ByTime(r.Context(), r.origin, room, ts, dir == "b")
+	p, err := a.Federation.ByTime(r.Context(), r.origin, room, ts, backwards)
 	if err != nil {
 		return nil, err
 	}

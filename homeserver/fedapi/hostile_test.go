@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
 	"testing"
 
+	"switchboard/homeserver/edge"
 	"switchboard/homeserver/event"
 	"switchboard/homeserver/fedclient"
 	"switchboard/homeserver/matrix"
@@ -262,8 +264,8 @@ func FuzzTransaction(f *testing.F) {
 			PDUs []json.RawMessage `json:"pdus"`
 			EDUs []fedclient.EDU   `json:"edus"`
 		}
-		r := &request{body: []byte(body)}
-		if err := r.json(&b); err != nil {
+		r := &request{Call: edge.Call{Request: httptest.NewRequest("PUT", "/", strings.NewReader(body)), Limit: large}}
+		if err := r.JSON(&b); err != nil {
 			var e *matrix.Error
 			if !errors.As(err, &e) {
 				h.Errorf("%v is no error for the other side", err)

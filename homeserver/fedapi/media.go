@@ -46,18 +46,18 @@ func (a *API) getContentThumbnail(r *request) (any, error) {
 		return nil, err
 	}
 	const most = 1 << 16
-	width, err := r.number("width", 0, most)
+	width, err := r.Number("width", 0, most)
 	if err != nil {
 		return nil, err
 	}
-	height, err := r.number("height", 0, most)
+	height, err := r.Number("height", 0, most)
 	if err != nil {
 		return nil, err
 	}
 	if width == 0 || height == 0 {
 		return nil, matrix.Errorf(matrix.InvalidParam, "width and height must be numbers above 0")
 	}
-	frame := media.Frame{Width: int(width), Height: int(height)}
+	frame := media.Frame{Width: width, Height: height}
 	switch r.URL.Query().Get("method") {
 	case "", "scale":
 	case "crop":
@@ -65,7 +65,7 @@ func (a *API) getContentThumbnail(r *request) (any, error) {
 	default:
 		return nil, matrix.Errorf(matrix.InvalidParam, "method must be scale or crop")
 	}
-	animated, err := r.flag("animated")
+	animated, err := r.Flag("animated")
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func (a *API) getContentThumbnail(r *request) (any, error) {
 // mediaWait is how long the server wants to wait for a file that is not
 // uploaded yet.
 func (r *request) mediaWait() (time.Duration, error) {
-	ms, err := r.number("timeout_ms", mediaWait.Milliseconds(), mediaMostWait.Milliseconds())
+	ms, err := r.Number("timeout_ms", int(mediaWait.Milliseconds()), int(mediaMostWait.Milliseconds()))
 	return time.Duration(ms) * time.Millisecond, err
 }
 
@@ -90,7 +90,7 @@ type fileAnswer struct {
 	disposition string
 }
 
-func (f *fileAnswer) respond(w http.ResponseWriter, _ *http.Request) {
+func (f *fileAnswer) Respond(w http.ResponseWriter, _ *http.Request) {
 	defer f.file.Close()
 	parts := multipart.NewWriter(w)
 	w.Header().Set("Content-Type", fmt.Sprintf("multipart/mixed; boundary=%s", parts.Boundary()))

@@ -3,6 +3,8 @@ package fedapi
 import (
 	"encoding/json"
 
+	"switchboard/homeserver/edge"
+
 	"switchboard/homeserver/event"
 	"switchboard/homeserver/fedclient"
 	"switchboard/homeserver/federation"
@@ -26,7 +28,7 @@ var membershipRoutes = []route{
 
 // template drafts a membership.
 func (a *API) template(r *request, membership string, versions []string) (any, error) {
-	room, err := r.room()
+	room, err := r.Room()
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +71,7 @@ func (a *API) makeKnock(r *request) (any, error) { return a.template(r, event.Kn
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv2send_joinroomideventid
 func (a *API) sendJoinV2(r *request) (any, error) {
-	omit, err := r.flag("omit_members")
+	omit, err := r.Flag("omit_members")
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +83,7 @@ func (a *API) sendJoin(r *request, omit bool) (answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw, err := r.object()
+	raw, err := r.Object()
 	if err != nil {
 		return nil, err
 	}
@@ -118,11 +120,11 @@ func (a *API) sendLeaveV2(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw, err := r.object()
+	raw, err := r.Object()
 	if err != nil {
 		return nil, err
 	}
-	return empty{}, a.Federation.SendLeave(r.Context(), r.origin, room, id, raw)
+	return edge.Empty{}, a.Federation.SendLeave(r.Context(), r.origin, room, id, raw)
 }
 
 // sendLeaveV1 is the older form, whose answer stands in a pair with a status.
@@ -143,7 +145,7 @@ func (a *API) sendKnock(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw, err := r.object()
+	raw, err := r.Object()
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +161,7 @@ func (a *API) sendKnock(r *request) (any, error) {
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv2inviteroomideventid
 func (a *API) sendInviteV2(r *request) (any, error) {
 	var in federation.Invitation
-	if err := r.json(&in); err != nil {
+	if err := r.JSON(&in); err != nil {
 		return nil, err
 	}
 	return a.invite(r, in)
@@ -190,10 +192,10 @@ func (a *API) sendInviteV1(r *request) (any, error) {
 			State []json.RawMessage `json:"invite_room_state"`
 		} `json:"unsigned"`
 	}
-	if err := r.json(&body); err != nil {
+	if err := r.JSON(&body); err != nil {
 		return nil, err
 	}
-	raw, err := r.object()
+	raw, err := r.Object()
 	if err != nil {
 		return nil, err
 	}
@@ -208,15 +210,15 @@ func (a *API) sendInviteV1(r *request) (any, error) {
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv1exchange_third_party_inviteroomid
 func (a *API) exchangeThirdPartyInvite(r *request) (any, error) {
-	room, err := r.room()
+	room, err := r.Room()
 	if err != nil {
 		return nil, err
 	}
-	raw, err := r.object()
+	raw, err := r.Object()
 	if err != nil {
 		return nil, err
 	}
-	return empty{}, a.Federation.Exchange(r.Context(), r.origin, room, raw)
+	return edge.Empty{}, a.Federation.Exchange(r.Context(), r.origin, room, raw)
 }
 
 // onBindThirdPartyIdentifier takes the news that an address is a user's.
@@ -224,8 +226,8 @@ func (a *API) exchangeThirdPartyInvite(r *request) (any, error) {
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv13pidonbind
 func (a *API) onBindThirdPartyIdentifier(r *request) (any, error) {
 	var b fedclient.Binding
-	if err := r.json(&b); err != nil {
+	if err := r.JSON(&b); err != nil {
 		return nil, err
 	}
-	return empty{}, a.Federation.Bound(r.Context(), b)
+	return edge.Empty{}, a.Federation.Bound(r.Context(), b)
 }

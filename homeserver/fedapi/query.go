@@ -79,17 +79,17 @@ func (a *API) queryInfo(*request) (any, error) {
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1publicrooms
 func (a *API) getPublicRooms(r *request) (any, error) {
-	limit, err := r.number("limit", 0, 1<<20)
+	limit, err := r.Number("limit", 0, 1<<20)
 	if err != nil {
 		return nil, err
 	}
-	all, err := r.flag("include_all_networks")
+	all, err := r.Flag("include_all_networks")
 	if err != nil {
 		return nil, err
 	}
 	q := r.URL.Query()
 	return a.Directory.PublicRooms(r.Context(), directory.Query{
-		Limit: int(limit), Since: q.Get("since"), AllNetworks: all, Network: q.Get("third_party_instance_id"),
+		Limit: limit, Since: q.Get("since"), AllNetworks: all, Network: q.Get("third_party_instance_id"),
 	})
 }
 
@@ -98,7 +98,7 @@ func (a *API) getPublicRooms(r *request) (any, error) {
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#post_matrixfederationv1publicrooms
 func (a *API) queryPublicRooms(r *request) (any, error) {
 	var q directory.Query
-	if err := r.json(&q); err != nil {
+	if err := r.JSON(&q); err != nil {
 		return nil, err
 	}
 	return a.Directory.PublicRooms(r.Context(), q)
@@ -108,11 +108,11 @@ func (a *API) queryPublicRooms(r *request) (any, error) {
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1hierarchyroomid
 func (a *API) getSpaceHierarchy(r *request) (any, error) {
-	room, err := r.room()
+	room, err := r.Room()
 	if err != nil {
 		return nil, err
 	}
-	suggested, err := r.flag("suggested_only")
+	suggested, err := r.Flag("suggested_only")
 	if err != nil {
 		return nil, err
 	}

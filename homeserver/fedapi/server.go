@@ -64,7 +64,7 @@ func (a *API) perspectivesKeyQuery(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	until, err := r.number("minimum_valid_until_ts", 0, 1<<53)
+	until, err := r.Time("minimum_valid_until_ts")
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +84,7 @@ func (a *API) bulkPerspectivesKeyQuery(r *request) (any, error) {
 			Until int64 `json:"minimum_valid_until_ts"`
 		} `json:"server_keys"`
 	}
-	if err := r.json(&body); err != nil {
+	if err := r.JSON(&body); err != nil {
 		return nil, err
 	}
 	ask := map[matrix.ServerName]map[string]int64{}

@@ -20,7 +20,7 @@ func (a *API) sendTransaction(r *request) (any, error) {
 		PDUs   []json.RawMessage  `json:"pdus"`
 		EDUs   []federation.EDU   `json:"edus"`
 	}
-	if err := r.json(&body); err != nil {
+	if err := r.JSON(&body); err != nil {
 		return nil, err
 	}
 	if body.Origin != nil && *body.Origin != r.origin {
