@@ -23,6 +23,7 @@ import (
 
 	"switchboard/cmd/dev/checkout"
 	"switchboard/cmd/dev/load"
+	"switchboard/cmd/dev/peers"
 	"switchboard/cmd/dev/postgres"
 )
 
@@ -108,7 +109,7 @@ type bench struct {
 	options
 	dir     string
 	hsload  string
-	servers []homeserver
+	servers []peers.Program
 	cluster *postgres.Cluster // nil without PostgreSQL
 	results map[subject][]*load.Report
 	runs    int
@@ -119,13 +120,13 @@ func (b *bench) measure(ctx context.Context) error {
 	for round := range b.rounds {
 		for _, database := range b.databases {
 			for _, s := range b.servers {
-				fmt.Printf("\n== round %d of %d: %s on %s\n", round+1, b.rounds, s.name(), database)
+				fmt.Printf("\n== round %d of %d: %s on %s\n", round+1, b.rounds, s.Name(), database)
 				start := time.Now()
 				r, err := b.once(ctx, s, database)
 				if err != nil {
-					return fmt.Errorf("%s on %s: %w", s.name(), database, err)
+					return fmt.Errorf("%s on %s: %w", s.Name(), database, err)
 				}
-				key := subject{s.name(), database}
+				key := subject{s.Name(), database}
 				b.results[key] = append(b.results[key], r)
 				fmt.Printf("== %s\n", time.Since(start).Round(time.Second))
 			}
@@ -135,7 +136,7 @@ func (b *bench) measure(ctx context.Context) error {
 }
 
 // once starts a server with nothing in it, puts the load on it and stops it.
-func (b *bench) once(ctx context.Context, s homeserver, database string) (*load.Report, error) {
+func (b *bench) once(ctx context.Context, s peers.Program, database string) (*load.Report, error) {
 	b.runs++
 	name := "run" + strconv.Itoa(b.runs)
 	dir := filepath.Join(b.dir, name)
@@ -150,12 +151,15 @@ func (b *bench) once(ctx context.Context, s homeserver, database string) (*load.
 		}
 		url = b.cluster.URL(name)
 	}
-	running, err := start(ctx, s, dir, url)
+	server, err := peers.New(ctx, s, peers.Options{Dir: dir, Database: url})
 	if err != nil {
 		return nil, err
 	}
-	report, err := b.load(ctx, running)
-	if stopErr := running.process.Stop(syscall.SIGTERM, time.Minute); err == nil && stopErr != nil {
+	if err := server.Start(ctx); err != nil {
+		return nil, err
+	}
+	report, err := b.load(ctx, server)
+	if stopErr := server.Stop(syscall.SIGTERM); err == nil && stopErr != nil {
 		err = stopErr
 	}
 	return report, err

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"switchboard/cmd/dev/load"
+	"switchboard/cmd/dev/peers"
 	"switchboard/cmd/dev/postgres"
 )
 
@@ -204,7 +205,7 @@ func machine(ctx context.Context, root string, cluster *postgres.Cluster) string
 	if err != nil {
 		revision = []byte("of this checkout")
 	}
-	fmt.Fprintf(&w, "- versions: Switchboard %s, Dendrite %s, %s", strings.TrimSpace(string(revision)), dendriteVersion, runtime.Version())
+	fmt.Fprintf(&w, "- versions: Switchboard %s, Dendrite %s, %s", strings.TrimSpace(string(revision)), peers.DendriteVersion, runtime.Version())
 	if cluster != nil {
 		if v, err := cluster.Version(ctx); err == nil {
 			fmt.Fprintf(&w, ", %s", v)
