@@ -18,7 +18,7 @@ var floors = [][]string{
 	{"homeserver/event"},
 	{"homeserver/eventauth", "homeserver/pushrule"},
 	{"homeserver/stateres", "homeserver/statetree"},
-	{"homeserver/database", "homeserver/notify", "homeserver/blob"},
+	{"homeserver/database", "homeserver/notify", "homeserver/blob", "homeserver/cache"},
 	{"homeserver/store"},
 	{"homeserver/fedclient"},
 	{"homeserver/account", "homeserver/e2ee", "homeserver/ephemeral", "homeserver/media", "homeserver/room"},

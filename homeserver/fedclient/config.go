@@ -199,9 +199,9 @@ func publicKey(id, text string) (ed25519.PublicKey, error) {
 	if !validKeyID(id) {
 		return nil, fmt.Errorf("%q is no ID of a key, such as ed25519:auto", id)
 	}
-	key, err := signing.DecodeBase64(text)
-	if err != nil || len(key) != ed25519.PublicKeySize {
-		return nil, fmt.Errorf("the key %s must be base64 of %d bytes", id, ed25519.PublicKeySize)
+	key, err := signing.ParsePublicKey(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", id, err)
 	}
 	return key, nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/singleflight"
 
+	"switchboard/homeserver/cache"
 	"switchboard/homeserver/matrix"
 )
 
@@ -60,8 +61,8 @@ var ErrNoService = errors.New("the SRV record says that there is no such service
 type discovery struct {
 	dialer  *Dialer
 	http    *http.Client // for .well-known
-	files   *cache[string, *wellKnown]
-	found   *cache[matrix.ServerName, foundAt]
+	files   *cache.Cache[string, *wellKnown]
+	found   *cache.Cache[matrix.ServerName, foundAt]
 	flights singleflight.Group
 	now     func() time.Time
 }
@@ -79,8 +80,8 @@ func newDiscovery(dialer *Dialer, trust *x509.CertPool, now func() time.Time) *d
 	return &discovery{
 		dialer: dialer,
 		http:   &http.Client{Transport: transport, Timeout: wellKnownTime, CheckRedirect: checkRedirect},
-		files:  newCache[string, *wellKnown](maxKnown),
-		found:  newCache[matrix.ServerName, foundAt](maxKnown),
+		files:  cache.New[string, *wellKnown](maxKnown),
+		found:  cache.New[matrix.ServerName, foundAt](maxKnown),
 		now:    now,
 	}
 }
@@ -88,7 +89,7 @@ func newDiscovery(dialer *Dialer, trust *x509.CertPool, now func() time.Time) *d
 // find answers where a server is. Callers that ask for the same at the same
 // time share one search, which goes on when one of them gives up.
 func (d *discovery) find(ctx context.Context, server matrix.ServerName) (Destination, error) {
-	if f, ok := d.found.find(server); ok && d.now().Before(f.expires) {
+	if f, ok := d.found.Find(server); ok && d.now().Before(f.expires) {
 		return f.Destination, nil
 	}
 	flight := d.flights.DoChan(string(server), func() (any, error) {
@@ -96,7 +97,7 @@ func (d *discovery) find(ctx context.Context, server matrix.ServerName) (Destina
 		defer cancel()
 		dest, expires, err := d.resolve(ctx, server)
 		if err == nil {
-			d.found.put(server, foundAt{dest, expires})
+			d.found.Put(server, foundAt{dest, expires}, 1)
 		}
 		return dest, err
 	})
@@ -109,7 +110,7 @@ func (d *discovery) find(ctx context.Context, server matrix.ServerName) (Destina
 }
 
 // forget makes the next find look for SRV records again.
-func (d *discovery) forget(server matrix.ServerName) { d.found.drop(server) }
+func (d *discovery) forget(server matrix.ServerName) { d.found.Drop(server) }
 
 // resolve follows the steps of the specification, whose numbers stand beside
 // them.

@@ -504,25 +504,3 @@ func TestDiscoveryCoalesces(t *testing.T) {
 		t.Errorf("asked %d times", n)
 	}
 }
-
-// TestCachesAreBounded asks for more names than are kept.
-func TestCachesAreBounded(t *testing.T) {
-	c := newCache[int, int](10)
-	for i := range 100 {
-		c.put(i, i)
-		if _, ok := c.find(0); !ok {
-			t.Fatal("what is used is dropped")
-		}
-	}
-	if len(c.items) != 10 || c.order.Len() != 10 || c.total != 10 {
-		t.Errorf("%d items", len(c.items))
-	}
-	c.weigh(1000, 1, 50)
-	if len(c.items) != 1 {
-		t.Errorf("%d items beside a heavy one", len(c.items))
-	}
-	c.drop(1000)
-	if c.total != 0 || len(c.items) != 0 {
-		t.Errorf("%d left", c.total)
-	}
-}

@@ -172,27 +172,23 @@ func (c *Client) EventByTimestamp(ctx context.Context, server matrix.ServerName,
 	return answer.ID, answer.TS, nil
 }
 
-// PolicyKeyID is the ID of the key with which policy servers sign.
-//
-// Spec: https://spec.matrix.org/v1.19/server-server-api/#validating-policy-server-signatures
-const PolicyKeyID = signing.Algorithm + ":policy_server"
-
 // PolicySign asks a policy server to sign an event, and answers the event with
 // its signature, which is not verified yet: the key stands in the room's state.
-// A refusal is a ResponseError.
+// A refusal is a ResponseError. Whether it answers says nothing about the server
+// of that name, and is not remembered.
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#post_matrixpolicyv1sign
 func (c *Client) PolicySign(ctx context.Context, server matrix.ServerName, e *event.PDU) (*event.PDU, error) {
-	k := call{op: "askPolicyServerToSign", method: http.MethodPost, path: "/_matrix/policy/v1/sign", body: json.RawMessage(e.JSON)}
+	k := call{op: "askPolicyServerToSign", method: http.MethodPost, path: "/_matrix/policy/v1/sign", body: json.RawMessage(e.JSON), aside: true}
 	var answer map[string]json.RawMessage
 	if err := c.do(ctx, server, k, &answer); err != nil {
 		return nil, err
 	}
 	var keys map[string]string
-	if err := json.Unmarshal(answer[string(server)], &keys); err != nil || keys[PolicyKeyID] == "" {
+	if err := json.Unmarshal(answer[string(server)], &keys); err != nil || keys[signing.PolicyKeyID] == "" {
 		return nil, wrap(k.op, &AnswerError{server, errors.New("no signature")})
 	}
-	signed, err := e.AddSignature(server, PolicyKeyID, keys[PolicyKeyID])
+	signed, err := e.AddSignature(server, signing.PolicyKeyID, keys[signing.PolicyKeyID])
 	return signed, wrap(k.op, err)
 }
 

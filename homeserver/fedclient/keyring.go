@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/singleflight"
 
+	"switchboard/homeserver/cache"
 	"switchboard/homeserver/canonjson"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/signing"
@@ -48,9 +49,9 @@ type KeyRing struct {
 	client  *Client
 	store   *store.Store
 	own     *serverKeys
-	servers *cache[matrix.ServerName, *serverKeys]
-	tries   *cache[matrix.ServerName, try]
-	rests   *cache[matrix.ServerName, try] // notaries that do not answer
+	servers *cache.Cache[matrix.ServerName, *serverKeys]
+	tries   *cache.Cache[matrix.ServerName, try]
+	rests   *cache.Cache[matrix.ServerName, try] // notaries that do not answer
 	flights singleflight.Group
 	slots   chan struct{}
 	now     func() time.Time
@@ -77,9 +78,9 @@ func (t try) pause() time.Duration { return min(firstRefetch<<min(t.failures, 10
 func NewKeyRing(c *Client) *KeyRing {
 	r := &KeyRing{
 		client: c, store: c.reach.store, own: &serverKeys{map[string]store.ServerKey{}},
-		servers: newCache[matrix.ServerName, *serverKeys](maxRing),
-		tries:   newCache[matrix.ServerName, try](maxReach),
-		rests:   newCache[matrix.ServerName, try](maxReach),
+		servers: cache.New[matrix.ServerName, *serverKeys](maxRing),
+		tries:   cache.New[matrix.ServerName, try](maxReach),
+		rests:   cache.New[matrix.ServerName, try](maxReach),
 		slots:   make(chan struct{}, fetchSlots),
 		now:     time.Now,
 	}
@@ -180,7 +181,7 @@ func (r *KeyRing) of(ctx context.Context, server matrix.ServerName) (*serverKeys
 	if server == r.client.server {
 		return r.own, nil
 	}
-	if s, ok := r.servers.find(server); ok {
+	if s, ok := r.servers.Find(server); ok {
 		return s, nil
 	}
 	list, err := r.store.ServerKeys(ctx, server)
@@ -193,10 +194,10 @@ func (r *KeyRing) of(ctx context.Context, server matrix.ServerName) (*serverKeys
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if newer, ok := r.servers.find(server); ok {
+	if newer, ok := r.servers.Find(server); ok {
 		return newer, nil
 	}
-	r.servers.weigh(server, s, 1+len(s.keys))
+	r.servers.Put(server, s, 1+len(s.keys))
 	return s, nil
 }
 
@@ -221,7 +222,7 @@ func (r *KeyRing) ensure(ctx context.Context, needs map[matrix.ServerName]need) 
 			if !n.current && r.client.reach.check(ctx, server) != nil {
 				return nil // it does not answer
 			}
-			if _, err := r.fetch(ctx, server); err != nil {
+			if err := r.fetch(ctx, server, n); err != nil {
 				zerolog.Ctx(ctx).Debug().Err(err).Str("server", string(server)).Msg("no keys")
 			}
 			return nil
@@ -240,7 +241,7 @@ func (r *KeyRing) ensure(ctx context.Context, needs map[matrix.ServerName]need) 
 func (r *KeyRing) missing(ctx context.Context, needs map[matrix.ServerName]need) map[matrix.ServerName]need {
 	left := r.unmet(ctx, needs)
 	for server, n := range left {
-		t, ok := r.tries.find(server)
+		t, ok := r.tries.Find(server)
 		pause := t.pause()
 		if n.current {
 			pause = askAgain
@@ -270,17 +271,22 @@ func (r *KeyRing) tried(ctx context.Context, server matrix.ServerName, n need) {
 	if ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return // our caller did not wait
 	}
-	t, _ := r.tries.find(server)
+	t, _ := r.tries.Find(server)
 	if s, err := r.of(ctx, server); err == nil && n.met(s) {
 		t.failures = -1
 	}
-	r.tries.put(server, try{r.now(), t.failures + 1})
+	r.tries.Put(server, try{r.now(), t.failures + 1}, 1)
 }
 
 // fetch asks a server for its keys and keeps them. Callers that ask for the
-// same at the same time share one question.
-func (r *KeyRing) fetch(ctx context.Context, server matrix.ServerName) (*keyAnswer, error) {
+// same at the same time share one question. Who comes when the question of
+// another has just been answered, and has what it needs, asks none; no need is
+// never met.
+func (r *KeyRing) fetch(ctx context.Context, server matrix.ServerName, n need) error {
 	flight := r.flights.DoChan(string(server), func() (any, error) {
+		if s, err := r.of(ctx, server); err == nil && len(n.until) > 0 && n.met(s) {
+			return nil, nil
+		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), waitTime)
 		defer cancel()
 		select {
@@ -297,14 +303,13 @@ func (r *KeyRing) fetch(ctx context.Context, server matrix.ServerName) (*keyAnsw
 		if err != nil {
 			return nil, &AnswerError{server, err}
 		}
-		return a, r.keep(ctx, a, "")
+		return nil, r.keep(ctx, a, "")
 	})
 	select {
 	case f := <-flight:
-		a, _ := f.Val.(*keyAnswer)
-		return a, f.Err
+		return f.Err
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return ctx.Err()
 	}
 }
 
@@ -317,11 +322,11 @@ func (r *KeyRing) keep(ctx context.Context, a *keyAnswer, notary matrix.ServerNa
 		return err
 	}
 	r.mu.Lock()
-	if newer, ok := r.servers.find(a.server); ok {
+	if newer, ok := r.servers.Find(a.server); ok {
 		old = newer
 	}
 	next, changed := old.with(a.keys, notary != "", r.now().UnixMilli())
-	r.servers.weigh(a.server, next, 1+len(next.keys))
+	r.servers.Put(a.server, next, 1+len(next.keys))
 	r.mu.Unlock()
 	if len(changed) == 0 {
 		return nil
@@ -353,7 +358,7 @@ func (s *serverKeys) with(told []store.ServerKey, secondHand bool, now int64) (n
 // missing.
 func (r *KeyRing) askNotaries(ctx context.Context, needs map[matrix.ServerName]need) {
 	for _, n := range r.client.config.Notaries {
-		rest, resting := r.rests.find(n.Server)
+		rest, resting := r.rests.Find(n.Server)
 		if resting && r.now().Sub(rest.at) < rest.pause() {
 			continue
 		}
@@ -361,12 +366,12 @@ func (r *KeyRing) askNotaries(ctx context.Context, needs map[matrix.ServerName]n
 		for batch := range slices.Chunk(servers, notaryBatch) {
 			err := r.askNotary(ctx, n, needs, batch)
 			if err == nil {
-				r.rests.drop(n.Server)
+				r.rests.Drop(n.Server)
 				continue
 			}
 			zerolog.Ctx(ctx).Debug().Err(err).Str("server", string(n.Server)).Msg("notary")
 			if !errors.Is(ctx.Err(), context.Canceled) {
-				r.rests.put(n.Server, try{r.now(), rest.failures + 1})
+				r.rests.Put(n.Server, try{r.now(), rest.failures + 1}, 1)
 			}
 			break
 		}
@@ -447,7 +452,7 @@ func (r *KeyRing) notaryKeys(ctx context.Context, n NotaryConfig) (map[string]ed
 		if again {
 			return nil, fmt.Errorf("%w of the notary", ErrNoKey)
 		}
-		if _, err := r.fetch(ctx, n.Server); err != nil {
+		if err := r.fetch(ctx, n.Server, need{}); err != nil {
 			return nil, err
 		}
 	}

@@ -48,7 +48,7 @@ func TestImpersonation(t *testing.T) {
 		evil.answers(func() []byte {
 			return keyAnswerOf(t, "victim.test", time.Now().Add(time.Hour), nil, victim.key)
 		})
-		if _, err := ring.fetch(t.Context(), "evil.test"); err == nil {
+		if err := ring.fetch(t.Context(), "evil.test", need{}); err == nil {
 			t.Error("the keys of victim.test are taken for those of evil.test")
 		}
 	})
@@ -242,7 +242,7 @@ func TestVerifyEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 		policy := b.key
-		policy.ID = PolicyKeyID
+		policy.ID = signing.PolicyKeyID
 		withPolicy, err := message(t, "11", "b.test", policy, now).Sign("b.test", b.key)
 		if err != nil {
 			t.Fatal(err)

@@ -221,7 +221,7 @@ func TestOperations(t *testing.T) {
 	vetted, err := c.PolicySign(ctx, "b.test", join)
 	must(err)
 	for keyID := range signing.Signatures(vetted.Signatures(), "b.test") {
-		equal(keyID, PolicyKeyID)
+		equal(keyID, signing.PolicyKeyID)
 	}
 	o.want("askPolicyServerToSign", "POST /_matrix/policy/v1/sign "+string(join.JSON))
 

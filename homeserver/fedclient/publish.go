@@ -178,12 +178,12 @@ func (r *KeyRing) notarize(ctx context.Context, server matrix.ServerName, ask ma
 	if err != nil {
 		return nil, err
 	}
-	t, tried := r.tries.find(server)
+	t, tried := r.tries.Find(server)
 	if !fresh && !(tried && r.now().Sub(t.at) < t.pause()) {
-		if _, fetchErr := r.fetch(ctx, server); fetchErr == nil {
+		if r.fetch(ctx, server, need{}) == nil {
 			t.failures = -1
 		}
-		r.tries.put(server, try{r.now(), t.failures + 1})
+		r.tries.Put(server, try{r.now(), t.failures + 1}, 1)
 		if answers, _, err = r.answers(ctx, server, ask); err != nil {
 			return nil, err
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"switchboard/homeserver/cache"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/notify"
 	"switchboard/homeserver/store"
@@ -31,11 +32,11 @@ type reach struct {
 	now         func() time.Time
 
 	mu    sync.Mutex // tier 1; held for one server's change, not while reading or writing the store
-	known *cache[matrix.ServerName, store.Destination]
+	known *cache.Cache[matrix.ServerName, store.Destination]
 }
 
 func newReach(st *store.Store, bell *notify.Bell, first, most time.Duration) *reach {
-	return &reach{store: st, bell: bell, first: first, most: most, now: time.Now, known: newCache[matrix.ServerName, store.Destination](maxReach)}
+	return &reach{store: st, bell: bell, first: first, most: most, now: time.Now, known: cache.New[matrix.ServerName, store.Destination](maxReach)}
 }
 
 // RetryAt is when a server may be asked again that did not answer; a time that
@@ -59,7 +60,7 @@ func (c *Client) Heard(ctx context.Context, server matrix.ServerName) { c.reach.
 
 // of answers what is known of a server.
 func (r *reach) of(ctx context.Context, server matrix.ServerName) (store.Destination, error) {
-	if d, ok := r.known.find(server); ok {
+	if d, ok := r.known.Find(server); ok {
 		return d, nil
 	}
 	d, _, err := r.store.Destination(ctx, server)
@@ -68,11 +69,11 @@ func (r *reach) of(ctx context.Context, server matrix.ServerName) (store.Destina
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if newer, ok := r.known.find(server); ok {
+	if newer, ok := r.known.Find(server); ok {
 		return newer, nil
 	}
 	d.Server = server
-	r.known.put(server, d)
+	r.known.Put(server, d, 1)
 	return d, nil
 }
 
@@ -138,12 +139,12 @@ func (r *reach) change(ctx context.Context, server matrix.ServerName, f func(d *
 	d, err := r.of(ctx, server)
 	if err == nil {
 		r.mu.Lock()
-		if newer, ok := r.known.find(server); ok {
+		if newer, ok := r.known.Find(server); ok {
 			d = newer
 		}
 		changed := f(&d)
 		if changed {
-			r.known.put(server, d)
+			r.known.Put(server, d, 1)
 		}
 		r.mu.Unlock()
 		if !changed {
@@ -153,7 +154,7 @@ func (r *reach) change(ctx context.Context, server matrix.ServerName, f func(d *
 			// What is newest when the lane comes here is written, so that two
 			// changes cannot overtake each other.
 			newest := d
-			if n, ok := r.known.find(server); ok {
+			if n, ok := r.known.Find(server); ok {
 				newest = n
 			}
 			return tx.PutReach(ctx, newest)

@@ -365,7 +365,7 @@ func TestBodies(t *testing.T) {
 	b := n.peer("b.test", "5.5.5.1")
 	c := n.client(sqlite(t), n.config())
 	theirs := NewKeyRing(n.clientOf("b.test", sqlite(t), n.config(), b.key))
-	theirs.servers.put(us, &serverKeys{map[string]store.ServerKey{c.key.ID: {ID: c.key.ID, Public: c.key.Public(), ValidUntilTS: time.Now().Add(time.Hour).UnixMilli()}}})
+	theirs.servers.Put(us, &serverKeys{map[string]store.ServerKey{c.key.ID: {ID: c.key.ID, Public: c.key.Public(), ValidUntilTS: time.Now().Add(time.Hour).UnixMilli()}}}, 1)
 	b.mux.HandleFunc("PUT /_matrix/federation/v1/send/{id}", func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {

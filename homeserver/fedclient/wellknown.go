@@ -45,7 +45,7 @@ var errDefinite = errors.New("no delegation")
 // wellKnown answers what a host delegates to. It never fails: a failure is an
 // answer without a server.
 func (d *discovery) wellKnown(ctx context.Context, host string) *wellKnown {
-	old, ok := d.files.find(host)
+	old, ok := d.files.Find(host)
 	if ok && d.now().Before(old.expires) {
 		return old
 	}
@@ -67,7 +67,7 @@ func (d *discovery) wellKnown(ctx context.Context, host string) *wellKnown {
 		next.expires = now.Add(min(pause<<min(old.failures, 10), longFailure))
 	}
 	if ctx.Err() == nil {
-		d.files.put(host, next)
+		d.files.Put(host, next, 1)
 	}
 	return next
 }

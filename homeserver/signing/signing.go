@@ -231,3 +231,17 @@ func DecodeBase64(s string) ([]byte, error) {
 	}
 	return base64.RawStdEncoding.DecodeString(s)
 }
+
+// PolicyKeyID is the ID of the key with which policy servers sign.
+//
+// Spec: https://spec.matrix.org/v1.19/server-server-api/#validating-policy-server-signatures
+const PolicyKeyID = Algorithm + ":policy_server"
+
+// ParsePublicKey reads a public key in base64.
+func ParsePublicKey(text string) (ed25519.PublicKey, error) {
+	key, err := DecodeBase64(text)
+	if err != nil || len(key) != ed25519.PublicKeySize {
+		return nil, fmt.Errorf("a key must be base64 of %d bytes", ed25519.PublicKeySize)
+	}
+	return key, nil
+}

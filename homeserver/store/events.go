@@ -59,8 +59,8 @@ const eventColumns = `num, event_id, room, pos, status, state, current, redactio
 
 // Event finds an event by its ID, or answers ErrNotFound.
 func (s *Store) Event(ctx context.Context, id matrix.EventID) (*Event, error) {
-	if num, ok := s.eventNums.find(id); ok {
-		if e, ok := s.events.find(num); ok {
+	if num, ok := s.eventNums.Find(id); ok {
+		if e, ok := s.events.Find(num); ok {
 			return e, nil
 		}
 	}
@@ -79,7 +79,7 @@ func (s *Store) EventsByNum(ctx context.Context, nums []EventNum) (map[EventNum]
 	found := make(map[EventNum]*Event, len(nums))
 	var missing []int64
 	for _, n := range nums {
-		if e, ok := s.events.find(n); ok {
+		if e, ok := s.events.Find(n); ok {
 			found[n] = e
 		} else {
 			missing = append(missing, int64(n))
@@ -223,13 +223,13 @@ func (s *Store) queryEvents(ctx context.Context, q string, args ...any) ([]*Even
 
 // keepEvent caches e and gives the one that is to be used.
 func (s *Store) keepEvent(e *Event) *Event {
-	s.eventNums.put(e.PDU.ID, e.Num, 200)
-	return s.events.keep(e.Num, e, e.size(), func(old *Event) bool { return old.RedactedBy != 0 || e.RedactedBy == 0 })
+	s.eventNums.Put(e.PDU.ID, e.Num, 200)
+	return s.events.Keep(e.Num, e, e.size(), func(old *Event) bool { return old.RedactedBy != 0 || e.RedactedBy == 0 })
 }
 
 func (s *Store) setEvent(e *Event) {
-	s.events.put(e.Num, e, e.size())
-	s.eventNums.put(e.PDU.ID, e.Num, 200)
+	s.events.Put(e.Num, e, e.size())
+	s.eventNums.Put(e.PDU.ID, e.Num, 200)
 }
 
 // AppendEvent stores e, whose Num is a fresh position. With a Pos it becomes
@@ -460,8 +460,8 @@ func (s *Store) EventsByID(ctx context.Context, ids []matrix.EventID) (map[matri
 	found := make(map[matrix.EventID]*Event, len(ids))
 	var missing []string
 	for _, id := range ids {
-		if num, ok := s.eventNums.find(id); ok {
-			if e, ok := s.events.find(num); ok {
+		if num, ok := s.eventNums.Find(id); ok {
+			if e, ok := s.events.Find(num); ok {
 				found[id] = e
 				continue
 			}

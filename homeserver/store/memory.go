@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 
+	"switchboard/homeserver/cache"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/statetree"
 )
@@ -15,13 +16,13 @@ type memory struct {
 	members members
 
 	roomMu   sync.Mutex // guards the order in which rooms are replaced
-	rooms    *cache[RoomNum, *Room]
-	roomNums *cache[matrix.RoomID, RoomNum]
+	rooms    *cache.Cache[RoomNum, *Room]
+	roomNums *cache.Cache[matrix.RoomID, RoomNum]
 
-	events    *cache[EventNum, *Event]
-	eventNums *cache[matrix.EventID, EventNum]
-	stateKeys *cache[pair, statetree.Key]
-	treeNodes *cache[statetree.ID, []byte]
+	events    *cache.Cache[EventNum, *Event]
+	eventNums *cache.Cache[matrix.EventID, EventNum]
+	stateKeys *cache.Cache[pair, statetree.Key]
+	treeNodes *cache.Cache[statetree.ID, []byte]
 }
 
 // load makes the caches, which together take up to budget bytes, and reads the
@@ -34,12 +35,12 @@ func (s *Store) load(ctx context.Context, budget int) error {
 			byUser: map[matrix.UserID]map[RoomNum]Membership{},
 			joined: map[RoomNum]map[matrix.UserID]struct{}{},
 		},
-		rooms:     newCache[RoomNum, *Room](part(5)),
-		roomNums:  newCache[matrix.RoomID, RoomNum](part(5)),
-		events:    newCache[EventNum, *Event](part(30)),
-		eventNums: newCache[matrix.EventID, EventNum](part(5)),
-		stateKeys: newCache[pair, statetree.Key](part(10)),
-		treeNodes: newCache[statetree.ID, []byte](part(20)),
+		rooms:     cache.New[RoomNum, *Room](part(5)),
+		roomNums:  cache.New[matrix.RoomID, RoomNum](part(5)),
+		events:    cache.New[EventNum, *Event](part(30)),
+		eventNums: cache.New[matrix.EventID, EventNum](part(5)),
+		stateKeys: cache.New[pair, statetree.Key](part(10)),
+		treeNodes: cache.New[statetree.ID, []byte](part(20)),
 	}
 	return s.loadMembers(ctx)
 }

@@ -188,50 +188,6 @@ func TestRoomsChanged(t *testing.T) {
 	}
 }
 
-func TestCache(t *testing.T) {
-	c := newCache[int, string](100)
-	for i := range 5 {
-		c.put(i, fmt.Sprint(i), 30) // three fit
-	}
-	for i, want := range []bool{false, false, true, true, true} {
-		if v, ok := c.find(i); ok != want || ok && v != fmt.Sprint(i) {
-			t.Errorf("%d: %q, %v", i, v, ok)
-		}
-	}
-	c.find(2)
-	c.put(5, "5", 30)
-	if _, ok := c.find(2); !ok {
-		t.Error("what was used last was dropped")
-	}
-	if _, ok := c.find(3); ok {
-		t.Error("what was not used for longest is still there")
-	}
-	c.put(5, "five", 80)
-	if v, _ := c.find(5); v != "five" || c.bytes > 100 {
-		t.Errorf("%q in %d bytes", v, c.bytes)
-	}
-	c.put(6, "huge", 1000)
-	if _, ok := c.find(6); !ok || c.order.Len() != 1 {
-		t.Error("one that is too large stays alone until the next")
-	}
-	c.put(7, "7", 10)
-	if c.order.Len() != 1 || c.bytes != 10 {
-		t.Errorf("%d values in %d bytes", c.order.Len(), c.bytes)
-	}
-	kept := c.keep(7, "new", 10, func(old string) bool { return old == "7" })
-	if v, _ := c.find(7); kept != "7" || v != "7" {
-		t.Errorf("kept %q and %q", kept, v)
-	}
-	if kept := c.keep(7, "new", 20, func(string) bool { return false }); kept != "new" || c.bytes != 20 {
-		t.Errorf("kept %q in %d bytes", kept, c.bytes)
-	}
-	c.drop(7)
-	c.drop(8)
-	if c.bytes != 0 || len(c.items) != 0 || c.order.Len() != 0 {
-		t.Errorf("empty, but %d bytes", c.bytes)
-	}
-}
-
 func TestRecent(t *testing.T) {
 	var r Recent[int, int]
 	if _, ok := r.Find(1); ok {

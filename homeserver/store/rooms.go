@@ -36,7 +36,7 @@ const roomColumns = `num, room_id, version, current, heads, last, joined, invite
 
 // Room finds a room by its ID, or answers ErrNotFound.
 func (s *Store) Room(ctx context.Context, id matrix.RoomID) (*Room, error) {
-	if num, ok := s.roomNums.find(id); ok {
+	if num, ok := s.roomNums.Find(id); ok {
 		return s.RoomByNum(ctx, num)
 	}
 	return s.readRoom(s.db.QueryRow(ctx, `SELECT `+roomColumns+` FROM rooms WHERE room_id = $1`, id))
@@ -44,7 +44,7 @@ func (s *Store) Room(ctx context.Context, id matrix.RoomID) (*Room, error) {
 
 // RoomByNum finds a room by its number, or answers ErrNotFound.
 func (s *Store) RoomByNum(ctx context.Context, num RoomNum) (*Room, error) {
-	if r, ok := s.rooms.find(num); ok {
+	if r, ok := s.rooms.Find(num); ok {
 		return r, nil
 	}
 	return s.readRoom(s.db.QueryRow(ctx, `SELECT `+roomColumns+` FROM rooms WHERE num = $1`, num))
@@ -84,11 +84,11 @@ func scanRoom(scan func(...any) error) (*Room, error) {
 func (s *Store) keepRoom(r *Room) *Room {
 	s.roomMu.Lock()
 	defer s.roomMu.Unlock()
-	if old, ok := s.rooms.find(r.Num); ok && old.Last >= r.Last {
+	if old, ok := s.rooms.Find(r.Num); ok && old.Last >= r.Last {
 		return old
 	}
-	s.rooms.put(r.Num, r, 300+16*len(r.Heads))
-	s.roomNums.put(r.ID, r.Num, 150+len(r.ID))
+	s.rooms.Put(r.Num, r, 300+16*len(r.Heads))
+	s.roomNums.Put(r.ID, r.Num, 150+len(r.ID))
 	return r
 }
 

@@ -16,7 +16,7 @@ type pair struct{ typ, key string }
 // StateKey finds the number of a type and state key, and false if no event
 // ever had it.
 func (s *Store) StateKey(ctx context.Context, typ, key string) (statetree.Key, bool, error) {
-	if k, ok := s.stateKeys.find(pair{typ, key}); ok {
+	if k, ok := s.stateKeys.Find(pair{typ, key}); ok {
 		return k, true, nil
 	}
 	return s.readStateKey(ctx, s.db, typ, key)
@@ -36,12 +36,12 @@ func (s *Store) readStateKey(ctx context.Context, q querier, typ, key string) (s
 }
 
 func (s *Store) keepStateKey(typ, key string, k statetree.Key) {
-	s.stateKeys.put(pair{typ, key}, k, 150+len(typ)+len(key))
+	s.stateKeys.Put(pair{typ, key}, k, 150+len(typ)+len(key))
 }
 
 // StateKey finds the number of a type and state key, or gives it one.
 func (tx *Tx) StateKey(ctx context.Context, typ, key string) (statetree.Key, error) {
-	if k, ok := tx.s.stateKeys.find(pair{typ, key}); ok {
+	if k, ok := tx.s.stateKeys.Find(pair{typ, key}); ok {
 		return k, nil
 	}
 	var k statetree.Key
@@ -75,7 +75,7 @@ func (n nodes) Nodes(ids []statetree.ID) ([][]byte, error) {
 	found := make([][]byte, len(ids))
 	var missing []int64
 	for i, id := range ids {
-		if b, ok := n.s.treeNodes.find(id); ok {
+		if b, ok := n.s.treeNodes.Find(id); ok {
 			found[i] = b
 		} else {
 			missing = append(missing, int64(id))
@@ -98,7 +98,7 @@ func (n nodes) Nodes(ids []statetree.ID) ([][]byte, error) {
 				return nil, fmt.Errorf("read state nodes: %w", err)
 			}
 			read[id] = data
-			n.s.treeNodes.put(id, data, len(data)+120)
+			n.s.treeNodes.Put(id, data, len(data)+120)
 		}
 		rows.Close()
 		if err := rows.Err(); err != nil {
@@ -128,7 +128,7 @@ func (tx *Tx) PutNodes(ctx context.Context, list []statetree.Node) error {
 	}
 	tx.OnCommit(func() {
 		for _, n := range list {
-			tx.s.treeNodes.put(n.ID, n.Data, len(n.Data)+120)
+			tx.s.treeNodes.Put(n.ID, n.Data, len(n.Data)+120)
 		}
 	})
 	return nil
