@@ -31,4 +31,5 @@ var tables = [][]route{
 	toDeviceRoutes,
 	timestampRoutes,
 	typingRoutes,
+	upgradeRoutes,
 }

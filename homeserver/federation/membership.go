@@ -171,7 +171,10 @@ func (s *Service) joinBy(ctx context.Context, server matrix.ServerName, c room.C
 	if j.State, j.Auth, err = s.arrived(ctx, &got); err != nil {
 		return err
 	}
-	return s.Rooms.Import(ctx, j)
+	if err = s.Rooms.Import(ctx, j); err == nil {
+		s.Rooms.Inherit(ctx, c.Room, c.Actor)
+	}
+	return err
 }
 
 // mostState bounds how many events the state of a room may have.

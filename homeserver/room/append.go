@@ -122,17 +122,41 @@ type also func(ctx context.Context, tx *store.Tx, events []*store.Event) error
 // commit stores what was built on h and wakes whom it concerns. The answer
 // holds the events in order.
 func (s *Service) commit(ctx context.Context, h *head, more ...also) ([]*store.Event, error) {
-	var done *step
+	var events []*store.Event
+	err := s.commitAll(ctx, []*head{h}, func(ctx context.Context, tx *store.Tx, steps []*step) error {
+		events = steps[0].events
+		for _, f := range more {
+			if err := f(ctx, tx, events); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return events, err
+}
+
+// commitAll is commit for several rooms, all of them or none.
+func (s *Service) commitAll(ctx context.Context, heads []*head, more func(context.Context, *store.Tx, []*step) error) error {
+	var steps []*step
 	err := s.Store.Update(ctx, func(tx *store.Tx) error {
-		done = &step{s: s, ctx: ctx, tx: tx, tree: h.view.tree, room: *h.room}
-		return done.run(h, more)
+		steps = nil
+		for _, h := range heads {
+			st := &step{s: s, ctx: ctx, tx: tx, tree: h.view.tree, room: *h.room}
+			if err := st.run(h); err != nil {
+				return err
+			}
+			steps = append(steps, st)
+		}
+		return more(ctx, tx, steps)
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	s.trees.Put(done.tree.ID(), done.tree)
-	s.ring(done.room.Num, h.made)
-	return done.events, nil
+	for i, st := range steps {
+		s.trees.Put(st.tree.ID(), st.tree)
+		s.ring(st.room.Num, heads[i].made)
+	}
+	return nil
 }
 
 // ring wakes the readers of the log and the syncs of those whom events of a
@@ -160,7 +184,8 @@ type step struct {
 	events []*store.Event
 }
 
-func (st *step) run(h *head, more []also) error {
+// run stores what was built on h.
+func (st *step) run(h *head) error {
 	if st.room.Num == 0 {
 		n, err := st.tx.NextNumber(st.ctx, "rooms")
 		if err != nil {
@@ -181,11 +206,6 @@ func (st *step) run(h *head, more []also) error {
 		st.room.Current = st.tree.ID()
 		var err error
 		if st.room.Open, err = st.s.isOpen(st.ctx, st.tx, st.tree, st.events...); err != nil {
-			return err
-		}
-	}
-	for _, f := range more {
-		if err := f(st.ctx, st.tx, st.events); err != nil {
 			return err
 		}
 	}

@@ -193,7 +193,9 @@ func (s *Service) change(ctx context.Context, c Change) (matrix.EventID, error) 
 	if err != nil {
 		return "", err
 	}
-	_, err = s.commit(ctx, h)
+	if _, err = s.commit(ctx, h); err == nil && c.Membership == "join" && (old == nil || old.Membership() != "join") {
+		s.Inherit(ctx, c.Room, c.Target)
+	}
 	return p.ID, err
 }
 

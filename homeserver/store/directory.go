@@ -80,6 +80,17 @@ func (tx *Tx) Publish(ctx context.Context, list string, room RoomNum, public boo
 	return nil
 }
 
+// MoveDirectory gives the names of a room, and its places in lists of public
+// rooms, to another room, which has none yet.
+func (tx *Tx) MoveDirectory(ctx context.Context, from, to RoomNum) error {
+	for _, q := range []string{`UPDATE aliases SET room = $2 WHERE room = $1`, `UPDATE published SET room = $2 WHERE room = $1`} {
+		if err := tx.Exec(ctx, q, from, to); err != nil {
+			return fmt.Errorf("move names of a room: %w", err)
+		}
+	}
+	return nil
+}
+
 // Published tells whether a room is in a list of public rooms.
 func (s *Store) Published(ctx context.Context, list string, room RoomNum) (bool, error) {
 	var n int64
