@@ -129,6 +129,7 @@ func (s *Server) wire(blobs *blob.Disk) error {
 		Store: s.Store, Bell: s.Bell, Rooms: s.Rooms, Client: s.client, Keys: s.ring, Accounts: s.Accounts, Encryption: s.Keys, Ephemeral: s.Ephemeral,
 		ServerName: c.ServerName, Config: c.Federation.Taking,
 	}
+	s.Rooms.Vet = s.Federation.Vet
 	s.sender = &fedsender.Service{Store: s.Store, Client: s.client, Bell: s.Bell, Keys: s.Keys, Ephemeral: s.Ephemeral, ServerName: c.ServerName}
 	s.Sync = &clientsync.Service{
 		Store: s.Store, Rooms: s.Rooms, Bell: s.Bell, Keys: s.Keys, Ephemeral: s.Ephemeral, Stopping: s.draining,

@@ -32,6 +32,7 @@ const (
 	TypeHistoryVisibility = "m.room.history_visibility"
 	TypeJoinRules         = "m.room.join_rules"
 	TypeMember            = "m.room.member"
+	TypePolicy            = "m.room.policy"
 	TypePowerLevels       = "m.room.power_levels"
 	TypeRedaction         = "m.room.redaction"
 	TypeThirdPartyInvite  = "m.room.third_party_invite"

@@ -145,6 +145,7 @@ func (h *host) wire() {
 		Store: h.st, Bell: h.bell, Rooms: h.rooms, Client: h.client, Keys: ring, Accounts: h.accounts, Encryption: h.keys, Ephemeral: h.ephemeral,
 		ServerName: h.name, Config: h.limits,
 	}
+	h.rooms.Vet = h.fed.Vet
 	h.api = &API{
 		ServerName: h.name, Federation: h.fed, KeyRing: ring, Accounts: h.accounts, Directory: h.directory, Encryption: h.keys, Media: h.media,
 	}

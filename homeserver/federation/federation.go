@@ -45,10 +45,11 @@ type Service struct {
 	// with M_INVITE_BLOCKED. Nil refuses none.
 	RefuseInvite func(ctx context.Context, user, inviter matrix.UserID, room matrix.RoomID) error
 
-	transactions transactions
-	origins      origins
-	invitations  rates
-	resyncs      singleflight.Group
+	transactions  transactions
+	origins       origins
+	invitations   rates
+	policyServers policyServers
+	resyncs       singleflight.Group
 }
 
 // local tells whether a user is one of this server.

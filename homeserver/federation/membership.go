@@ -318,6 +318,9 @@ func (s *Service) Invite(ctx context.Context, c room.Change) error {
 	if err != nil {
 		return err
 	}
+	if p, err = s.Rooms.Vetted(ctx, p); err != nil {
+		return err
+	}
 	server := c.Target.Server()
 	signed, err := s.Client.Insisting().Invite(ctx, server, p, stripped)
 	if err != nil {

@@ -32,6 +32,7 @@ type head struct {
 	rest  []store.EventNum // heads that the next event has no room to name
 	depth int64
 	made  []*event.PDU
+	free  func() // frees the room's lock, for commit
 }
 
 // open reads the end of a room. The caller holds the room's lock.
@@ -120,10 +121,18 @@ func (h *head) add(p *event.PDU) {
 type also func(ctx context.Context, tx *store.Tx, events []*store.Event) error
 
 // commit stores what was built on h and wakes whom it concerns. The answer
-// holds the events in order.
+// holds the events in order. Where the room has a policy server, that is asked
+// before, and the room's lock is free afterwards.
 func (s *Service) commit(ctx context.Context, h *head, more ...also) ([]*store.Event, error) {
+	by, err := s.policyServer(ctx, h.room)
+	if err != nil {
+		return nil, err
+	}
+	if slices.ContainsFunc(h.made, func(p *event.PDU) bool { return !by.recommends(p) }) {
+		return s.commitVetted(ctx, h, by, more)
+	}
 	var events []*store.Event
-	err := s.commitAll(ctx, []*head{h}, func(ctx context.Context, tx *store.Tx, steps []*step) error {
+	err = s.commitAll(ctx, []*head{h}, func(ctx context.Context, tx *store.Tx, steps []*step) error {
 		events = steps[0].events
 		for _, f := range more {
 			if err := f(ctx, tx, events); err != nil {

@@ -165,7 +165,8 @@ func (s *Service) change(ctx context.Context, c Change) (matrix.EventID, error) 
 		// An invitation that was not delivered is none. Federation delivers it.
 		return "", &matrix.Error{Code: matrix.Unknown, Status: 400, Text: fmt.Sprintf("%s is a user of another server and cannot be invited like this", c.Target)}
 	}
-	defer s.locks.lock(c.Room)()
+	free := s.locks.lock(c.Room)
+	defer free()
 	r, err := s.find(ctx, c.Room)
 	if err != nil {
 		return "", err
@@ -174,6 +175,7 @@ func (s *Service) change(ctx context.Context, c Change) (matrix.EventID, error) 
 	if err != nil {
 		return "", err
 	}
+	h.free = free
 	old := h.view.Event("m.room.member", string(c.Target))
 	if old != nil && c.Content == nil && old.Membership() == c.Membership && c.Actor == c.Target {
 		return old.ID, nil // nothing to do

@@ -59,6 +59,7 @@ type arrival struct {
 	gap    bool             // earlier events are missing
 	relay  bool             // the servers in the room get it from here
 	told   bool             // the servers in the room have it
+	more   []also           // what is written with it
 	place  int64            // in the past; 0: at the end of the timeline
 
 	resolved *statetree.Tree // the state of all heads, where there are several
@@ -84,15 +85,20 @@ func (a *arrival) known() (bool, error) {
 type arrivalOptions struct {
 	before []matrix.EventID // the state before the event, where that was told
 	relay  bool             // the servers in the room get it from here
+	asked  policyServer     // who was asked about the event
+	own    bool             // a user of this server sends it: it is stored only if it is accepted
+	more   []also           // what is written with an event of our own, the redaction that it is included
 }
 
-func (s *Service) receive(ctx context.Context, p *event.PDU, o arrivalOptions) (store.Status, error) {
+// land puts an event into its room, or tells what it lacks: a *MissingError or
+// an *unvettedError.
+func (s *Service) land(ctx context.Context, p *event.PDU, o arrivalOptions) (store.Status, error) {
 	defer s.locks.lock(p.Room)()
 	r, err := s.resident(ctx, p.Room)
 	if err != nil {
 		return 0, err
 	}
-	a := &arrival{s: s, ctx: ctx, room: r, pdu: p, relay: o.relay}
+	a := &arrival{s: s, ctx: ctx, room: r, pdu: p, relay: o.relay, more: o.more}
 	if known, err := a.known(); err != nil || known {
 		return a.status, err
 	}
@@ -110,6 +116,12 @@ func (s *Service) receive(ctx context.Context, p *event.PDU, o arrivalOptions) (
 	}
 	if err := a.judge(auth); err != nil {
 		return 0, err
+	}
+	if err := a.vetted(o.asked); err != nil {
+		return 0, err
+	}
+	if o.own && a.status != store.Accepted {
+		return 0, &matrix.Error{Code: matrix.Forbidden, Text: "the room does not allow this any more", Cause: a.why}
 	}
 	if err := a.fork(); err != nil {
 		return 0, err
@@ -374,8 +386,18 @@ func (l *landing) run() error {
 			return err
 		}
 	}
-	if err := l.redact(); err != nil || l.place != 0 {
-		return err
+	for _, f := range l.more {
+		if err := f(l.ctx, l.tx, []*store.Event{l.event}); err != nil {
+			return err
+		}
+	}
+	if l.more == nil {
+		if err := l.redact(); err != nil {
+			return err
+		}
+	}
+	if l.place != 0 {
+		return nil
 	}
 	room := l.room
 	return l.tx.PutRoom(l.ctx, &room)

@@ -36,8 +36,14 @@ type Service struct {
 	Key        signing.Key
 	Config     Config
 
-	locks   locks
-	created atomic.Int64 // time (ms) of the newest room
+	// Vet asks a policy server to sign an event, and answers the event with the
+	// signature, which is checked here. The error is for the client. Nil: none
+	// can be asked.
+	Vet func(ctx context.Context, server matrix.ServerName, p *event.PDU) (*event.PDU, error)
+
+	locks   locks[matrix.RoomID]
+	repeats locks[store.Request] // held while an answer to a request is made
+	created atomic.Int64         // time (ms) of the newest room
 	trees   store.Recent[statetree.ID, statetree.Tree]
 	powers  store.Recent[powersKey, *eventauth.PowerLevels]
 	roots   store.Recent[sightKey, sight]
@@ -47,36 +53,43 @@ type Service struct {
 // now is the time in milliseconds, as events bear it.
 func now() int64 { return time.Now().UnixMilli() }
 
-// locks holds one append lock for each room that is being written to.
-type locks struct {
-	mu    sync.Mutex // tier 1; guards rooms; never held while calling out
-	rooms map[matrix.RoomID]*roomLock
+// locks holds one lock for each thing that is being written to, such as the
+// append locks of rooms.
+type locks[K comparable] struct {
+	mu   sync.Mutex // tier 1; guards held; never held while calling out
+	held map[K]*oneLock
 }
 
-type roomLock struct {
-	mu      sync.Mutex // tier 2; held from reading a room's head until the next is committed
+type oneLock struct {
+	mu      sync.Mutex // tier 2; of a room: held from reading its head until the next is committed
 	waiting int        // guarded by locks.mu
 }
 
-// lock waits for the append lock of a room and gives the function that frees it.
-func (l *locks) lock(id matrix.RoomID) func() {
+// lock waits for a lock and gives the function that frees it, which does nothing
+// when it is called again.
+func (l *locks[K]) lock(k K) (free func()) {
 	l.mu.Lock()
-	if l.rooms == nil {
-		l.rooms = map[matrix.RoomID]*roomLock{}
+	if l.held == nil {
+		l.held = map[K]*oneLock{}
 	}
-	r := l.rooms[id]
-	if r == nil {
-		r = &roomLock{}
-		l.rooms[id] = r
+	o := l.held[k]
+	if o == nil {
+		o = &oneLock{}
+		l.held[k] = o
 	}
-	r.waiting++
+	o.waiting++
 	l.mu.Unlock()
-	r.mu.Lock()
+	o.mu.Lock()
+	freed := false
 	return func() {
-		r.mu.Unlock()
+		if freed {
+			return
+		}
+		freed = true
+		o.mu.Unlock()
 		l.mu.Lock()
-		if r.waiting--; r.waiting == 0 {
-			delete(l.rooms, id)
+		if o.waiting--; o.waiting == 0 {
+			delete(l.held, k)
 		}
 		l.mu.Unlock()
 	}

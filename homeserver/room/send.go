@@ -52,14 +52,16 @@ func (s *Service) Send(ctx context.Context, d Sending) (matrix.EventID, error) {
 	if err := s.checkSending(ctx, &d); err != nil {
 		return "", err
 	}
-	defer s.locks.lock(d.Room)()
 	req := store.Request{User: d.User, Device: d.Device, Endpoint: d.endpoint(), Txn: d.Txn}
 	if d.Txn != "" {
+		defer s.repeats.lock(req)() // the room's lock may be freed on the way
 		id, err := s.Store.Answered(ctx, req)
 		if !errors.Is(err, store.ErrNotFound) {
 			return id, err
 		}
 	}
+	free := s.locks.lock(d.Room)
+	defer free()
 	r, err := s.joinedRoom(ctx, d.Room, d.User)
 	if err != nil {
 		return "", err
@@ -68,6 +70,7 @@ func (s *Service) Send(ctx context.Context, d Sending) (matrix.EventID, error) {
 	if err != nil {
 		return "", err
 	}
+	h.free = free
 	if d.StateKey != nil {
 		if id, err := h.same(d); id != "" || err != nil {
 			return id, err
