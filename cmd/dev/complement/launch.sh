@@ -6,17 +6,8 @@
 set -eu
 umask 077
 
-# The certificate is new each time, because the authority may be another one.
-# TMPDIR is not kept, while the working directory, /data, is.
 tls=$TMPDIR/tls
-mkdir -p "$tls"
-openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -batch \
-	-subj "/CN=$SERVER_NAME" -keyout "$tls/server.key" -out "$tls/server.csr" 2>"$tls/log" ||
-	{ cat "$tls/log" >&2 && exit 1; }
-printf 'subjectAltName=DNS:%s\n' "$SERVER_NAME" >"$tls/extensions"
-openssl x509 -req -in "$tls/server.csr" -CA /complement/ca/ca.crt -CAkey /complement/ca/ca.key \
-	-set_serial "0x$(openssl rand -hex 16)" -days 2 -extfile "$tls/extensions" -out "$tls/server.crt" 2>"$tls/log" ||
-	{ cat "$tls/log" >&2 && exit 1; }
+"$(dirname "$0")/certificate.sh" "$tls"
 
 registrations=
 for file in /complement/appservice/*.yaml; do
@@ -28,9 +19,9 @@ server_name: "$SERVER_NAME"
 data_dir: /data
 listeners:
   - address: 0.0.0.0:8008
-    serve: [client]
+    serve: [client, federation] # tests ask for both at either, and servers for media
   - address: 0.0.0.0:8448
-    serve: [federation]
+    serve: [client, federation]
     tls:
       cert: $tls/server.crt
       key: $tls/server.key

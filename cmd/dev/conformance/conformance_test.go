@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"switchboard/cmd/dev/checkout"
 )
 
 // TestCollect takes the results out of what test2json prints, with a process
@@ -81,6 +83,73 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// TestParse finds the tests that need two homeservers.
+func TestParse(t *testing.T) {
+	dir := t.TempDir()
+	const source = `package x
+func TestMain(m *testing.M) {}
+func TestOne(t *testing.T) { deploy(t, "hs1") }
+func TestTwo(t *testing.T) { t.Run("x", func(t *testing.T) { knock(t) }) }
+func knock(t *testing.T) { federate(t) }
+func federate(t *testing.T) { deploy(t, "hs2") }
+func deploy(t *testing.T, name string) {}
+func TestThree(t *testing.T) { deploy(t, "hs2") }
+`
+	if err := os.WriteFile(filepath.Join(dir, "x_test.go"), []byte(source), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	functions, err := parse(dir, []string{"x_test.go"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tests, pairs []string
+	for _, f := range functions {
+		if f.test {
+			tests = append(tests, f.name)
+		}
+		if f.test && f.pair {
+			pairs = append(pairs, f.name)
+		}
+	}
+	if !slices.Equal(tests, []string{"TestOne", "TestTwo", "TestThree"}) || !slices.Equal(pairs, []string{"TestTwo", "TestThree"}) {
+		t.Errorf("tests %q, pairs %q", tests, pairs)
+	}
+}
+
+// TestContradicted wants each test that the specification contradicts to be on
+// no list and to name an existing section.
+func TestContradicted(t *testing.T) {
+	root, err := checkout.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(root, "cmd/dev/complement")
+	reasons, err := readContradicted(filepath.Join(dir, "contradicted.txt"))
+	if err != nil || len(reasons) == 0 {
+		t.Fatalf("%d tests, %v", len(reasons), err)
+	}
+	anchors, err := os.ReadFile(filepath.Join(root, "cmd/switchboard/testdata/anchors.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lists, err := filepath.Glob(filepath.Join(dir, "passing*.txt"))
+	if err != nil || len(lists) == 0 {
+		t.Fatalf("%d lists, %v", len(lists), err)
+	}
+	for name, reason := range reasons {
+		url, why, _ := strings.Cut(reason, " ")
+		page, section, _ := strings.Cut(url, "#")
+		if !strings.HasPrefix(page, "https://spec.matrix.org/v1.") || !strings.Contains(string(anchors), "\n "+section+"\n") || why == "" {
+			t.Errorf("%s: no section and reason: %s", name, reason)
+		}
+		for _, path := range lists {
+			if list, err := readRatchet(path); err != nil || slices.Contains(list, name) {
+				t.Errorf("%s is in %s, %v", name, path, err)
+			}
+		}
+	}
+}
+
 // TestRatchetFile rewrites a list the way each flag may.
 func TestRatchetFile(t *testing.T) {
 	v := verdict{kept: []string{"TestB"}, lost: []string{"TestD"}, gained: []string{"TestC", "TestA"}}
@@ -92,12 +161,13 @@ func TestRatchetFile(t *testing.T) {
 		{"no flag", options{}, ratchet{"TestB", "TestD"}},
 		{"update", options{update: true}, ratchet{"TestA", "TestB", "TestC", "TestD"}},
 		{"remove", options{remove: true}, ratchet{"TestB"}},
+		{"another second homeserver", options{update: true, with: "dendrite"}, ratchet{"TestA", "TestB", "TestC", "TestD"}},
 		{"another homeserver", options{update: true, remove: true, image: "launch.sh"}, ratchet{"TestB", "TestD"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "passing.txt")
-			if err := (ratchet{"TestD", "TestB", "TestB"}).write(path); err != nil {
+			if err := (ratchet{"TestD", "TestB", "TestB"}).write(path, tt.opts.with); err != nil {
 				t.Fatal(err)
 			}
 			if err := rewrite(path, tt.opts, v); err != nil {

@@ -3,13 +3,16 @@
 // tests that pass with a list of those that must (the ratchet).
 //
 //	go run ./cmd/dev/conformance [-run regexp] [-logs directory] [-update]
+//	go run ./cmd/dev/conformance -with dendrite|synapse ...
 //
-// A listed test that fails is repeated once, alone. The exit status is 1 when
-// it fails again.
+// In the second form the other homeserver of each test that has two is Dendrite
+// or Synapse, and each has a list of its own. A listed test that fails is
+// repeated once, alone. The exit status is 1 when it fails again.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -29,7 +32,8 @@ import (
 type options struct {
 	run      *regexp.Regexp // which top-level tests; nil for all
 	packages []string       // of Complement, below its module path
-	image    string         // another homeserver's launch script
+	image    string         // another homeserver instead of ours, by name or launch script
+	with     string         // another homeserver as the second one, "" for ours
 	binary   string         // a built Switchboard
 	logs     string         // where to keep outputs
 	listed   bool           // only tests of the ratchet
@@ -59,8 +63,15 @@ func parseFlags() options {
 		opts.run, err = regexp.Compile(s)
 		return err
 	})
-	packages := flag.String("packages", "tests/csapi", "packages of Complement to run, with commas between them")
-	flag.StringVar(&opts.image, "image", "", "launch `script` of another homeserver, to see what that one passes; the list is left alone")
+	packages := flag.String("packages", strings.Join(allPackages, ","), "packages of Complement to run, with commas between them")
+	flag.StringVar(&opts.image, "image", "", "test another `homeserver`, dendrite, synapse or a launch script, to see what that one passes; the list is left alone")
+	flag.Func("with", "make another `homeserver`, dendrite or synapse, the second one of the tests that have two, and run only these", func(s string) error {
+		if s != "dendrite" && s != "synapse" {
+			return errors.New("there are dendrite and synapse")
+		}
+		opts.with = s
+		return nil
+	})
 	flag.StringVar(&opts.binary, "binary", "", "test this built `program` instead of building one")
 	flag.StringVar(&opts.logs, "logs", "", "keep the output of every test and homeserver in this `directory`")
 	flag.BoolVar(&opts.listed, "listed", false, "run only the tests of the list")
@@ -88,8 +99,12 @@ func conform(ctx context.Context, opts options) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	path := filepath.Join(root, "cmd/dev/complement/passing.txt")
+	path := filepath.Join(root, "cmd/dev/complement", opts.list())
 	list, err := readRatchet(path)
+	if err != nil {
+		return false, err
+	}
+	contradicted, err := readContradicted(filepath.Join(root, "cmd/dev/complement/contradicted.txt"))
 	if err != nil {
 		return false, err
 	}
@@ -109,7 +124,7 @@ func conform(ctx context.Context, opts options) (bool, error) {
 		return false, err
 	}
 	verdict := list.judge(s.results, tests)
-	s.report(verdict, time.Since(began))
+	s.report(verdict, contradicted, time.Since(began))
 	for _, name := range unknown {
 		fmt.Printf("LISTED, BUT NOT IN THE SUITE: %s\n", name)
 	}
@@ -120,6 +135,14 @@ func conform(ctx context.Context, opts options) (bool, error) {
 		fmt.Printf("conformance ratchet: %d passed, %d failed\n", len(verdict.kept), len(verdict.lost)+len(unknown))
 	}
 	return len(verdict.lost)+len(unknown) == 0, nil
+}
+
+// list is the name of the ratchet's file.
+func (o options) list() string {
+	if o.with == "" {
+		return "passing.txt"
+	}
+	return "passing-" + o.with + ".txt"
 }
 
 // rewrite changes the list as the options allow. Nothing else may.
@@ -137,5 +160,5 @@ func rewrite(path string, opts options, v verdict) error {
 	if opts.remove {
 		all = slices.DeleteFunc(all, func(name string) bool { return slices.Contains(v.lost, name) })
 	}
-	return all.write(path)
+	return all.write(path, opts.with)
 }

@@ -12,8 +12,13 @@ import (
 // ratchet is the list of the top-level tests that must pass, sorted.
 type ratchet []string
 
-// ratchetHead is the first line of the file.
-const ratchetHead = "# Tests of Complement that must pass. Written by: make conformance ARGS=-update\n"
+// ratchetHead is the first line of the file, by the other homeserver.
+func ratchetHead(with string) string {
+	if with == "" {
+		return "# Tests of Complement that must pass. Written by: make conformance ARGS=-update\n"
+	}
+	return fmt.Sprintf("# Tests of Complement that must pass with %[1]s as hs2. Written by: make conformance ARGS=\"-with %[1]s -update\"\n", with)
+}
 
 // readRatchet reads a list: a name on each line, and comments with #.
 func readRatchet(path string) (ratchet, error) {
@@ -34,13 +39,14 @@ func readRatchet(path string) (ratchet, error) {
 	return list, nil
 }
 
-// write sorts the list, drops doubles and writes it to a file.
-func (l ratchet) write(path string) error {
+// write sorts the list, drops doubles and writes it to the file for another
+// homeserver, "" for none.
+func (l ratchet) write(path, with string) error {
 	l = slices.Clone(l)
 	slices.Sort(l)
 	l = slices.Compact(l)
 	var text strings.Builder
-	text.WriteString(ratchetHead)
+	text.WriteString(ratchetHead(with))
 	for _, name := range l {
 		fmt.Fprintln(&text, name)
 	}
@@ -68,6 +74,24 @@ type verdict struct {
 	kept   []string // listed, and they pass
 	lost   []string // listed, and they fail
 	gained []string // not listed, and they pass
+}
+
+// readContradicted reads the tests that the specification contradicts: on each
+// line a name, the URL of the section and the reason.
+func readContradicted(path string) (map[string]string, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	reasons := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		name, reason, _ := strings.Cut(line, " ")
+		reasons[name] = reason
+	}
+	return reasons, nil
 }
 
 // judge compares the results of the tests that ran with the list.

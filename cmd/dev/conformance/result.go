@@ -83,9 +83,12 @@ func (c *collector) take(e event) *result {
 }
 
 // report prints the counts of the run, what failed and what is new.
-func (s *suite) report(v verdict, took time.Duration) {
+func (s *suite) report(v verdict, contradicted map[string]string, took time.Duration) {
 	var top, sub [3]int
-	for _, r := range s.results {
+	for name, r := range s.results {
+		if reason, ok := contradicted[name]; ok {
+			fmt.Printf("the specification contradicts %s: %s\n", name, reason)
+		}
 		top[r.outcome]++
 		for _, o := range r.sub {
 			sub[o]++

@@ -5,9 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"io"
 	"os"
 	"os/exec"
@@ -48,7 +45,7 @@ type testPackage struct {
 // suite is everything that a run needs, and its results.
 type suite struct {
 	dockerless string
-	image      string
+	image      string // launch script
 	env        []string
 	logs       string // "" keeps none
 	verbose    bool
@@ -56,6 +53,7 @@ type suite struct {
 	names      []string // of all top-level tests, in the order of the source
 	packageOf  map[string]*testPackage
 	complete   bool // no package that the list covers is left out
+	pairs      bool // only tests with two homeservers
 
 	mu      sync.Mutex // tier 1; guards what follows
 	results map[string]*result
@@ -77,26 +75,20 @@ const (
 func prepare(ctx context.Context, root, dir string, opts options) (*suite, error) {
 	s := &suite{
 		dockerless: filepath.Join(dir, "dockerless"),
-		image:      opts.image,
 		logs:       opts.logs,
 		verbose:    opts.verbose,
 		workers:    max(opts.workers, 1),
 		packageOf:  map[string]*testPackage{},
-		complete:   slices.Contains(opts.packages, "tests/csapi"),
+		complete:   !slices.ContainsFunc(allPackages, func(p string) bool { return !slices.Contains(opts.packages, p) }),
+		pairs:      opts.with != "",
 		results:    map[string]*result{},
 	}
-	// The tests run in other directories than this program.
-	for _, path := range []*string{&s.image, &s.logs} {
-		if *path == "" {
-			continue
-		}
-		abs, err := filepath.Abs(*path)
+	if s.logs != "" { // the tests run in other directories than this program
+		abs, err := filepath.Abs(s.logs)
 		if err != nil {
 			return nil, err
 		}
-		*path = abs
-	}
-	if s.logs != "" {
+		s.logs = abs
 		if err := os.MkdirAll(s.logs, 0o755); err != nil {
 			return nil, err
 		}
@@ -105,20 +97,8 @@ func prepare(ctx context.Context, root, dir string, opts options) (*suite, error
 	if err := checkout.Build(ctx, root, "./cmd/dev/dockerless", s.dockerless); err != nil {
 		return nil, err
 	}
-	if s.image == "" {
-		s.image = filepath.Join(root, "cmd/dev/complement/launch.sh")
-		binary := opts.binary
-		if binary == "" {
-			binary = filepath.Join(dir, "switchboard")
-			if err := checkout.Build(ctx, root, "./cmd/switchboard", binary); err != nil {
-				return nil, err
-			}
-		}
-		binary, err := filepath.Abs(binary)
-		if err != nil {
-			return nil, err
-		}
-		s.env = append(s.env, "COMPLEMENT_SHARE_ENV_PREFIX="+share, share+"SWITCHBOARD_BIN="+binary)
+	if err := s.homeservers(ctx, root, dir, opts); err != nil {
+		return nil, err
 	}
 	for i, name := range opts.packages {
 		if err := s.load(ctx, filepath.Join(root, "cmd/dev/complement"), complement+"/"+name, filepath.Join(dir, fmt.Sprintf("suite%d.test", i))); err != nil {
@@ -157,33 +137,19 @@ func (s *suite) load(ctx context.Context, module, path, program string) error {
 		return err
 	}
 	pkg := &testPackage{path: path, dir: p.Dir, program: program}
-	for _, file := range slices.Concat(p.TestGoFiles, p.XTestGoFiles) {
-		names, err := testsIn(filepath.Join(p.Dir, file))
-		if err != nil {
-			return err
+	functions, err := parse(p.Dir, slices.Concat(p.TestGoFiles, p.XTestGoFiles))
+	if err != nil {
+		return err
+	}
+	for _, f := range functions {
+		if f.test && (!s.pairs || f.pair) {
+			s.names = append(s.names, f.name)
 		}
-		for _, name := range names {
-			s.names = append(s.names, name)
-			s.packageOf[name] = pkg
+		if f.test {
+			s.packageOf[f.name] = pkg
 		}
 	}
 	return nil
-}
-
-// testsIn returns the names of the tests in a Go file.
-func testsIn(path string) ([]string, error) {
-	file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, d := range file.Decls {
-		f, ok := d.(*ast.FuncDecl)
-		if ok && f.Recv == nil && strings.HasPrefix(f.Name.Name, "Test") && f.Name.Name != "TestMain" && len(f.Type.Params.List) == 1 {
-			names = append(names, f.Name.Name)
-		}
-	}
-	return names, nil
 }
 
 // tests returns the names of the tests that match, all of them for nil.
