@@ -12,12 +12,14 @@ package federation
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"golang.org/x/sync/singleflight"
 
 	"switchboard/homeserver/account"
 	"switchboard/homeserver/e2ee"
 	"switchboard/homeserver/ephemeral"
+	"switchboard/homeserver/event"
 	"switchboard/homeserver/fedclient"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/notify"
@@ -75,15 +77,49 @@ func (s *Service) room(ctx context.Context, origin matrix.ServerName, id matrix.
 	return r, err
 }
 
-// shared is room for what only servers with members in the room may ask.
-func (s *Service) shared(ctx context.Context, origin matrix.ServerName, id matrix.RoomID) (*store.Room, error) {
+// shared is room for what only servers with members in the room may ask, or with
+// members before the events that they ask about.
+func (s *Service) shared(ctx context.Context, origin matrix.ServerName, id matrix.RoomID, about ...matrix.EventID) (*store.Room, error) {
 	r, err := s.room(ctx, origin, id)
 	if err != nil {
 		return nil, err
 	}
 	in, err := s.Store.ServerInRoom(ctx, origin, r.Num)
 	if err == nil && !in {
-		err = matrix.Errorf(matrix.Forbidden, "%s is not in the room", origin)
+		if in, err = s.wasIn(ctx, origin, r, about); err == nil && !in {
+			err = matrix.Errorf(matrix.Forbidden, "%s is not in the room", origin)
+		}
 	}
 	return r, err
+}
+
+// wasIn tells whether a server had members in a room before each of some events.
+func (s *Service) wasIn(ctx context.Context, server matrix.ServerName, r *store.Room, ids []matrix.EventID) (bool, error) {
+	if len(ids) == 0 || len(ids) > mostNamed {
+		return false, nil
+	}
+	found, err := s.Store.EventsByID(ctx, ids)
+	if err != nil {
+		return false, err
+	}
+	for _, id := range ids {
+		e := found[id]
+		if e == nil || e.Room != r.Num || e.State == 0 {
+			return false, nil
+		}
+		root, err := s.Rooms.StateBefore(ctx, e)
+		if err != nil {
+			return false, err
+		}
+		state, err := s.Rooms.StateEvents(ctx, root)
+		if err != nil || !slices.ContainsFunc(state, func(e *store.Event) bool { return joinedFrom(server, e.PDU) }) {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// joinedFrom tells whether an event makes a user of a server a member.
+func joinedFrom(server matrix.ServerName, p *event.PDU) bool {
+	return p.Type == event.TypeMember && p.Membership() == event.Join && matrix.UserID(*p.StateKey).Server() == server
 }

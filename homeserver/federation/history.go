@@ -50,7 +50,7 @@ func (s *Service) Event(ctx context.Context, origin matrix.ServerName, id matrix
 	if err != nil {
 		return nil, err
 	}
-	if r, err = s.shared(ctx, origin, r.ID); err != nil {
+	if r, err = s.shared(ctx, origin, r.ID, id); err != nil {
 		return nil, err
 	}
 	list, err := s.Rooms.ServerSees(ctx, r, origin, []*store.Event{e})
@@ -64,7 +64,7 @@ func errNoEvent() error { return matrix.Errorf(matrix.NotFound, "there is no suc
 
 // find gives an event of a room that a server shares with us.
 func (s *Service) find(ctx context.Context, origin matrix.ServerName, id matrix.RoomID, eventID matrix.EventID) (*store.Room, *store.Event, error) {
-	r, err := s.shared(ctx, origin, id)
+	r, err := s.shared(ctx, origin, id, eventID)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -140,7 +140,7 @@ func (s *Service) StateBefore(ctx context.Context, origin matrix.ServerName, id 
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1backfillroomid
 func (s *Service) Backfill(ctx context.Context, origin matrix.ServerName, id matrix.RoomID, from []matrix.EventID, limit int) (*Page, error) {
-	r, err := s.shared(ctx, origin, id)
+	r, err := s.shared(ctx, origin, id, from...)
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +172,7 @@ type Gap struct {
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#post_matrixfederationv1get_missing_eventsroomid
 func (s *Service) Missing(ctx context.Context, origin matrix.ServerName, id matrix.RoomID, g Gap) ([]json.RawMessage, error) {
-	r, err := s.shared(ctx, origin, id)
+	r, err := s.shared(ctx, origin, id, g.Latest...)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package fedsender
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"slices"
@@ -28,6 +29,7 @@ type queue struct {
 	edus    []fedclient.EDU
 	lasting bool  // some of edus must not be lost; they are in the log
 	behind  bool  // events behind sent are to be looked up in the store
+	more    bool  // and some came since the last look
 	sent    int64 // everything up to here was sent; 0: not known
 	saved   int64 // what is written down of that
 }
@@ -68,6 +70,7 @@ func (q *queue) add(e *store.Event) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.behind {
+		q.more = true
 		return
 	}
 	if len(q.events) >= mostQueued {
@@ -95,6 +98,7 @@ func (q *queue) keep(list []fedclient.EDU, pos int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.behind {
+		q.more = true
 		return
 	}
 	if q.sent == 0 {
@@ -132,6 +136,7 @@ func (q *queue) drop() {
 func (q *queue) take() (events []*store.Event, edus []fedclient.EDU, behind bool, sent int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.more = false
 	return slices.Clone(q.events[:min(len(q.events), fedclient.MaxPDUs)]),
 		slices.Clone(q.edus[:min(len(q.edus), fedclient.MaxEDUs)]), q.behind, q.sent
 }
@@ -150,12 +155,13 @@ func (q *queue) done(events, edus int) {
 	}
 }
 
-// caughtUp says that a server that was behind has everything up to pos.
+// caughtUp says that a server that was behind has everything up to pos, and
+// whether that was all there was when the store was asked.
 func (q *queue) caughtUp(pos int64, all bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.sent = max(q.sent, pos)
-	if all {
+	if all && !q.more {
 		q.behind = false
 	}
 }
@@ -236,35 +242,46 @@ type catchUp struct {
 	all    bool  // nothing is left
 }
 
-// missed finds what a server lacks behind a position.
+// missed finds what a server lacks behind a position. Of rooms that it is not in
+// any more, that is how its users were put out.
 func (s *Service) missed(ctx context.Context, server matrix.ServerName, since int64) (catchUp, error) {
 	c := catchUp{upto: s.Store.Position(), all: true}
-	rooms, err := s.Store.RoomsOf(ctx, server)
-	if err != nil || len(rooms) == 0 {
-		return c, err
-	}
-	latest, err := s.Store.LatestFrom(ctx, rooms, s.ServerName, since)
+	list, err := s.departures(ctx, server, since)
 	if err != nil {
 		return c, err
 	}
-	places := make([]int64, 0, len(latest))
-	at := make(map[int64]store.RoomNum, len(latest))
-	for room, pos := range latest {
-		places = append(places, pos)
-		at[pos] = room
+	rooms, err := s.Store.RoomsOf(ctx, server)
+	if err != nil || len(rooms)+len(list) == 0 {
+		return c, err
 	}
-	slices.Sort(places)
-	if len(places) > fedclient.MaxPDUs {
-		places = places[:fedclient.MaxPDUs]
-		c.upto, c.all = places[len(places)-1], false
+	latest, err := s.Store.Latest(ctx, rooms, s.ServerName, server, since)
+	if err != nil {
+		return c, err
 	}
-	for _, pos := range places {
-		list, err := s.Store.Newest(ctx, at[pos], pos-1, pos, 1)
-		if err != nil {
-			return c, err
-		}
-		c.events = append(c.events, list...)
+	list = append(list, latest...)
+	slices.SortFunc(list, func(a, b *store.Event) int { return cmp.Compare(a.Pos, b.Pos) })
+	if len(list) > fedclient.MaxPDUs {
+		list = list[:fedclient.MaxPDUs]
+		c.upto, c.all = list[len(list)-1].Pos, false
 	}
+	c.events = list
 	c.edus, err = s.devicesChanged(ctx, server, since, c.upto)
 	return c, err
+}
+
+// departures are the events of this server that put users of another one out of
+// rooms in which it has nobody any more.
+func (s *Service) departures(ctx context.Context, server matrix.ServerName, since int64) ([]*store.Event, error) {
+	nums, err := s.Store.Departures(ctx, server, since)
+	if err != nil || len(nums) == 0 {
+		return nil, err
+	}
+	found, err := s.Store.EventsByNum(ctx, nums)
+	var list []*store.Event
+	for _, e := range found {
+		if e.Pos > since && e.PDU.Sender.Server() == s.ServerName {
+			list = append(list, e)
+		}
+	}
+	return list, err
 }

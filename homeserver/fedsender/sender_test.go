@@ -256,3 +256,20 @@ func TestQueueThatOverflows(t *testing.T) {
 		t.Errorf("%d events, behind %v, sent %d; want the store to be asked for all", len(events), behind, sent)
 	}
 }
+
+// TestQueueThatCatchesUp has an event come while the store is asked for those
+// before it.
+func TestQueueThatCatchesUp(t *testing.T) {
+	q := &queue{server: "b.test"}
+	q.fallBehind(10)
+	q.take()
+	q.add(&store.Event{Pos: 21})
+	q.caughtUp(20, true)
+	if _, _, behind, sent := q.take(); !behind || sent != 20 {
+		t.Errorf("behind %v, sent %d: the event at 21 is lost", behind, sent)
+	}
+	q.caughtUp(21, true)
+	if _, _, behind, _ := q.take(); behind {
+		t.Error("the server is behind although everything was sent")
+	}
+}

@@ -77,23 +77,13 @@ func (tx *Tx) DropOutgoing(ctx context.Context, server matrix.ServerName, upto i
 	return nil
 }
 
-// LatestFrom gives for each of some rooms the place of the newest event behind
-// since that a server's own user sent; rooms without one are left out.
-func (s *Store) LatestFrom(ctx context.Context, rooms []RoomNum, server matrix.ServerName, since int64) (map[RoomNum]int64, error) {
-	const q = `SELECT room, MAX(pos) FROM events WHERE room IN LIST($1) AND pos > $2 AND sender LIKE $3 ESCAPE '!' GROUP BY room`
-	rows, err := s.db.Query(ctx, q, rooms, since, "%:"+likeText(string(server)))
-	if err != nil {
-		return nil, fmt.Errorf("read latest events: %w", err)
-	}
-	defer rows.Close()
-	latest := map[RoomNum]int64{}
-	for rows.Next() {
-		var room RoomNum
-		var pos int64
-		if err := rows.Scan(&room, &pos); err != nil {
-			return nil, fmt.Errorf("read latest events: %w", err)
-		}
-		latest[room] = pos
-	}
-	return latest, rows.Err()
+// Latest gives, in order, what leads a server to everything of some rooms behind a
+// position of the log: of each room the newest event of users of us, and the
+// newest membership of a user of neither server, who may have come in by us.
+func (s *Store) Latest(ctx context.Context, rooms []RoomNum, us, them matrix.ServerName, since int64) ([]*Event, error) {
+	return s.places(ctx, `SELECT num FROM events WHERE pos IN (
+		SELECT MAX(pos) FROM events WHERE room IN LIST($1) AND pos > $2
+			AND (sender LIKE $3 ESCAPE '!' OR type = 'm.room.member' AND sender NOT LIKE $4 ESCAPE '!')
+		GROUP BY room, sender LIKE $3 ESCAPE '!') ORDER BY pos`,
+		rooms, since, "%:"+likeText(string(us)), "%:"+likeText(string(them)))
 }

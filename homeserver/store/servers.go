@@ -47,9 +47,30 @@ func (s *Store) RoomsOf(ctx context.Context, server matrix.ServerName) ([]RoomNu
 	return list, rows.Err()
 }
 
-// AllServers lists the servers that have members in some room.
+// Departures lists the membership events that took users of a server out of rooms
+// in which it has nobody any more, behind a position of the log, in order.
+func (s *Store) Departures(ctx context.Context, server matrix.ServerName, since int64) ([]EventNum, error) {
+	const q = `SELECT m.event FROM room_servers s JOIN memberships m ON m.room = s.room
+		WHERE s.server = $1 AND s.joined = 0 AND m.pos > $2 AND m.user_id LIKE $3 ESCAPE '!' AND m.membership IN ('leave', 'ban') ORDER BY m.pos`
+	rows, err := s.db.Query(ctx, q, server, since, "%:"+likeText(string(server)))
+	if err != nil {
+		return nil, fmt.Errorf("read departures: %w", err)
+	}
+	defer rows.Close()
+	var list []EventNum
+	for rows.Next() {
+		var n EventNum
+		if err := rows.Scan(&n); err != nil {
+			return nil, fmt.Errorf("read departures: %w", err)
+		}
+		list = append(list, n)
+	}
+	return list, rows.Err()
+}
+
+// AllServers lists the servers that have or had members in some room.
 func (s *Store) AllServers(ctx context.Context) ([]matrix.ServerName, error) {
-	rows, err := s.db.Query(ctx, `SELECT DISTINCT server FROM room_servers WHERE joined > 0 ORDER BY server`)
+	rows, err := s.db.Query(ctx, `SELECT DISTINCT server FROM room_servers ORDER BY server`)
 	if err != nil {
 		return nil, fmt.Errorf("read servers: %w", err)
 	}
