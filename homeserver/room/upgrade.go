@@ -37,34 +37,65 @@ func (s *Service) Upgrade(ctx context.Context, u Upgrade) (matrix.RoomID, error)
 	if err != nil {
 		return "", err
 	}
-	defer s.locks.lock(u.Room)()
+	for range mostUpgrades {
+		id, done, err := s.upgrade(ctx, u, version)
+		if err != nil {
+			return "", err
+		}
+		if done {
+			s.Inherit(ctx, id, u.User)
+			return id, nil
+		}
+	}
+	return "", &matrix.Error{Code: matrix.Unknown, Status: 503, Text: "the room's policy server is too slow for a room as busy as this; try again"}
+}
+
+// mostUpgrades is how often an upgrade begins anew because the room went on
+// while its policy server was asked.
+const mostUpgrades = 5
+
+// upgrade is Upgrade, unless the room goes on meanwhile: then it is not done.
+func (s *Service) upgrade(ctx context.Context, u Upgrade, version *matrix.RoomVersion) (id matrix.RoomID, done bool, err error) {
+	free := s.locks.lock(u.Room)
+	defer func() { free() }()
 	r, err := s.joinedRoom(ctx, u.Room, u.User)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	old, err := s.open(ctx, r)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	if id, err := s.replacement(old, u, version); id != "" || err != nil {
-		return id, err
+		return id, true, err
 	}
 	m := &move{Upgrade: u, s: s, old: old, new: &head{
 		room: &store.Room{Version: version}, view: &view{ctx: ctx, s: s, tree: statetree.Tree{}},
 	}}
 	if err := m.build(ctx); err != nil {
-		return "", err
+		return "", false, err
 	}
-	id := m.new.room.ID
-	defer s.locks.lock(id)()
+	by, err := s.policyServer(ctx, r)
+	if err != nil {
+		return "", false, err
+	}
+	if slices.ContainsFunc(old.made, func(p *event.PDU) bool { return !by.recommends(p) }) {
+		free()
+		for i, p := range old.made {
+			if old.made[i], err = s.vet(ctx, by, p); err != nil {
+				return "", false, err
+			}
+		}
+		free = s.locks.lock(u.Room)
+		if now, err := s.find(ctx, u.Room); err != nil || !slices.Equal(now.Heads, r.Heads) {
+			return "", false, err
+		}
+	}
+	defer s.locks.lock(m.new.room.ID)()
 	err = s.commitAll(ctx, []*head{m.new, old}, func(ctx context.Context, tx *store.Tx, steps []*step) error {
 		return tx.MoveDirectory(ctx, steps[1].room.Num, steps[0].room.Num)
 	})
-	if err != nil {
-		return "", err
-	}
-	s.Inherit(ctx, id, u.User)
-	return id, nil
+	return m.new.room.ID, true, err
 }
 
 // check finds the version and refuses creators that are no users. Those that
