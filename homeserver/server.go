@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -24,6 +25,7 @@ import (
 	"switchboard/homeserver/fedclient"
 	"switchboard/homeserver/federation"
 	"switchboard/homeserver/fedsender"
+	"switchboard/homeserver/identity"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/media"
 	"switchboard/homeserver/notify"
@@ -101,6 +103,9 @@ func New(ctx context.Context, c Config, appservices *registrations.Set) (*Server
 	return s, nil
 }
 
+// identityTimeout bounds a request to an identity server with its answer.
+const identityTimeout = 20 * time.Second
+
 // wire makes the services and the edges, from the lower floors to the upper
 // ones.
 func (s *Server) wire(blobs *blob.Disk) error {
@@ -127,7 +132,7 @@ func (s *Server) wire(blobs *blob.Disk) error {
 	s.Directory = &directory.Service{Store: s.Store, Rooms: s.Rooms, ServerName: c.ServerName, Registrations: s.Appservices, Client: s.client}
 	s.Federation = &federation.Service{
 		Store: s.Store, Bell: s.Bell, Rooms: s.Rooms, Client: s.client, Keys: s.ring, Accounts: s.Accounts, Encryption: s.Keys, Ephemeral: s.Ephemeral,
-		ServerName: c.ServerName, Config: c.Federation.Taking,
+		ServerName: c.ServerName, Config: c.Federation.Taking, Identity: &identity.Client{HTTP: dialer.Client(identityTimeout)},
 	}
 	s.Rooms.Vet = s.Federation.Vet
 	s.sender = &fedsender.Service{Store: s.Store, Client: s.client, Bell: s.Bell, Keys: s.Keys, Ephemeral: s.Ephemeral, ServerName: c.ServerName}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 
 	"switchboard/homeserver/edge"
+	"switchboard/homeserver/identity"
 
 	"switchboard/homeserver/directory"
 	"switchboard/homeserver/matrix"
@@ -96,7 +97,7 @@ func (r *request) change(id matrix.RoomID) (room.Change, error) {
 	if err := r.OptionalJSON(&more); err != nil {
 		return room.Change{}, err
 	}
-	c := room.Change{Room: id, Actor: r.User, Guest: r.Guest}
+	c := room.Change{Room: id, Actor: r.User, Guest: r.Guest, Signed: more["third_party_signed"]}
 	if reason := more["reason"]; reason != nil {
 		if err := edge.Decode(reason, &c.Reason); err != nil {
 			return c, matrix.Errorf(matrix.BadJSON, "reason must be a string")
@@ -117,8 +118,9 @@ func (r *request) change(id matrix.RoomID) (room.Change, error) {
 	return c, err
 }
 
-// changeOf is change for operations that name another user.
-func (r *request) changeOf() (room.Change, error) {
+// changeOf is change for operations that name another user. Where more is given,
+// the body is read into that too, and may name nobody.
+func (r *request) changeOf(more ...any) (room.Change, error) {
 	if err := r.active(); err != nil {
 		return room.Change{}, err
 	}
@@ -129,22 +131,21 @@ func (r *request) changeOf() (room.Change, error) {
 	var b struct {
 		User   *matrix.UserID `json:"user_id"`
 		Reason *string        `json:"reason"`
-		Medium string         `json:"medium"`
 	}
-	if err := r.OptionalJSON(&b); err != nil {
+	if err := r.OptionalJSON(append(more, &b)...); err != nil {
 		return room.Change{}, err
 	}
-	if b.User == nil {
-		if b.Medium != "" {
-			return room.Change{}, matrix.Errorf(matrix.ThreepidDenied, "this server has no identity server and cannot invite by e-mail address or phone number")
+	c := room.Change{Room: id, Actor: r.User, Reason: b.Reason}
+	switch {
+	case b.User != nil:
+		if c.Target, err = matrix.ParseUserID(string(*b.User)); err != nil {
+			return c, err
 		}
-		return room.Change{}, matrix.Errorf(matrix.MissingParam, "user_id is missing")
+	case more == nil:
+		return c, matrix.Errorf(matrix.MissingParam, "user_id is missing")
 	}
-	if _, err := matrix.ParseUserID(string(*b.User)); err != nil {
-		return room.Change{}, err
-	}
-	at, err := r.timestamp()
-	return room.Change{Room: id, Actor: r.User, Target: *b.User, Reason: b.Reason, At: at}, err
+	c.At, err = r.timestamp()
+	return c, err
 }
 
 // joinRoomByID joins a room.
@@ -230,13 +231,22 @@ func (a *API) forgetRoom(r *request) (any, error) {
 	return edge.Empty{}, a.Rooms.Forget(r.Context(), id, r.User)
 }
 
-// inviteUser invites somebody.
+// inviteUser invites somebody, known by a user ID or by an address of another
+// network (inviteBy3PID).
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3roomsroomidinvite
 func (a *API) inviteUser(r *request) (any, error) {
-	c, err := r.changeOf()
+	var who identity.Invitee
+	c, err := r.changeOf(&who)
 	if err != nil {
 		return nil, err
+	}
+	switch {
+	case c.Target != "":
+	case who.Medium != "" || who.Address.Address != "":
+		return edge.Empty{}, a.Federation.InviteAddress(r.Context(), c, who)
+	default:
+		return nil, matrix.Errorf(matrix.MissingParam, "user_id is missing")
 	}
 	return edge.Empty{}, a.Federation.Invite(r.Context(), c)
 }

@@ -156,12 +156,18 @@ const maxTries = 256
 // signedByInvite tells whether a public key of the third-party invite made any
 // signature of the signed object.
 func signedByInvite(signed []byte, invite *event.PDU) bool {
+	return SignedByOneOf(signed, inviteKeys(invite)...)
+}
+
+// SignedByOneOf tells whether one of the public keys made any signature of a
+// signed object, whoever that says it is from. It tries a few hundred pairs.
+func SignedByOneOf(signed []byte, keys ...[]byte) bool {
 	payload, err := signing.Payload(signed)
 	if err != nil {
 		return false
 	}
 	signatures, _ := canonjson.Lookup(signed, "signatures")
-	keys, tries := inviteKeys(invite), 0
+	tries := 0
 	for _, entity := range signing.Entities(signatures) {
 		for _, sig := range signing.Signatures(signatures, entity) {
 			for _, key := range keys {

@@ -21,6 +21,7 @@ import (
 	"switchboard/homeserver/ephemeral"
 	"switchboard/homeserver/event"
 	"switchboard/homeserver/fedclient"
+	"switchboard/homeserver/identity"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/notify"
 	"switchboard/homeserver/room"
@@ -40,6 +41,7 @@ type Service struct {
 	Accounts   *account.Service
 	Encryption *e2ee.Service
 	Ephemeral  *ephemeral.Service
+	Identity   *identity.Client // nil: nobody is invited by an address of another network
 	ServerName matrix.ServerName
 	Config     Config
 

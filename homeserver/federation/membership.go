@@ -114,6 +114,11 @@ func isRefusal(err error) bool {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3joinroomidoralias
 func (s *Service) Join(ctx context.Context, c room.Change, via []matrix.ServerName) error {
+	if c.Signed != nil {
+		if err := s.claim(ctx, c); err != nil {
+			return err
+		}
+	}
 	resident, err := s.resident(ctx, c.Room)
 	if err != nil {
 		return err
@@ -344,18 +349,28 @@ func (s *Service) Invite(ctx context.Context, c room.Change) error {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3createroom
 func (s *Service) Create(ctx context.Context, c room.Creation) (matrix.RoomID, error) {
+	addresses, err := s.invitees(c.Invite3PID)
+	if err != nil {
+		return "", err
+	}
 	id, err := s.Rooms.Create(ctx, c)
 	if err != nil {
 		return "", err
+	}
+	invite := room.Change{Room: id, Actor: c.Creator}
+	if c.IsDirect {
+		invite.Extra = json.RawMessage(`{"is_direct":true}`)
+	}
+	for _, who := range addresses {
+		if err := s.InviteAddress(ctx, invite, who); err != nil {
+			zerolog.Ctx(ctx).Warn().Err(err).Str("room", string(id)).Str("server", string(who.Name)).Msg("an address could not be invited to the new room")
+		}
 	}
 	for _, u := range c.Invite {
 		if s.local(u) {
 			continue
 		}
-		invite := room.Change{Room: id, Actor: c.Creator, Target: u}
-		if c.IsDirect {
-			invite.Extra = json.RawMessage(`{"is_direct":true}`)
-		}
+		invite.Target = u
 		if err := s.Invite(ctx, invite); err != nil {
 			zerolog.Ctx(ctx).Warn().Err(err).Str("room", string(id)).Str("user", string(u)).Msg("the user could not be invited to the new room")
 		}

@@ -8,7 +8,6 @@ import (
 	"switchboard/homeserver/event"
 	"switchboard/homeserver/fedclient"
 	"switchboard/homeserver/matrix"
-	"switchboard/homeserver/room"
 )
 
 // mostBound is how many invitations may wait for one address.
@@ -34,10 +33,12 @@ func (s *Service) Exchange(ctx context.Context, origin matrix.ServerName, id mat
 		return matrix.Errorf(matrix.BadJSON, "the body is not an event")
 	}
 	var c struct {
-		Membership string          `json:"membership"`
-		ThirdParty json.RawMessage `json:"third_party_invite"`
+		Membership string `json:"membership"`
+		ThirdParty struct {
+			Signed json.RawMessage `json:"signed"`
+		} `json:"third_party_invite"`
 	}
-	if json.Unmarshal(m.Content, &c) != nil || m.Type != event.TypeMember || m.Room != id || c.Membership != event.Invite || c.ThirdParty == nil {
+	if json.Unmarshal(m.Content, &c) != nil || m.Type != event.TypeMember || m.Room != id || c.Membership != event.Invite || c.ThirdParty.Signed == nil {
 		return matrix.Errorf(matrix.InvalidParam, "the event is not an invitation of an address to this room")
 	}
 	if _, err := matrix.ParseUserID(string(m.Sender)); err != nil || !s.local(m.Sender) {
@@ -46,7 +47,7 @@ func (s *Service) Exchange(ctx context.Context, origin matrix.ServerName, id mat
 	if err := theirs(origin, m.StateKey); err != nil {
 		return err
 	}
-	return s.Invite(ctx, room.Change{Room: id, Actor: m.Sender, Target: m.StateKey, Membership: event.Invite, Content: m.Content})
+	return s.redeem(ctx, id, m.Sender, m.StateKey, c.ThirdParty.Signed)
 }
 
 // Bound takes the news that a user of this server has an address of another
@@ -95,18 +96,12 @@ func (s *Service) exchange(ctx context.Context, user matrix.UserID, raw json.Raw
 	if _, err := matrix.ParseUserID(string(in.Sender)); err != nil {
 		return err
 	}
-	content, err := json.Marshal(map[string]any{
-		"membership":         event.Invite,
-		"third_party_invite": map[string]any{"display_name": string(user), "signed": in.Signed},
-	})
-	if err != nil {
-		return err
-	}
 	if s.local(in.Sender) {
-		return s.Invite(ctx, room.Change{Room: in.Room, Actor: in.Sender, Target: user, Membership: event.Invite, Content: content})
+		return s.redeem(ctx, in.Room, in.Sender, user, in.Signed)
 	}
 	member, err := json.Marshal(map[string]any{
-		"type": event.TypeMember, "room_id": in.Room, "sender": in.Sender, "state_key": user, "content": json.RawMessage(content),
+		"type": event.TypeMember, "room_id": in.Room, "sender": in.Sender, "state_key": user,
+		"content": invitation(string(user), in.Signed),
 	})
 	if err != nil {
 		return err

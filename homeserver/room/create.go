@@ -21,7 +21,7 @@ type Creation struct {
 	Name            *string                    `json:"name"`
 	Topic           *string                    `json:"topic"`
 	Invite          []matrix.UserID            `json:"invite"`
-	Invite3PID      []json.RawMessage          `json:"invite_3pid"`
+	Invite3PID      []json.RawMessage          `json:"invite_3pid"` // federation invites them, once there is a room
 	Version         string                     `json:"room_version"`
 	CreationContent map[string]json.RawMessage `json:"creation_content"`
 	InitialState    []InitialState             `json:"initial_state"`
@@ -134,9 +134,6 @@ func (s *Service) plan(c Creation) (*plan, error) {
 	}
 	if p.preset, ok = presets[p.Preset]; !ok {
 		return nil, matrix.Errorf(matrix.InvalidParam, "there is no preset %q", c.Preset)
-	}
-	if len(c.Invite3PID) > 0 {
-		return nil, matrix.Errorf(matrix.ThreepidDenied, "this server has no identity server and cannot invite by e-mail address or phone number")
 	}
 	for _, e := range c.InitialState {
 		if e.Type == "" || e.Content == nil {

@@ -24,6 +24,7 @@ type Change struct {
 	Content    json.RawMessage // the whole content, where the client sends the event itself
 	Extra      json.RawMessage // further fields of the content
 	Guest      bool            // the actor is a guest
+	Signed     json.RawMessage // proof that an address which was invited is the actor's; federation redeems it
 	At         int64           // time (ms) that an appservice gives the event; 0 means now
 }
 
