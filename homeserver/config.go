@@ -13,6 +13,7 @@ import (
 	"switchboard/homeserver/federation"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/media"
+	"switchboard/homeserver/signing"
 )
 
 // Config is the part of the configuration file that the homeserver itself
@@ -62,6 +63,9 @@ type Config struct {
 	// Outbound is where this server may connect to.
 	Outbound fedclient.OutboundConfig `yaml:"outbound"`
 
+	// Moderation keeps out whom others have found to do harm.
+	Moderation ModerationConfig `yaml:"moderation"`
+
 	// RateLimits bound what one user or one address may ask.
 	RateLimits RateLimitsConfig `yaml:"rate_limits"`
 
@@ -86,6 +90,38 @@ type RoomsConfig struct {
 	// DefaultVersion is the room version of new rooms where the client asks for
 	// none.
 	DefaultVersion string `yaml:"default_version"`
+}
+
+// ModerationConfig is the section "moderation".
+type ModerationConfig struct {
+	// PolicyLists are rooms with lists of users, servers and rooms that are
+	// banned, by ID such as !abc:example.org, or by alias. Whom they ban may not
+	// invite users of this server, nor join or knock here; nobody here joins a
+	// room that they ban. Users of this server are never banned by them. A user
+	// of this server must be in the room, or its rules do not come here. An ID is
+	// surer than an alias, whose server is asked at each start.
+	PolicyLists []string `yaml:"policy_lists"`
+
+	// PolicyServerKey is the public key, in base64, of a policy server that runs
+	// under the name of this server. It is told at
+	// /.well-known/matrix/policy_server to clients that want it to guard a room.
+	// /_matrix/policy/v1/sign must then lead to that policy server, which is
+	// another program.
+	PolicyServerKey string `yaml:"policy_server_key"`
+}
+
+// check calls bad for everything that is wrong.
+func (c ModerationConfig) check(bad func(key, format string, args ...any)) {
+	for i, name := range c.PolicyLists {
+		_, noRoom := matrix.ParseRoomID(name)
+		_, noAlias := matrix.ParseRoomAlias(name)
+		if noRoom != nil && noAlias != nil {
+			bad(fmt.Sprintf("moderation.policy_lists[%d]", i), "%q is neither a room's ID, such as !abc:example.org, nor an alias, such as #list:example.org", name)
+		}
+	}
+	if _, err := signing.ParsePublicKey(c.PolicyServerKey); c.PolicyServerKey != "" && err != nil {
+		bad("moderation.policy_server_key", "%v", err)
+	}
 }
 
 // FederationConfig is the section "federation".
@@ -176,6 +212,7 @@ func (c Config) Check() error {
 	if _, ok := matrix.Version(c.Rooms.DefaultVersion); !ok {
 		bad("rooms.default_version", "there is no room version %q; known are 1 to %s", c.Rooms.DefaultVersion, matrix.DefaultRoomVersion)
 	}
+	c.Moderation.check(bad)
 	for i, contact := range c.Support.Contacts {
 		if contact.MatrixID == "" && contact.Email == "" {
 			bad(fmt.Sprintf("support.contacts[%d]", i), "needs matrix_id or email")

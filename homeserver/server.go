@@ -129,7 +129,7 @@ func (s *Server) wire(blobs *blob.Disk) error {
 		Store: s.Store, Bell: s.Bell, ServerName: c.ServerName, Key: s.Key,
 		Config: room.Config{DefaultVersion: c.Rooms.DefaultVersion},
 	}
-	s.Directory = &directory.Service{Store: s.Store, Rooms: s.Rooms, ServerName: c.ServerName, Registrations: s.Appservices, Client: s.client}
+	s.Directory = &directory.Service{Store: s.Store, Rooms: s.Rooms, ServerName: c.ServerName, Registrations: s.Appservices, Client: s.client, PolicyLists: c.Moderation.PolicyLists}
 	s.Federation = &federation.Service{
 		Store: s.Store, Bell: s.Bell, Rooms: s.Rooms, Client: s.client, Keys: s.ring, Accounts: s.Accounts, Encryption: s.Keys, Ephemeral: s.Ephemeral,
 		ServerName: c.ServerName, Config: c.Federation.Taking, Identity: &identity.Client{HTTP: dialer.Client(identityTimeout)},
@@ -141,7 +141,7 @@ func (s *Server) wire(blobs *blob.Disk) error {
 	}
 	s.ClientRoutes = &clientapi.API{
 		ServerName: c.ServerName, Accounts: s.Accounts, Rooms: s.Rooms, Directory: s.Directory, Federation: s.Federation, Sync: s.Sync, Keys: s.Keys, Ephemeral: s.Ephemeral, Media: s.Media,
-		PublicURL: c.advertised(), Delegate: c.Delegate, Support: c.Support.shown(), DefaultRoomVersion: c.Rooms.DefaultVersion,
+		PublicURL: c.advertised(), Delegate: c.Delegate, Support: c.Support.shown(), DefaultRoomVersion: c.Rooms.DefaultVersion, PolicyServerKey: c.Moderation.PolicyServerKey,
 	}
 	s.servers = &fedapi.API{
 		ServerName: c.ServerName, Federation: s.Federation, KeyRing: s.ring, Accounts: s.Accounts, Directory: s.Directory, Encryption: s.Keys,
@@ -177,6 +177,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { return s.Accounts.Run(ctx) })
 	group.Go(func() error { return s.Ephemeral.Run(ctx) })
 	group.Go(func() error { return s.Media.Run(ctx) })
+	group.Go(func() error { return s.Directory.Run(ctx) })
 	group.Go(func() error { return s.Federation.Run(ctx) })
 	group.Go(func() error { return s.sender.Run(ctx) })
 	return group.Wait()

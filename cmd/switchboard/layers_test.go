@@ -16,7 +16,7 @@ var floors = [][]string{
 	{"registrations", "homeserver/matrix", "homeserver/canonjson"},
 	{"homeserver/signing"},
 	{"homeserver/event"},
-	{"homeserver/eventauth", "homeserver/pushrule"},
+	{"homeserver/eventauth", "homeserver/pushrule", "homeserver/policylist"},
 	{"homeserver/stateres", "homeserver/statetree"},
 	{"homeserver/database", "homeserver/notify", "homeserver/blob", "homeserver/cache"},
 	{"homeserver/store"},

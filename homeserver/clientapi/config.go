@@ -45,6 +45,10 @@ type API struct {
 	// tells them nothing.
 	Delegate string
 
+	// PolicyServerKey is the public key, in base64, of a policy server under our
+	// name. "" tells of none.
+	PolicyServerKey string
+
 	// Support tells users whom to ask about the server.
 	Support Support
 

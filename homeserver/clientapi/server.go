@@ -9,6 +9,7 @@ var serverRoutes = []route{
 	{"getCapabilities", "GET /_matrix/client/v3/capabilities", guests, (*API).getCapabilities},
 	{"getWellknown", "GET /.well-known/matrix/client", public, (*API).getWellknown},
 	{"getWellKnown", "GET /.well-known/matrix/server", public, (*API).getWellKnown}, // an operation of the server-server API
+	{"getWellknownPolicy", "GET /.well-known/matrix/policy_server", public, (*API).getWellknownPolicy},
 	{"getWellknownSupport", "GET /.well-known/matrix/support", public, (*API).getWellknownSupport},
 }
 
@@ -115,4 +116,15 @@ func (a *API) getWellknownSupport(*request) (any, error) {
 		return nil, matrix.Errorf(matrix.NotFound, "nothing is told here")
 	}
 	return a.Support, nil
+}
+
+// getWellknownPolicy tells the key of the policy server that runs under our
+// name.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#getwell-knownmatrixpolicy_server
+func (a *API) getWellknownPolicy(*request) (any, error) {
+	if a.PolicyServerKey == "" {
+		return nil, matrix.Errorf(matrix.NotFound, "there is no policy server here")
+	}
+	return map[string]any{"public_keys": map[string]string{"ed25519": a.PolicyServerKey}}, nil
 }

@@ -18,13 +18,14 @@ func TestServer(t *testing.T) {
 			t.Errorf("got %v", a)
 		}
 		s.nobody().want(401, "M_MISSING_TOKEN", "GET", v3+"capabilities", "")
-		for _, name := range []string{"client", "server", "support"} {
+		for _, name := range []string{"client", "server", "support", "policy_server"} {
 			s.nobody().want(404, "M_NOT_FOUND", "GET", "/.well-known/matrix/"+name, "")
 		}
-		s.api.PublicURL, s.api.Delegate = "https://m.a.test", "m.a.test:443"
+		s.api.PublicURL, s.api.Delegate, s.api.PolicyServerKey = "https://m.a.test", "m.a.test:443", "6yhHGKhCiXTSEN2ksjV7kX_N6rBQZ3Xb-M7LlC6NS-s"
 		s.api.Support = Support{Contacts: []Contact{{MatrixID: "@root:a.test", Role: "m.role.admin"}}, Page: "https://a.test/help"}
 		s.nobody().want(200, `{"m.homeserver":{"base_url":"https://m.a.test"}}`, "GET", "/.well-known/matrix/client", "")
 		s.nobody().want(200, `{"m.server":"m.a.test:443"}`, "GET", "/.well-known/matrix/server", "")
+		s.nobody().want(200, `{"public_keys":{"ed25519":"6yhHGKhCiXTSEN2ksjV7kX_N6rBQZ3Xb-M7LlC6NS-s"}}`, "GET", "/.well-known/matrix/policy_server", "")
 		s.nobody().want(200, `{"contacts":[{"matrix_id":"@root:a.test","role":"m.role.admin"}],"support_page":"https://a.test/help"}`, "GET", "/.well-known/matrix/support", "")
 	})
 }

@@ -125,6 +125,7 @@ type reading struct {
 	now   token
 
 	ignored     map[matrix.UserID]bool
+	uninvitable bool // the user wants to get no invitations
 	memberships []store.Membership
 	accountData map[matrix.RoomID][]json.RawMessage // changed, "" for global
 	receipts    map[store.RoomNum][]json.RawMessage // changed
@@ -142,6 +143,9 @@ func (s *Service) read(ctx context.Context, r Request, since token) (*Answer, er
 	}
 	var err error
 	if rd.ignored, err = s.Rooms.Ignored(ctx, r.User); err != nil {
+		return nil, err
+	}
+	if rd.uninvitable, err = s.Rooms.BlocksInvites(ctx, r.User); err != nil {
 		return nil, err
 	}
 	if rd.initial() {
@@ -339,7 +343,7 @@ func (rd *reading) readOutside(m store.Membership, r *store.Room) error {
 	if err != nil {
 		return err
 	}
-	if m.Membership == "invite" && rd.ignored[e.PDU.Sender] {
+	if m.Membership == "invite" && (rd.uninvitable || rd.ignored[e.PDU.Sender]) {
 		return nil
 	}
 	list, err := rd.Rooms.OutsideState(rd.ctx, e, rd.User)

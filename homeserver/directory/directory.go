@@ -31,6 +31,11 @@ type Service struct {
 	// AskAlias asks the appservices whether one makes a room for an alias that
 	// is not known. Nil asks nobody.
 	AskAlias func(ctx context.Context, alias matrix.RoomAlias) (bool, error)
+
+	// PolicyLists are the IDs or aliases of the rooms of policy lists to follow.
+	PolicyLists []string
+
+	lists []matrix.RoomID // the rooms of PolicyLists, "" where none was found; only for Run
 }
 
 // Resolve finds the room that an alias stands for, and servers that are in it.
@@ -38,6 +43,9 @@ type Service struct {
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3directoryroomroomalias
 func (s *Service) Resolve(ctx context.Context, alias matrix.RoomAlias) (matrix.RoomID, []matrix.ServerName, error) {
 	unknown := matrix.Errorf(matrix.NotFound, "no room is known by the name %s", alias)
+	if err := s.Rooms.RefuseAlias(ctx, alias); err != nil {
+		return "", nil, err
+	}
 	if alias.Server() != s.ServerName {
 		return s.resolveElsewhere(ctx, alias, unknown)
 	}

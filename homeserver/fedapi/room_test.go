@@ -78,7 +78,6 @@ func TestInvitations(t *testing.T) {
 			}
 		}
 		a.refused(a.fed.Invite(a.ctx(), room.Change{Room: a.public(alice, "12"), Actor: alice, Target: "@nobody:" + matrix.UserID(b.name)}), matrix.NotFound)
-		b.fed.RefuseInvite = nil
 		b.fed.Config.InvitesPerServer = 1
 		a.refused(a.fed.Invite(a.ctx(), room.Change{Room: a.public(alice, "12"), Actor: alice, Target: bob}), matrix.LimitExceeded)
 	})

@@ -267,7 +267,4 @@ func TestPermits(t *testing.T) {
 			t.Errorf("allow %v, deny %v: %s %v, want %v", tt.allow, tt.deny, tt.server, got, tt.want)
 		}
 	}
-	if glob(strings.Repeat("*a", 40), strings.Repeat("a", 39)) || !glob("**a*b**", "xxaxxbxx") || glob("a*b", "a") {
-		t.Error("glob")
-	}
 }

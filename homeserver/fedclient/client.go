@@ -115,7 +115,7 @@ func (c *Client) Find(ctx context.Context, server matrix.ServerName) (Destinatio
 // they may share connections; that of a name without a port must not be taken
 // for one with a port.
 func poolHost(host string) string {
-	if hostOf(matrix.ServerName(host)) == host {
+	if matrix.ServerName(host).Host() == host {
 		return host + ":0"
 	}
 	return host

@@ -166,7 +166,7 @@ func (c Config) Check() error {
 func (c Config) checkServers(bad func(key, format string, args ...any)) {
 	for key, list := range map[string][]string{"allow_servers": c.AllowServers, "deny_servers": c.DenyServers} {
 		for _, p := range list {
-			if _, err := matrix.ParseServerName(strings.ReplaceAll(p, "*", "x")); err != nil || hostOf(matrix.ServerName(p)) != p {
+			if _, err := matrix.ParseServerName(strings.ReplaceAll(p, "*", "x")); err != nil || matrix.ServerName(p).Host() != p {
 				bad(key, "%q is no server name without a port", p)
 			}
 		}
@@ -241,39 +241,16 @@ func roots(file string) (*x509.CertPool, error) {
 
 // Permits tells whether the operator wants this server to talk to another one.
 func (c Config) Permits(server matrix.ServerName) bool {
-	host := strings.ToLower(hostOf(server))
+	host := strings.ToLower(server.Host())
 	for _, p := range c.DenyServers {
-		if glob(strings.ToLower(p), host) {
+		if matrix.Glob(strings.ToLower(p), host) {
 			return false
 		}
 	}
 	for _, p := range c.AllowServers {
-		if glob(strings.ToLower(p), host) {
+		if matrix.Glob(strings.ToLower(p), host) {
 			return true
 		}
 	}
 	return len(c.AllowServers) == 0
-}
-
-// glob matches a pattern in which * stands for any characters, in time that
-// grows with the product of the lengths at most.
-func glob(pattern, s string) bool {
-	star, from := -1, 0
-	p, i := 0, 0
-	for i < len(s) {
-		switch {
-		case p < len(pattern) && pattern[p] == '*':
-			star, from = p, i
-			p++
-		case p < len(pattern) && pattern[p] == s[i]:
-			p++
-			i++
-		case star >= 0:
-			from++
-			p, i = star+1, from
-		default:
-			return false
-		}
-	}
-	return strings.Trim(pattern[p:], "*") == ""
 }

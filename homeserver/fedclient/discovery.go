@@ -190,7 +190,7 @@ func (d *discovery) records(ctx context.Context, host string) (Destination, erro
 
 // splitName cuts a server name into a host without brackets and a port.
 func splitName(server matrix.ServerName) (host string, port uint16, explicit bool) {
-	host = hostOf(server)
+	host = server.Host()
 	if rest := string(server)[len(host):]; rest != "" {
 		n, err := strconv.ParseUint(rest[1:], 10, 16)
 		if err != nil {
@@ -199,15 +199,6 @@ func splitName(server matrix.ServerName) (host string, port uint16, explicit boo
 		port, explicit = uint16(n), true
 	}
 	return strings.Trim(host, "[]"), port, explicit
-}
-
-// hostOf is the host of a server name, with the brackets of IPv6.
-func hostOf(server matrix.ServerName) string {
-	s := string(server)
-	if i := strings.LastIndexByte(s, ':'); i >= 0 && i > strings.LastIndexByte(s, ']') {
-		return s[:i]
-	}
-	return s
 }
 
 // dialTLS connects to a destination: to the first of its targets that answers

@@ -303,7 +303,7 @@ func FuzzWellKnown(f *testing.F) {
 		if a, err := netip.ParseAddr(host); err == nil && a.Is6() {
 			again = "[" + host + "]"
 		}
-		if again != hostOf(server) || explicit && port == 0 || strings.ContainsAny(host, "/@? \r\n\x00") {
+		if again != server.Host() || explicit && port == 0 || strings.ContainsAny(host, "/@? \r\n\x00") {
 			t.Errorf("%q: host %q, port %d", server, host, port)
 		}
 	})

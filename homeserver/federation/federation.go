@@ -45,10 +45,6 @@ type Service struct {
 	ServerName matrix.ServerName
 	Config     Config
 
-	// RefuseInvite says no to an invitation of a user of this server, such as
-	// with M_INVITE_BLOCKED. Nil refuses none.
-	RefuseInvite func(ctx context.Context, user, inviter matrix.UserID, room matrix.RoomID) error
-
 	transactions  transactions
 	origins       origins
 	invitations   rates

@@ -22,6 +22,9 @@ func (s *Service) Make(ctx context.Context, origin matrix.ServerName, id matrix.
 		return nil, err
 	}
 	r, err := s.room(ctx, origin, id)
+	if err == nil && membership != event.Leave {
+		err = s.Rooms.RefuseListed(ctx, id, user)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +59,10 @@ func (s *Service) membership(ctx context.Context, origin matrix.ServerName, id m
 	case p.Sender.Server() != origin:
 		return nil, nil, matrix.Errorf(matrix.Forbidden, "the sender is not a user of %s", origin)
 	}
-	return p, r, nil
+	if membership != event.Leave {
+		err = s.Rooms.RefuseListed(ctx, id, p.Sender)
+	}
+	return p, r, err
 }
 
 // enter lets an event in for which another server asked.
@@ -326,10 +332,8 @@ func (s *Service) checkInvitation(ctx context.Context, origin matrix.ServerName,
 	if !s.invitations.allow("@"+string(origin), s.Config.InvitesPerServer) || !s.invitations.allow(string(user), s.Config.InvitesPerUser) {
 		return matrix.Errorf(matrix.LimitExceeded, "too many invitations")
 	}
-	if s.RefuseInvite != nil {
-		if err := s.RefuseInvite(ctx, user, p.Sender, id); err != nil {
-			return err
-		}
+	if err := s.Rooms.RefuseInvite(ctx, user, p.Sender, id); err != nil {
+		return err
 	}
 	u, ok, err := s.Store.User(ctx, user)
 	if err == nil && !ok && s.Accounts != nil && s.Accounts.AskUser != nil {

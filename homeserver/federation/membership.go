@@ -130,6 +130,9 @@ func (s *Service) Join(ctx context.Context, c room.Change, via []matrix.ServerNa
 			return err
 		}
 	}
+	if err := s.Rooms.RefuseListed(ctx, c.Room); err != nil {
+		return err
+	}
 	servers, err := s.candidates(ctx, c, via)
 	if err != nil {
 		return err
@@ -240,6 +243,9 @@ func (s *Service) Knock(ctx context.Context, c room.Change, via []matrix.ServerN
 	}
 	if resident {
 		return s.Rooms.Knock(ctx, c)
+	}
+	if err := s.Rooms.RefuseListed(ctx, c.Room); err != nil {
+		return err
 	}
 	servers, err := s.candidates(ctx, c, via)
 	if err != nil {

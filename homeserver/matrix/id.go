@@ -191,6 +191,14 @@ func NewUserID(local string, server ServerName) UserID {
 // Localpart is the part between "@" and the first ":".
 func (u UserID) Localpart() string { return localpart(string(u)) }
 
+// Host is the name without a port, with the brackets of IPv6.
+func (s ServerName) Host() string {
+	if i := strings.LastIndexByte(string(s), ':'); i > strings.LastIndexByte(string(s), ']') {
+		return string(s[:i])
+	}
+	return string(s)
+}
+
 // Server is the part behind the first ":".
 func (u UserID) Server() ServerName { return server(string(u)) }
 

@@ -17,10 +17,7 @@ func allows(content json.RawMessage, server matrix.ServerName) bool {
 	if json.Unmarshal(content, &acl) != nil {
 		return true
 	}
-	host := strings.ToLower(string(server))
-	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
-		host = host[:i]
-	}
+	host := strings.ToLower(server.Host())
 	literals := true
 	if raw := acl["allow_ip_literals"]; raw != nil && json.Unmarshal(raw, &literals) != nil {
 		literals = true
@@ -39,32 +36,9 @@ func listed(raw json.RawMessage, host string) bool {
 	}
 	for _, item := range list {
 		var pattern string
-		if json.Unmarshal(item, &pattern) == nil && globs(strings.ToLower(pattern), host) {
+		if json.Unmarshal(item, &pattern) == nil && matrix.Glob(strings.ToLower(pattern), host) {
 			return true
 		}
 	}
 	return false
-}
-
-// globs matches a pattern with "*" for any characters and "?" for one, without
-// going back further than to the last "*".
-func globs(pattern, s string) bool {
-	star, from := -1, 0
-	p, i := 0, 0
-	for i < len(s) {
-		switch {
-		case p < len(pattern) && pattern[p] == '*':
-			star, from = p, i
-			p++
-		case p < len(pattern) && (pattern[p] == '?' || pattern[p] == s[i]):
-			p++
-			i++
-		case star >= 0:
-			from++
-			p, i = star+1, from
-		default:
-			return false
-		}
-	}
-	return strings.Trim(pattern[p:], "*") == ""
 }

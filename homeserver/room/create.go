@@ -249,6 +249,9 @@ func (s *Service) furnish(ctx context.Context, h *head, p *plan) error {
 		if u.Server() != s.ServerName {
 			continue // federation invites them, once there is a room
 		}
+		if err := s.RefuseInvite(ctx, u, p.Creator, h.room.ID); err != nil {
+			return err
+		}
 		o := object{"membership": "invite"}
 		if p.IsDirect {
 			o["is_direct"] = true

@@ -5,14 +5,7 @@ import (
 	"encoding/json"
 
 	"switchboard/homeserver/matrix"
-	"switchboard/homeserver/store"
 )
-
-// ignoring is whom a user ignores, as of a position of the log.
-type ignoring struct {
-	pos   int64
-	users map[matrix.UserID]bool
-}
 
 // Ignored lists the users whose events, but for state, a user does not want to
 // get. A list that has another shape than that of the specification ignores
@@ -20,23 +13,29 @@ type ignoring struct {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#ignoring-users
 func (s *Service) Ignored(ctx context.Context, user matrix.UserID) (map[matrix.UserID]bool, error) {
-	if known, ok := s.ignored.Find(user); ok && !s.Store.ChangedSince(store.AccountDataChanged, string(user), known.pos) {
-		return known.users, nil
-	}
-	now := ignoring{pos: s.Store.Position()}
-	raw, ok, err := s.Store.AccountData(ctx, user, "", "m.ignored_user_list")
-	if err != nil {
-		return nil, err
-	}
-	var c struct {
-		Users map[matrix.UserID]json.RawMessage `json:"ignored_users"`
-	}
-	if ok && json.Unmarshal(raw, &c) == nil && len(c.Users) > 0 {
-		now.users = make(map[matrix.UserID]bool, len(c.Users))
-		for u := range c.Users {
-			now.users[u] = u != user
+	return s.ignored.of(ctx, s.Store, user, "m.ignored_user_list", func(raw json.RawMessage) map[matrix.UserID]bool {
+		var c struct {
+			Users map[matrix.UserID]json.RawMessage `json:"ignored_users"`
 		}
-	}
-	s.ignored.Put(user, now)
-	return now.users, nil
+		if json.Unmarshal(raw, &c) != nil || len(c.Users) == 0 {
+			return nil
+		}
+		users := make(map[matrix.UserID]bool, len(c.Users))
+		for u := range c.Users {
+			users[u] = u != user
+		}
+		return users
+	})
+}
+
+// BlocksInvites tells whether a user of this server wants no invitations at all.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#invite-permission
+func (s *Service) BlocksInvites(ctx context.Context, user matrix.UserID) (bool, error) {
+	return s.blocking.of(ctx, s.Store, user, "m.invite_permission_config", func(raw json.RawMessage) bool {
+		var c struct {
+			Default any `json:"default_action"`
+		}
+		return json.Unmarshal(raw, &c) == nil && c.Default == "block"
+	})
 }

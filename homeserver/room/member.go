@@ -212,6 +212,9 @@ func (s *Service) refuse(h *head, c Change, old *event.PDU) error {
 	if old != nil {
 		is = old.Membership()
 	}
+	if err := s.refuseEntry(h, c, is); err != nil {
+		return err
+	}
 	switch {
 	case c.Membership == "invite" && is == "join":
 		return matrix.Errorf(matrix.Forbidden, "%s is in the room already", c.Target)
@@ -221,6 +224,20 @@ func (s *Service) refuse(h *head, c Change, old *event.PDU) error {
 		return matrix.Errorf(matrix.GuestAccessForbidden, "guests may not join this room")
 	case c.Membership == "leave" && c.Actor == c.Target && is == "leave":
 		return notInRoom
+	}
+	return nil
+}
+
+// refuseEntry says no to those whom a policy list bans, and to invitations of
+// users who want none. Who is in the room already may stay.
+func (s *Service) refuseEntry(h *head, c Change, is string) error {
+	switch {
+	case is == "join":
+		return nil
+	case c.Membership == "invite" && c.Target.Server() == s.ServerName:
+		return s.RefuseInvite(h.view.ctx, c.Target, c.Actor, c.Room)
+	case c.Membership == "invite" || c.Membership == "join" || c.Membership == "knock":
+		return s.RefuseListed(h.view.ctx, c.Room, c.Target)
 	}
 	return nil
 }

@@ -47,7 +47,10 @@ type Service struct {
 	trees   store.Recent[statetree.ID, statetree.Tree]
 	powers  store.Recent[powersKey, *eventauth.PowerLevels]
 	roots   store.Recent[sightKey, sight]
-	ignored store.Recent[matrix.UserID, ignoring]
+
+	ignored  settings[map[matrix.UserID]bool]
+	blocking settings[bool] // invitations
+	lists    policyLists
 }
 
 // now is the time in milliseconds, as events bear it.

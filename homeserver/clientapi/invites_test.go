@@ -1,0 +1,43 @@
+package clientapi
+
+import (
+	"strings"
+	"testing"
+
+	"switchboard/homeserver/store"
+	"switchboard/homeserver/store/storetest"
+)
+
+// TestBlockedInvites are invitations of a user who wants none.
+func TestBlockedInvites(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		alice := start(t, st)
+		bob := alice.new("bob")
+		room := alice.create(`{"preset":"public_chat"}`)
+		alice.create(`{"invite":["@bob:a.test"]}`)
+		invited := func(want bool) {
+			t.Helper()
+			if got := strings.Contains(bob.do("GET", v3+"sync", "").Body.String(), `"invite_state"`); got != want {
+				t.Errorf("the sync has the invitation: %v", got)
+			}
+		}
+		invited(true)
+		setting := v3 + "user/@bob:a.test/account_data/m.invite_permission_config"
+		bob.want(200, `{}`, "PUT", setting, `{"default_action":"block"}`)
+		invited(false)
+		for _, try := range []struct{ method, path, body string }{
+			{"POST", room + "/invite", `{"user_id":"@bob:a.test"}`},
+			{"POST", v3 + "createRoom", `{"invite":["@bob:a.test"]}`},
+			{"PUT", room + "/state/m.room.member/@bob:a.test", `{"membership":"invite"}`},
+		} {
+			alice.want(403, "M_INVITE_BLOCKED", try.method, try.path, try.body)
+		}
+		for _, value := range []string{`{"default_action":"allow"}`, `{"default_action":["block"]}`, `{}`} {
+			bob.want(200, `{}`, "PUT", setting, value)
+			invited(true)
+		}
+		alice.want(200, `{}`, "POST", room+"/invite", `{"user_id":"@bob:a.test"}`)
+		bob.want(200, `{}`, "PUT", setting, `{"default_action":"block"}`)
+		bob.want(200, "room_id", "POST", room+"/join", `{}`) // what came before may still be accepted
+	})
+}

@@ -1,0 +1,90 @@
+package fedapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+
+	"switchboard/homeserver/event"
+	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/room"
+)
+
+// TestBlockedInvitation comes from another server to a user who wants none.
+func TestBlockedInvitation(t *testing.T) {
+	together(t, 2, func(t *testing.T, hosts []*host) {
+		a, b := hosts[0], hosts[1]
+		alice, bob := a.user("alice"), b.user("bob")
+		b.ok(b.accounts.SetData(b.ctx(), bob, "", "m.invite_permission_config", json.RawMessage(`{"default_action":"block"}`)))
+		invite := room.Change{Room: a.public(alice, "12"), Actor: alice, Target: bob}
+		a.refused(a.fed.Invite(a.ctx(), invite), matrix.InviteBlocked)
+		b.ok(b.accounts.SetData(b.ctx(), bob, "", "m.invite_permission_config", json.RawMessage(`{}`)))
+		a.ok(a.fed.Invite(a.ctx(), invite))
+	})
+}
+
+// TestPolicyLists follows a list on one server and comes from another.
+func TestPolicyLists(t *testing.T) {
+	together(t, 2, func(t *testing.T, hosts []*host) {
+		a, b := hosts[0], hosts[1]
+		alice, carol, mallory := a.user("alice"), a.user("carol"), b.user("mallory")
+		list := a.public(alice, "12")
+		a.rooms.Follow([]matrix.RoomID{"!nobody:knows", list})
+		ours, theirs := a.public(alice, "12"), b.public(mallory, "12")
+		rule := func(kind, entity string) {
+			t.Helper()
+			content := `{}`
+			if entity != "" {
+				content = fmt.Sprintf(`{"entity":%q,"recommendation":"m.ban","reason":"spam"}`, entity)
+			}
+			a.send(alice, list, "m.policy.rule."+kind, new("rule"), content)
+		}
+		invite := func() error {
+			return b.fed.Invite(b.ctx(), room.Change{Room: theirs, Actor: mallory, Target: alice})
+		}
+		leave := func() { a.ok(a.fed.Leave(a.ctx(), room.Change{Room: theirs, Actor: alice})) }
+		join := func() error {
+			return b.fed.Join(b.ctx(), room.Change{Room: ours, Actor: mallory}, []matrix.ServerName{a.name})
+		}
+		visit := func() error {
+			return a.fed.Join(a.ctx(), room.Change{Room: theirs, Actor: alice}, []matrix.ServerName{b.name})
+		}
+		for _, ban := range []struct{ kind, entity string }{{"user", string(mallory)}, {"user", "@mall*:*"}, {"server", "127.0.0.?"}, {"server", string(b.name)}} {
+			a.ok(invite())
+			leave()
+			rule(ban.kind, ban.entity)
+			b.refused(invite(), matrix.Forbidden)
+			b.refused(join(), matrix.Forbidden)
+			b.refused(b.fed.Knock(b.ctx(), room.Change{Room: ours, Actor: mallory}, []matrix.ServerName{a.name}), matrix.Forbidden)
+			a.refused(a.fed.Invite(a.ctx(), room.Change{Room: ours, Actor: alice, Target: mallory}), matrix.Forbidden)
+			rule(ban.kind, "")
+		}
+		b.ok(join())
+		rule("server", string(b.name))
+		b.ok(b.fed.Leave(b.ctx(), room.Change{Room: ours, Actor: mallory})) // who is in may go
+		rule("server", "")
+
+		rule("room", string(theirs))
+		b.refused(invite(), matrix.Forbidden)
+		a.refused(visit(), matrix.Forbidden)
+		last := a.send(alice, list, "m.policy.rule.room", new("another"), fmt.Sprintf(`{"entity":%q,"recommendation":"m.ban","reason":""}`, theirs))
+		rule("room", "")
+		a.refused(visit(), matrix.Forbidden)
+		_, err := a.rooms.Redact(a.ctx(), room.Sending{User: alice, Room: list, Redacts: last.ID}, nil)
+		a.ok(err)
+		a.ok(visit())
+		rule("room", string(theirs))
+		a.ok(a.rooms.UpdateProfile(a.ctx(), alice)) // who is in the room already is not touched
+		leave()
+		a.refused(visit(), matrix.Forbidden)
+
+		rule("user", "*") // users of this server are not looked for
+		rule("server", "*")
+		rule("room", "#evil:*")
+		a.ok(a.rooms.Join(a.ctx(), room.Change{Room: ours, Actor: carol}))
+		a.state(alice, ours, "m.room.canonical_alias", `{}`)
+		if got := a.membership(carol, ours); got != event.Join {
+			t.Errorf("carol is %q", got)
+		}
+	})
+}
