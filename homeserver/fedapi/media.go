@@ -94,6 +94,7 @@ func (f *fileAnswer) Respond(w http.ResponseWriter, _ *http.Request) {
 	defer f.file.Close()
 	parts := multipart.NewWriter(w)
 	w.Header().Set("Content-Type", fmt.Sprintf("multipart/mixed; boundary=%s", parts.Boundary()))
+	w.Header().Set("Content-Disposition", f.disposition) // where Dendrite looks for it
 	if err := f.write(parts); err != nil {
 		panic(http.ErrAbortHandler) // the answer has begun: it must not look whole
 	}
@@ -107,7 +108,8 @@ func (f *fileAnswer) write(parts *multipart.Writer) error {
 	if _, err := io.WriteString(about, "{}"); err != nil {
 		return err
 	}
-	content, err := parts.CreatePart(textproto.MIMEHeader{"Content-Type": {f.file.Type}, "Content-Disposition": {f.disposition}})
+	// Synapse overlooks a Content-Disposition before the Content-Type; in lower case it comes behind.
+	content, err := parts.CreatePart(textproto.MIMEHeader{"Content-Type": {f.file.Type}, "content-disposition": {f.disposition}})
 	if err != nil {
 		return err
 	}

@@ -140,6 +140,9 @@ func (c *Client) media(ctx context.Context, server matrix.ServerName, k call, li
 			m.Size = n
 		}
 		m.Type, m.Disposition = file.Header.Get("Content-Type"), file.Header.Get("Content-Disposition")
+		if m.Disposition == "" { // Dendrite puts it at the head of both parts
+			m.Disposition = resp.Header.Get("Content-Disposition")
+		}
 		return nil
 	}()
 	if err == nil && m.Size > limit {

@@ -115,6 +115,28 @@ func TestDownload(t *testing.T) {
 	}
 }
 
+// TestDownloadDisposition finds the file name with the file, or before both parts.
+func TestDownloadDisposition(t *testing.T) {
+	for _, tt := range []struct{ inside, outside, want string }{
+		{"inline; filename=a", "", "inline; filename=a"},
+		{"", "inline; filename=b", "inline; filename=b"},
+		{"inline; filename=a", "inline; filename=b", "inline; filename=a"},
+	} {
+		_, c := asker(t, nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Disposition", tt.outside)
+			mixed(about, "Content-Disposition: "+tt.inside+"\r\n\r\nPNG")(w, r)
+		}))
+		file, err := c.Download(t.Context(), "b.test", "id", 0, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if file.Disposition != tt.want {
+			t.Errorf("%q and %q: %q", tt.inside, tt.outside, file.Disposition)
+		}
+		_ = file.Close()
+	}
+}
+
 // TestDownloadWithoutLimit has the largest limit that can be said.
 func TestDownloadWithoutLimit(t *testing.T) {
 	_, c := asker(t, nil, mixed(about, "\r\nPNG"))
