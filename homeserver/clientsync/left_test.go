@@ -82,6 +82,25 @@ func TestLeftAndForgottenAtOnce(t *testing.T) {
 	})
 }
 
+// TestPutOut checks that a first sync tells of rooms that the user was kicked or
+// banned from, and not of those that they left or never were in.
+func TestPutOut(t *testing.T) {
+	each(t, func(w *world) {
+		for own, end := range map[string]func(matrix.UserID, matrix.RoomID){"@bob:leave": w.kick, "@bob:ban": w.ban} {
+			id := w.create(room.Creation{}, bob)
+			end(bob, id)
+			w.topic(id, "secret")
+			w.want(own, w.timeline(w.client(bob, `{"room":{"timeline":{"limit":1}}}`).sync().out(id)), "… "+own)
+			w.ok(w.Rooms.Forget(w.ctx(), id, bob))
+		}
+		left, never := w.create(room.Creation{}, bob), w.create(room.Creation{})
+		w.leave(bob, left)
+		w.ban(bob, left)
+		w.ban(bob, never)
+		w.want("initial", text(t, w.client(bob, "").sync().Rooms), "null")
+	})
+}
+
 // TestDeclined checks that who was never in a room learns nothing of it by
 // declining an invitation, being uninvited or banned.
 func TestDeclined(t *testing.T) {

@@ -94,6 +94,18 @@ func (rd *reading) readLeft(m store.Membership, r *store.Room, p past) (*joined,
 	return rd.complete(j), nil
 }
 
+// putOut tells whether somebody else ended a user's membership, and nothing came
+// after that. Who did not leave a room learns of it even by a first sync: there
+// may have been none before.
+func (rd *reading) putOut(m store.Membership) (bool, error) {
+	e, err := rd.Store.EventByNum(rd.ctx, m.Event)
+	if err != nil || e.PDU.Sender == rd.User || e.Replaces == 0 {
+		return false, err
+	}
+	before, err := rd.Store.EventByNum(rd.ctx, e.Replaces)
+	return err == nil && before.PDU.Membership() == "join", err
+}
+
 // complete adds what the client expects although it is empty.
 func (rd *reading) complete(j *joined) *joined {
 	if rd.StateAfter && j.StateAfter == nil {

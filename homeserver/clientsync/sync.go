@@ -312,7 +312,9 @@ func (rd *reading) readRoom(m store.Membership, r *store.Room) error {
 	case m.Membership == "invite" || m.Membership == "knock":
 		return rd.readOutside(m, r)
 	case m.Membership != "join" && rd.initial() && !rd.Filter.Room.IncludeLeave:
-		return nil
+		if out, err := rd.putOut(m); err != nil || !out {
+			return err
+		}
 	}
 	p, err := rd.past(m, r)
 	if err != nil {
