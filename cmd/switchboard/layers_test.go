@@ -13,7 +13,7 @@ import (
 // of lower floors, so those of one floor do not know each other. The command
 // itself, on top, may import all of them.
 var floors = [][]string{
-	{"registrations", "homeserver/matrix", "homeserver/canonjson"},
+	{"registrations", "homeserver/matrix", "homeserver/canonjson", "homeserver/packed"},
 	{"homeserver/signing"},
 	{"homeserver/event"},
 	{"homeserver/eventauth", "homeserver/pushrule", "homeserver/policylist"},

@@ -346,7 +346,7 @@ func (l *landing) settle() (after statetree.Tree, pos int64, err error) {
 	}
 	l.event = &store.Event{PDU: l.pdu, Num: store.EventNum(pos), Room: l.room.Num, Status: l.status, Relay: l.relay, Told: l.told}
 	if l.old != nil {
-		l.event.Num, l.event.RedactedBy = l.old.Num, l.old.RedactedBy
+		l.event.Num, l.event.Key, l.event.RedactedBy = l.old.Num, l.old.Key, l.old.RedactedBy
 	}
 	if err := l.tx.PutNodes(l.ctx, l.new); err != nil {
 		return after, 0, err

@@ -71,7 +71,7 @@ func (s *Store) MemberEvents(ctx context.Context, rooms []RoomNum, since, upto i
 	}
 	for part := range slices.Chunk(missing, 500) {
 		list, err := s.queryEvents(ctx, `SELECT `+eventColumns+` FROM events
-			WHERE room IN LIST($1) AND pos > $2 AND pos <= $3 AND type = 'm.room.member' AND key IS NOT NULL ORDER BY pos`, part, since, upto)
+			WHERE room IN LIST($1) AND pos > $2 AND pos <= $3 AND EXISTS (SELECT 1 FROM state_keys k WHERE k.num = events.key AND k.type = 'm.room.member') ORDER BY pos`, part, since, upto)
 		if err != nil {
 			return nil, err
 		}

@@ -37,10 +37,11 @@ type Event struct {
 	Pos        int64 // place in the room's timeline; 0: not part of it
 	Room       RoomNum
 	Status     Status
-	State      statetree.ID // root of the state after the event
-	Current    statetree.ID // root of the room's state when the event came
-	RedactedBy EventNum     // 0: not redacted
-	Replaces   EventNum     // the state event in whose place this one came; 0: none
+	Key        statetree.Key // number of its type and state key; 0: not a state event
+	State      statetree.ID  // root of the state after the event
+	Current    statetree.ID  // root of the room's state when the event came
+	RedactedBy EventNum      // 0: not redacted
+	Replaces   EventNum      // the state event in whose place this one came; 0: none
 
 	// Relay tells, in memory only, that another server's event was let in here, so
 	// that the servers in the room get it from this one.
@@ -55,7 +56,7 @@ type Event struct {
 	Request *Request
 }
 
-const eventColumns = `num, event_id, room, pos, status, state, current, redaction, replaces, json`
+const eventColumns = `num, event_id, room, pos, status, key, sender, state, current, redaction, replaces, json`
 
 // Event finds an event by its ID, or answers ErrNotFound.
 func (s *Store) Event(ctx context.Context, id matrix.EventID) (*Event, error) {
@@ -64,7 +65,7 @@ func (s *Store) Event(ctx context.Context, id matrix.EventID) (*Event, error) {
 			return e, nil
 		}
 	}
-	list, err := s.queryEvents(ctx, `SELECT `+eventColumns+` FROM events WHERE event_id = $1`, id)
+	list, err := s.queryEvents(ctx, `SELECT `+eventColumns+` FROM events WHERE event_id = $1`, eventKey(id))
 	if err != nil {
 		return nil, err
 	}
@@ -175,30 +176,11 @@ func (s *Store) queryEvents(ctx context.Context, q string, args ...any) ([]*Even
 		return nil, fmt.Errorf("read events: %w", err)
 	}
 	defer rows.Close()
-	type raw struct {
-		e    Event
-		id   matrix.EventID
-		json []byte
-	}
-	var list []raw
+	var list []eventRow
 	for rows.Next() {
-		var r raw
-		var pos, current, redaction, replaces *int64
-		if err := rows.Scan(&r.e.Num, &r.id, &r.e.Room, &pos, &r.e.Status, &r.e.State, &current, &redaction, &replaces, &r.json); err != nil {
+		var r eventRow
+		if err := r.scan(rows); err != nil {
 			return nil, fmt.Errorf("read events: %w", err)
-		}
-		r.e.Current = r.e.State
-		if pos != nil {
-			r.e.Pos = *pos
-		}
-		if current != nil {
-			r.e.Current = statetree.ID(*current)
-		}
-		if redaction != nil {
-			r.e.RedactedBy = EventNum(*redaction)
-		}
-		if replaces != nil {
-			r.e.Replaces = EventNum(*replaces)
 		}
 		list = append(list, r)
 	}
@@ -208,15 +190,11 @@ func (s *Store) queryEvents(ctx context.Context, q string, args ...any) ([]*Even
 	rows.Close() // the connection is free before the rooms are asked for
 	events := make([]*Event, len(list))
 	for i := range list {
-		r := &list[i]
-		room, err := s.RoomByNum(ctx, r.e.Room)
+		e, err := list[i].load(ctx, s)
 		if err != nil {
-			return nil, fmt.Errorf("room of event %s: %w", r.id, err)
+			return nil, err
 		}
-		if r.e.PDU, err = event.Load(room.Version, r.id, r.json); err != nil {
-			return nil, fmt.Errorf("event %s: %w", r.id, err)
-		}
-		events[i] = s.keepEvent(&r.e)
+		events[i] = s.keepEvent(e)
 	}
 	return events, nil
 }
@@ -232,37 +210,10 @@ func (s *Store) setEvent(e *Event) {
 	s.eventNums.Put(e.PDU.ID, e.Num, 200)
 }
 
-// AppendEvent stores e, whose Num is a fresh position. With a Pos it becomes
-// part of the timeline.
+// AppendEvent stores e, whose Num is a fresh position, and sets its Key. With a
+// Pos it becomes part of the timeline.
 func (tx *Tx) AppendEvent(ctx context.Context, e *Event) error {
-	var pos, key, current, redaction, replaces *int64
-	if e.Pos != 0 {
-		pos = &e.Pos
-	}
-	if e.Current != e.State {
-		current = (*int64)(&e.Current)
-	}
-	if e.RedactedBy != 0 {
-		redaction = (*int64)(&e.RedactedBy)
-	}
-	if e.Replaces != 0 {
-		replaces = (*int64)(&e.Replaces)
-	}
-	if e.PDU.StateKey != nil {
-		k, err := tx.StateKey(ctx, e.PDU.Type, *e.PDU.StateKey)
-		if err != nil {
-			return err
-		}
-		n := int64(k)
-		key = &n
-	}
-	const q = `INSERT INTO events (num, event_id, room, pos, status, type, key, sender, state, current, redaction, replaces, json)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
-	err := tx.Exec(ctx, q, e.Num, e.PDU.ID, e.Room, pos, e.Status, e.PDU.Type, key, e.PDU.Sender, e.State, current, redaction, replaces, e.PDU.JSON)
-	if err != nil {
-		return fmt.Errorf("append event: %w", err)
-	}
-	if err := tx.putRelation(ctx, e); err != nil {
+	if err := tx.appendEvents(ctx, []*Event{e}); err != nil {
 		return err
 	}
 	tx.OnCommit(func() {
@@ -274,9 +225,16 @@ func (tx *Tx) AppendEvent(ctx context.Context, e *Event) error {
 	return nil
 }
 
+// AppendAside is AppendEvent for events that are no part of the timeline, such as
+// the state of a room that is joined. They may be many: they are not kept in
+// memory.
+func (tx *Tx) AppendAside(ctx context.Context, list []*Event) error {
+	return tx.appendEvents(ctx, list)
+}
+
 // Redact puts a redacted form of an event in its place.
 func (tx *Tx) Redact(ctx context.Context, e *Event, redacted *event.PDU, by EventNum) error {
-	if err := tx.Exec(ctx, `UPDATE events SET redaction = $1, json = $2 WHERE num = $3`, by, redacted.JSON, e.Num); err != nil {
+	if err := tx.Exec(ctx, `UPDATE events SET redaction = $1, json = $2 WHERE num = $3`, by, pack(redacted), e.Num); err != nil {
 		return fmt.Errorf("redact event: %w", err)
 	}
 	tx.OnCommit(func() {
@@ -365,7 +323,7 @@ type Request struct {
 
 // Answered gives the event that r made when it came before, or ErrNotFound.
 func (s *Store) Answered(ctx context.Context, r Request) (matrix.EventID, error) {
-	var id matrix.EventID
+	var id []byte
 	err := s.db.QueryRow(ctx, `SELECT e.event_id FROM requests r JOIN events e ON e.num = r.event
 		WHERE r.user_id = $1 AND r.device = $2 AND r.endpoint = $3 AND r.txn = $4`, r.User, r.Device, r.Endpoint, r.Txn).Scan(&id)
 	if errors.Is(err, database.ErrNoRows) {
@@ -374,7 +332,7 @@ func (s *Store) Answered(ctx context.Context, r Request) (matrix.EventID, error)
 	if err != nil {
 		return "", fmt.Errorf("read request: %w", err)
 	}
-	return id, nil
+	return idOf(id), nil
 }
 
 // PutRequest remembers that r made an event at a time (ms).
@@ -458,7 +416,7 @@ func (s *Store) EventsOf(ctx context.Context, room RoomNum, nums []EventNum) ([]
 // EventsByID finds events by their IDs. Unknown IDs are left out.
 func (s *Store) EventsByID(ctx context.Context, ids []matrix.EventID) (map[matrix.EventID]*Event, error) {
 	found := make(map[matrix.EventID]*Event, len(ids))
-	var missing []string
+	var missing []matrix.EventID
 	for _, id := range ids {
 		if num, ok := s.eventNums.Find(id); ok {
 			if e, ok := s.events.Find(num); ok {
@@ -466,10 +424,15 @@ func (s *Store) EventsByID(ctx context.Context, ids []matrix.EventID) (map[matri
 				continue
 			}
 		}
-		missing = append(missing, string(id))
+		missing = append(missing, id)
 	}
-	for part := range slices.Chunk(missing, 500) {
-		list, err := s.queryEvents(ctx, `SELECT `+eventColumns+` FROM events WHERE event_id IN LIST($1)`, part)
+	for len(missing) > 0 {
+		some, q := missing[:1], eventByID
+		if len(missing) > 1 {
+			some, q = missing[:min(len(missing), idsAtOnce)], eventsByID
+		}
+		missing = missing[len(some):]
+		list, err := s.queryEvents(ctx, q, eventKeys(some)...)
 		if err != nil {
 			return nil, err
 		}

@@ -29,10 +29,10 @@ func version(t *testing.T) *matrix.RoomVersion {
 }
 
 // pdu is an event as the store has it.
-func pdu(t *testing.T, v *matrix.RoomVersion, id, content string) *event.PDU {
+func pdu(t *testing.T, v *matrix.RoomVersion, room, id, content string) *event.PDU {
 	t.Helper()
 	p, err := event.Load(v, matrix.EventID(id), fmt.Appendf(nil,
-		`{"auth_events":[],"content":%s,"depth":1,"hashes":{},"origin_server_ts":1,"prev_events":[],"room_id":"!r:a.test","sender":"@alice:a.test","signatures":{},"type":"m.room.message"}`, content))
+		`{"auth_events":[],"content":%s,"depth":1,"hashes":{},"origin_server_ts":1,"prev_events":[],"room_id":%q,"sender":"@alice:a.test","signatures":{},"type":"m.room.message"}`, content, room))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +230,7 @@ func TestTimeline(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				e = &store.Event{PDU: pdu(t, v, fmt.Sprintf("$%d", i), fmt.Sprintf(`{"n":%d}`, i)), Num: store.EventNum(pos), Pos: pos, Room: store.RoomNum(1 + i%3/2),
+				e = &store.Event{PDU: pdu(t, v, []string{"!r:a.test", "!s:a.test"}[i%3/2], fmt.Sprintf("$%d", i), fmt.Sprintf(`{"n":%d}`, i)), Num: store.EventNum(pos), Pos: pos, Room: store.RoomNum(1 + i%3/2),
 					State: statetree.ID(i), Current: statetree.ID(i + i%2), Replaces: store.EventNum(i % 4)}
 				if i%9 == 8 {
 					e.Pos = 0 // kept aside
@@ -269,7 +269,7 @@ func TestRelationsOfStore(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				return tx.AppendEvent(ctx, &store.Event{PDU: pdu(t, v, fmt.Sprintf("$%d", i), c), Num: store.EventNum(pos), Pos: pos, Room: 1})
+				return tx.AppendEvent(ctx, &store.Event{PDU: pdu(t, v, "!r:a.test", fmt.Sprintf("$%d", i), c), Num: store.EventNum(pos), Pos: pos, Room: 1})
 			})
 		}
 		for rel, want := range map[string]int{"": 2, "m.thread": 1, "m.reference": 1, "m.none": 0} {
@@ -294,7 +294,7 @@ func TestRequests(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			e = &store.Event{PDU: pdu(t, v, "$e", `{}`), Num: store.EventNum(pos), Pos: pos, Room: 1}
+			e = &store.Event{PDU: pdu(t, v, "!r:a.test", "$e", `{}`), Num: store.EventNum(pos), Pos: pos, Room: 1}
 			return errors.Join(tx.PutRoom(ctx, &store.Room{Num: 1, ID: "!r:a.test", Version: v}), tx.AppendEvent(ctx, e), tx.PutRequest(ctx, r, e.Num, 1000))
 		})
 		if id := must(st.Answered(ctx, r))(t); id != "$e" {

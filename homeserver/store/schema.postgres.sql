@@ -73,11 +73,10 @@ devices.last_seen_ip text NOT NULL
 devices.last_seen_agent text NOT NULL
 devices: PRIMARY KEY (user_id, device_id)
 events.num bigint NOT NULL
-events.event_id text NOT NULL
+events.event_id bytea NOT NULL
 events.room bigint NOT NULL
 events.pos bigint
 events.status bigint NOT NULL
-events.type text NOT NULL
 events.key bigint
 events.sender text NOT NULL
 events.state bigint NOT NULL
@@ -89,8 +88,8 @@ events.json bytea NOT NULL
 events: UNIQUE (event_id)
 events: PRIMARY KEY (num)
 CREATE INDEX events_by_chain ON public.events USING btree (chain, num) WHERE (chain IS NOT NULL)
-CREATE UNIQUE INDEX events_by_place ON public.events USING btree (room, pos)
-CREATE INDEX events_by_pos ON public.events USING btree (pos)
+CREATE UNIQUE INDEX events_by_place ON public.events USING btree (room, pos) WHERE (pos IS NOT NULL)
+CREATE INDEX events_by_pos ON public.events USING btree (pos) WHERE (pos IS NOT NULL)
 CREATE INDEX events_by_state ON public.events USING btree (room, num) WHERE (key IS NOT NULL)
 fallback_keys.user_id text NOT NULL
 fallback_keys.device_id text NOT NULL

@@ -95,11 +95,10 @@ CREATE TABLE devices (
 );
 CREATE TABLE events (
 	num       INTEGER PRIMARY KEY,
-	event_id  TEXT   NOT NULL UNIQUE,
+	event_id  BLOB   NOT NULL UNIQUE, -- 32 bytes where it is a hash, else its text
 	room      BIGINT NOT NULL,
 	pos       BIGINT,          -- place in the room's timeline; NULL: not part of it
 	status    BIGINT NOT NULL, -- 0 accepted, 1 soft-failed, 2 rejected
-	type      TEXT   NOT NULL,
 	key       BIGINT,          -- state_keys.num; NULL: not a state event
 	sender    TEXT   NOT NULL,
 	state     BIGINT NOT NULL, -- root of the state after the event
@@ -107,11 +106,11 @@ CREATE TABLE events (
 	redaction BIGINT,          -- number of the event that redacted this one
 	replaces  BIGINT,          -- number of the state event in whose place this one came
 	chain     BIGINT,          -- of the cover index; NULL: in none
-	json      BLOB   NOT NULL  -- canonical JSON of the PDU
+	json      BLOB   NOT NULL  -- canonical JSON of the PDU, as package packed writes it
 );
 CREATE INDEX events_by_chain ON events (chain, num) WHERE chain IS NOT NULL;
-CREATE UNIQUE INDEX events_by_place ON events (room, pos);
-CREATE INDEX events_by_pos ON events (pos);
+CREATE UNIQUE INDEX events_by_place ON events (room, pos) WHERE pos IS NOT NULL;
+CREATE INDEX events_by_pos ON events (pos) WHERE pos IS NOT NULL;
 CREATE INDEX events_by_state ON events (room, num) WHERE key IS NOT NULL;
 CREATE TABLE fallback_keys (
 	user_id   TEXT    NOT NULL,

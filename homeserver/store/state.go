@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"switchboard/homeserver/database"
 	"switchboard/homeserver/statetree"
@@ -59,6 +60,90 @@ func (tx *Tx) StateKey(ctx context.Context, typ, key string) (statetree.Key, err
 	}
 	tx.OnCommit(func() { tx.s.keepStateKey(typ, key, k) })
 	return k, nil
+}
+
+// keysAtOnce is how many state keys are looked up at once.
+const keysAtOnce = 500
+
+// setKeys sets the Key of events that are state.
+func (tx *Tx) setKeys(ctx context.Context, list []*Event) error {
+	var unknown []pair
+	var numbers map[pair]statetree.Key
+	for _, e := range list {
+		if e.PDU.StateKey == nil {
+			continue
+		}
+		if numbers == nil {
+			numbers = make(map[pair]statetree.Key, len(list))
+		}
+		p := pair{e.PDU.Type, *e.PDU.StateKey}
+		if _, seen := numbers[p]; !seen {
+			k, ok := tx.s.stateKeys.Find(p)
+			if !ok {
+				unknown = append(unknown, p)
+			}
+			numbers[p] = k
+		}
+	}
+	slices.SortStableFunc(unknown, func(a, b pair) int { return strings.Compare(a.typ, b.typ) })
+	for len(unknown) > 0 {
+		n := 1
+		for n < min(len(unknown), keysAtOnce) && unknown[n].typ == unknown[0].typ {
+			n++
+		}
+		if err := tx.numberStateKeys(ctx, unknown[:n], numbers); err != nil {
+			return fmt.Errorf("number state keys: %w", err)
+		}
+		unknown = unknown[n:]
+	}
+	for _, e := range list {
+		if e.PDU.StateKey != nil {
+			e.Key = numbers[pair{e.PDU.Type, *e.PDU.StateKey}]
+		}
+	}
+	return nil
+}
+
+// numberStateKeys finds or gives the numbers of some pairs of one type.
+func (tx *Tx) numberStateKeys(ctx context.Context, some []pair, numbers map[pair]statetree.Key) error {
+	if len(some) == 1 {
+		k, err := tx.StateKey(ctx, some[0].typ, some[0].key)
+		numbers[some[0]] = k
+		return err
+	}
+	names := make([]string, len(some))
+	for i, p := range some {
+		names[i] = p.key
+	}
+	rows, err := tx.Query(ctx, `SELECT num, state_key FROM state_keys WHERE state_key IN LIST($1) AND type = $2`, names, some[0].typ)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var k statetree.Key
+		var key string
+		if err := rows.Scan(&k, &key); err != nil {
+			return err
+		}
+		numbers[pair{some[0].typ, key}] = k
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	args := make([]any, 0, 3*len(some))
+	for _, p := range some {
+		if numbers[p] != 0 {
+			continue
+		}
+		n, err := tx.NextNumber(ctx, "state_keys")
+		if err != nil {
+			return err
+		}
+		numbers[p] = statetree.Key(n)
+		args = append(args, n, p.typ, p.key)
+	}
+	return tx.insert(ctx, `INSERT INTO state_keys (num, type, state_key)`, 3, args, "")
 }
 
 // nodes loads nodes of state trees.
@@ -119,12 +204,14 @@ func (n nodes) Nodes(ids []statetree.ID) ([][]byte, error) {
 // have the same content: the names are hashes of 63 bits, and should two
 // contents ever share one, the transaction fails before anything is mixed up.
 func (tx *Tx) PutNodes(ctx context.Context, list []statetree.Node) error {
-	const q = `INSERT INTO state_nodes (id, data) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE
-		SET data = CASE WHEN state_nodes.data = excluded.data THEN excluded.data END`
+	args := make([]any, 0, 2*len(list))
 	for _, n := range list {
-		if err := tx.Exec(ctx, q, n.ID, n.Data); err != nil {
-			return fmt.Errorf("put state node: %w", err)
-		}
+		args = append(args, int64(n.ID), n.Data)
+	}
+	err := tx.insert(ctx, `INSERT INTO state_nodes (id, data)`, 2, args, `ON CONFLICT (id) DO UPDATE
+		SET data = CASE WHEN state_nodes.data = excluded.data THEN excluded.data END`)
+	if err != nil {
+		return fmt.Errorf("put state nodes: %w", err)
 	}
 	tx.OnCommit(func() {
 		for _, n := range list {

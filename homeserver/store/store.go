@@ -18,7 +18,8 @@ var migrations embed.FS
 // Store is the homeserver's memory. Its methods read; they may be called from
 // several goroutines.
 type Store struct {
-	db *database.DB
+	db      *database.DB
+	inserts inserts
 	memory
 }
 
