@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"fmt"
+	"math"
 	"regexp"
 	"strings"
 	"time"
@@ -100,6 +101,8 @@ func (h *Host) settings() (*bridgeconfig.Config, error) {
 	b.BridgeMatrixLeave, b.BridgeNotices = true, true
 	b.DeduplicateMatrixMessages, b.RevertFailedStateChanges = true, true
 	b.TagOnlyOnCreate, b.MuteOnlyOnCreate = true, true
+	// How many old messages there are is each connector's own business.
+	b.Backfill = bridgeconfig.BackfillConfig{Enabled: true, MaxInitialMessages: math.MaxInt32, MaxCatchupMessages: math.MaxInt32}
 	if err := yaml.Unmarshal([]byte(relaySection), &b.Relay); err != nil {
 		return nil, fmt.Errorf("relay settings: %w", err)
 	}

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
+	"go.mau.fi/whatsmeow"
 	waBinary "go.mau.fi/whatsmeow/binary"
 	"go.mau.fi/whatsmeow/types"
 )
@@ -117,6 +119,19 @@ func (c *conn) groups(n *waBinary.Node, what waBinary.Node) {
 			}
 		}
 		c.result(n)
+	case "invite":
+		code, _ := what.Attrs["code"].(string)
+		g := s.groups[types.NewJID(strings.TrimPrefix(code, "code"), types.GroupServer)]
+		if g == nil {
+			c.refuse(n, 406, "not-acceptable")
+			return
+		}
+		if !g.has(c.device.account) {
+			m := &member{account: c.device.account}
+			g.members = append(g.members, m)
+			s.tellGroup(g, c.device.account, nil, waBinary.Node{Tag: "add", Attrs: waBinary.Attrs{"reason": "invite"}, Content: g.people([]*member{m})})
+		}
+		c.result(n, waBinary.Node{Tag: "group", Attrs: waBinary.Attrs{"jid": g.jid}})
 	case "create":
 		subject, _ := what.Attrs["subject"].(string)
 		members := []*Account{c.device.account}
@@ -203,6 +218,9 @@ func (s *Server) newGroup(subject string, members ...*Account) *group {
 	s.tellGroup(g, members[0], nil, waBinary.Node{Tag: "create", Content: []waBinary.Node{g.node()}})
 	return g
 }
+
+// Link is the invitation link of a group.
+func (s *Server) Link(jid types.JID) string { return whatsmeow.InviteLinkPrefix + "code" + jid.User }
 
 // Members are the people of a group, by their LID, and whether they are admins.
 func (s *Server) Members(jid types.JID) map[types.JID]bool {

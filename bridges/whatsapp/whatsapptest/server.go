@@ -2,6 +2,8 @@ package whatsapptest
 
 import (
 	"context"
+	"crypto/tls"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -110,15 +112,32 @@ func (s *Server) Close() {
 	s.web.Close()
 }
 
-// Client is an HTTP client for whatsmeow: every host is this server.
-func (s *Server) Client() *http.Client {
-	transport := s.web.Client().Transport.(*http.Transport).Clone()
-	transport.TLSClientConfig.InsecureSkipVerify = true // the certificate names another host
-	transport.ForceAttemptHTTP2 = false
-	transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "tcp", s.web.Listener.Addr().String())
-	}
-	return &http.Client{Transport: transport}
+// Address is where the server listens, host:port.
+func (s *Server) Address() string { return s.web.Listener.Addr().String() }
+
+// Client is an HTTP client for whatsmeow in this process: every host is this
+// server.
+func (s *Server) Client() *http.Client { return client(s.Address()) }
+
+// Settings tell another process all that Client needs, when the server is
+// reached through an address.
+func Settings(address string) string { return address + " " + hex.EncodeToString(authority().Pub[:]) }
+
+// Client is an HTTP client for whatsmeow in another process than the server's,
+// by Settings. It makes whatsmeow trust the server.
+func Client(settings string) *http.Client {
+	address, key, _ := strings.Cut(settings, " ")
+	copy(whatsmeow.WACertPubKey[:], must(hex.DecodeString(key)))
+	return client(address)
+}
+
+func client(address string) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // the certificate names another host
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		},
+	}}
 }
 
 // Account makes an account. The LID is the phone number with a 9 before it.

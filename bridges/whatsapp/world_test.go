@@ -1,0 +1,115 @@
+package whatsapp_test
+
+import (
+	"strings"
+	"testing"
+
+	"go.mau.fi/whatsmeow/types"
+	"maunium.net/go/mautrix/bridgev2"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"switchboard/bridges/bridge/bridgetest"
+	"switchboard/bridges/whatsapp"
+	"switchboard/bridges/whatsapp/whatsapptest"
+)
+
+const bot id.UserID = "@whatsappbot:switchboard.test"
+
+// world is a WhatsApp server and a homeserver with the bridge.
+type world struct {
+	*bridgetest.Server
+	t  *testing.T
+	wa *whatsapptest.Server
+}
+
+// start runs both until the test ends.
+func start(t *testing.T, change func(*whatsapp.Config, *bridgetest.Options)) *world {
+	t.Helper()
+	wa := whatsapptest.NewServer()
+	t.Cleanup(func() {
+		if u := wa.Unexpected(); len(u) > 0 {
+			t.Errorf("the bridge asked WhatsApp what it does not know: %v", u)
+		}
+		wa.Close()
+	})
+	config := whatsapp.Config{}
+	config.SetDefaults()
+	options := bridgetest.Options{ID: "whatsapp"}
+	if change != nil {
+		change(&config, &options)
+	}
+	options.Connector = func() bridgev2.NetworkConnector { return whatsapp.New(config, wa.Client()) }
+	return &world{Server: bridgetest.Start(t, options), t: t, wa: wa}
+}
+
+// ghost is the Matrix user of an account.
+func ghost(a *whatsapptest.Account) id.UserID {
+	return id.UserID("@whatsapp_" + a.LID.User + ":switchboard.test")
+}
+
+// person is a Matrix user with a management room, and a phone.
+type person struct {
+	*bridgetest.User
+	phone  *whatsapptest.Phone
+	manage id.RoomID
+}
+
+// person makes one who is not logged in.
+func (w *world) person(name, number string) *person {
+	w.t.Helper()
+	u := w.User(name)
+	return &person{u, w.wa.Phone(w.t, number, strings.ToUpper(name[:1])+name[1:]), u.Manage(bot)}
+}
+
+// linked makes one whose phone has scanned the QR code.
+func (w *world) linked(name, number string) *person {
+	w.t.Helper()
+	p := w.person(name, number)
+	p.link()
+	return p
+}
+
+// link logs in.
+func (p *person) link() {
+	p.T.Helper()
+	before := len(p.Events(bridgetest.Message(p.manage, "You are linked")))
+	p.Say(p.manage, "login qr")
+	p.phone.Scan(p.code())
+	bridgetest.Eventually(p.T, "the device is linked", func() bool {
+		return len(p.Events(bridgetest.Message(p.manage, "You are linked"))) > before
+	})
+}
+
+// code waits for the newest QR code.
+func (p *person) code() string {
+	p.T.Helper()
+	var code string
+	seen := func(e *event.Event) bool {
+		c := e.Content.AsMessage()
+		return e.Type == event.EventMessage && e.RoomID == p.manage && c.MsgType == event.MsgImage
+	}
+	before := len(p.Events(seen))
+	bridgetest.Eventually(p.T, "a QR code is shown", func() bool {
+		all := p.Events(seen)
+		if len(all) <= before && before == 0 || len(all) == 0 {
+			return false
+		}
+		c := all[len(all)-1].Content.AsMessage()
+		if c.NewContent != nil {
+			c = c.NewContent
+		}
+		code = c.Body
+		return true
+	})
+	return code
+}
+
+// chat is the room with somebody, once it is there.
+func (p *person) chat(with *whatsapptest.Account) id.RoomID {
+	p.T.Helper()
+	return p.DirectRoom(ghost(with))
+}
+
+// lid is the name of an account.
+func (p *person) lid() types.JID { return p.phone.Account.LID }
