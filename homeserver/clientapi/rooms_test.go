@@ -167,7 +167,7 @@ func TestMembershipContent(t *testing.T) {
 		s := start(t, st)
 		bob := s.new("bob")
 		room := s.create(`{"preset":"public_chat"}`)
-		bob.want(200, "room_id", "POST", room+"/join", `{"membership":"ban","join_authorised_via_users_server":"@alice:a.test","displayname":5,"third_party_signed":{},"x":1}`)
+		bob.want(200, "room_id", "POST", room+"/join", `{"membership":"ban","join_authorised_via_users_server":"@alice:a.test","displayname":5,"x":1}`)
 		bob.want(200, `{"membership":"join","x":1}`, "GET", room+"/state/m.room.member/@bob:a.test", "")
 		for body, want := range map[string]string{
 			`{"membership":"banished"}`: "M_", `{"membership":5}`: "M_BAD_JSON", `{}`: "M_BAD_JSON", `{"membership":"invite"}`: "M_FORBIDDEN",

@@ -165,7 +165,7 @@ func sees(at sight, st stay, pos int64) bool {
 	case at.history == "world_readable", at.membership == "join":
 		return true
 	case at.history == "invited":
-		return at.membership == "invite" && (st.joined || st.until > pos)
+		return at.membership == "invite"
 	case at.history == "joined":
 		return false
 	}
