@@ -32,4 +32,9 @@
 //     on and need not reach the last one, as they do in Synapse, for which the
 //     files are written. The specification does not say. The test is
 //     registrations.TestNamespaceMatches.
+//   - Servers may ask at /_matrix/federation/unstable/rooms/{roomId}/complexity how
+//     much state a room has that is open to everybody or that they are in, and
+//     this one asks others where the operator sets a limit for joins. The path
+//     and the unit, 500 events, are Synapse's. The test is
+//     fedapi.TestComplexity.
 package homeserver

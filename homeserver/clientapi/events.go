@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 
 	"switchboard/homeserver/clientsync"
+	"switchboard/homeserver/event"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/room"
 )
@@ -93,6 +94,14 @@ func (a *API) setRoomStateWithKey(r *request) (any, error) {
 	d.StateKey = &key
 	if d.Content, err = r.Object(); err != nil {
 		return nil, err
+	}
+	var c struct {
+		Membership string `json:"membership"`
+	}
+	if d.Type == event.TypeMember && json.Unmarshal(d.Content, &c) == nil && c.Membership == event.Invite {
+		if err := a.limitMore(r, classInvite, 1); err != nil {
+			return nil, err
+		}
 	}
 	return a.send(r, d)
 }

@@ -41,3 +41,22 @@ func TestBlockedInvites(t *testing.T) {
 		bob.want(200, "room_id", "POST", room+"/join", `{}`) // what came before may still be accepted
 	})
 }
+
+// TestInviteLimits counts invitations, in whatever way they are made.
+func TestInviteLimits(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		s := start(t, st, func(a *API) { a.Limits = NewLimits(Rates{Invite: Rate{0.001, 3}}) })
+		for _, name := range []string{"bob", "carol", "dave", "eve"} {
+			s.new(name)
+		}
+		room := s.create(`{"invite":["@bob:a.test"]}`)
+		s.want(200, "event_id", "PUT", room+"/state/m.room.member/@carol:a.test", `{"membership":"invite"}`)
+		s.want(429, `"retry_after_ms":`, "POST", v3+"createRoom", `{"invite":["@bob:a.test","@carol:a.test"]}`)
+		s.want(400, "M_INVALID_PARAM", "POST", v3+"createRoom", `{"invite":["@bob:a.test","@carol:a.test","@dave:a.test","@eve:a.test"]}`)
+		s.want(200, `{}`, "POST", room+"/invite", `{"user_id":"@dave:a.test"}`)
+		s.want(429, "M_LIMIT_EXCEEDED", "POST", room+"/invite", `{"user_id":"@eve:a.test"}`)
+		s.want(429, "M_LIMIT_EXCEEDED", "PUT", room+"/state/m.room.member/@eve:a.test", `{"membership":"invite"}`)
+		s.want(200, "event_id", "PUT", room+"/state/m.room.member/@dave:a.test", `{"membership":"leave"}`)
+		s.create(`{}`)
+	})
+}

@@ -37,7 +37,8 @@ type Rates struct {
 	// Join counts joins and knocks by a user.
 	Join Rate `yaml:"join"`
 
-	// Invite counts invites by a user.
+	// Invite counts invites by a user, those of a new room included: it can be
+	// made with no more of them than burst.
 	Invite Rate `yaml:"invite"`
 
 	// Create counts rooms made by a user.
@@ -144,10 +145,15 @@ func (a *API) limitAddress(r *request) error {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#rate-limiting
 func (a *API) limitUser(r *request) error {
+	return a.limitMore(r, classOf[r.Pattern], 1)
+}
+
+// limitMore counts what a request does beside itself, such as n invitations.
+func (a *API) limitMore(r *request, c class, n int) error {
 	if reg := r.Appservice; reg != nil && (!reg.RateLimited || string(r.User) == reg.Sender(string(a.ServerName))) {
 		return nil
 	}
-	return a.Limits.take(classOf[r.Pattern], string(r.User), time.Now())
+	return a.Limits.takeAll(c, string(r.User), n, time.Now())
 }
 
 // network is what is counted of an address: an IPv6 client has at least a /64.
@@ -161,11 +167,17 @@ func network(address string) string {
 }
 
 // take takes one token out of a bucket, or tells when there will be one.
-func (l *Limits) take(c class, who string, now time.Time) error {
-	if l == nil || l.rates[c].PerSecond <= 0 {
+func (l *Limits) take(c class, who string, now time.Time) error { return l.takeAll(c, who, 1, now) }
+
+// takeAll is take for n tokens, or none of them.
+func (l *Limits) takeAll(c class, who string, n int, now time.Time) error {
+	if l == nil || l.rates[c].PerSecond <= 0 || n == 0 {
 		return nil
 	}
 	one, full := l.rates[c].times()
+	if one *= time.Duration(n); one > full {
+		return matrix.Errorf(matrix.InvalidParam, "%d at once is more than this server allows", n)
+	}
 	k := bucketKey{c, strings.Clone(who)}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -48,6 +48,9 @@ func (a *API) createRoom(r *request) (any, error) {
 			return nil, err
 		}
 	}
+	if err := a.limitMore(r, classInvite, len(c.Invite)+len(c.Invite3PID)); err != nil {
+		return nil, err
+	}
 	id, err := a.Federation.Create(r.Context(), c)
 	if err != nil {
 		return nil, err

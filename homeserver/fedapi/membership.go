@@ -20,6 +20,7 @@ var membershipRoutes = []route{
 	{"", "PUT /_matrix/federation/v1/send_leave/{roomId}/{eventId}", servers, small, (*API).sendLeaveV1},
 	{"makeKnock", "GET /_matrix/federation/v1/make_knock/{roomId}/{userId}", servers, small, (*API).makeKnock},
 	{"sendKnock", "PUT /_matrix/federation/v1/send_knock/{roomId}/{eventId}", servers, small, (*API).sendKnock},
+	{"", "GET /_matrix/federation/unstable/rooms/{roomId}/complexity", servers, small, (*API).complexity},
 	{"sendInviteV2", "PUT /_matrix/federation/v2/invite/{roomId}/{eventId}", servers, small, (*API).sendInviteV2},
 	{"sendInviteV1", "PUT /_matrix/federation/v1/invite/{roomId}/{eventId}", servers, small, (*API).sendInviteV1},
 	{"exchangeThirdPartyInvite", "PUT /_matrix/federation/v1/exchange_third_party_invite/{roomId}", servers, small, (*API).exchangeThirdPartyInvite},
@@ -154,6 +155,16 @@ func (a *API) sendKnock(r *request) (any, error) {
 		return nil, err
 	}
 	return answer{{name: "knock_room_state", list: state}}, nil
+}
+
+// complexity tells how much work it is to join a room. Synapse asks for it.
+func (a *API) complexity(r *request) (any, error) {
+	id, err := r.Room()
+	if err != nil {
+		return nil, err
+	}
+	v1, err := a.Federation.Complexity(r.Context(), r.origin, id)
+	return map[string]float64{"v1": v1}, err
 }
 
 // sendInviteV2 takes an invitation of a user of this server.

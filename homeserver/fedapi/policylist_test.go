@@ -2,6 +2,7 @@ package fedapi
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"testing"
 
@@ -86,5 +87,32 @@ func TestPolicyLists(t *testing.T) {
 		if got := a.membership(carol, ours); got != event.Join {
 			t.Errorf("carol is %q", got)
 		}
+	})
+}
+
+// TestInvitationLimits are those of a server and of a user in an hour.
+func TestInvitationLimits(t *testing.T) {
+	together(t, 2, func(t *testing.T, hosts []*host) {
+		b, a := hosts[0], hosts[1]
+		alice, bob, carol := a.user("alice"), b.user("bob"), b.user("carol")
+		invite := func(user matrix.UserID) error {
+			return a.fed.Invite(a.ctx(), room.Change{Room: a.public(alice, "12"), Actor: alice, Target: user})
+		}
+		limited := func(user matrix.UserID) {
+			t.Helper()
+			var e *matrix.Error
+			if err := invite(user); !errors.As(err, &e) || e.Code != matrix.LimitExceeded || e.HTTPStatus() != 429 || e.RetryAfter <= 0 {
+				t.Errorf("got %v", err)
+			}
+		}
+		b.fed.Config.InvitesPerUser, b.fed.Config.InvitesPerServer = 1, 3
+		a.ok(invite(bob))
+		limited(bob)
+		a.ok(invite(carol))
+		limited(carol) // by the server's limit now
+		b.fed.Config.InvitesPerUser = 10
+		limited(bob)
+		b.fed.Config.InvitesPerServer = 10
+		a.ok(invite(bob))
 	})
 }

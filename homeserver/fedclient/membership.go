@@ -264,6 +264,24 @@ func (c *Client) SendLeave(ctx context.Context, server matrix.ServerName, leave 
 	}, nil)
 }
 
+// Complexity asks how much work it is to join a room: 1 for each 500 events of
+// state. The specification does not know the question, and not every server
+// answers it, nor of every room.
+func (c *Client) Complexity(ctx context.Context, server matrix.ServerName, room matrix.RoomID) (float64, error) {
+	var answer struct {
+		V1 *float64 `json:"v1"`
+	}
+	k := call{op: "complexity", method: http.MethodGet, path: path("/_matrix/federation/unstable/rooms/{}/complexity", room)}
+	err := c.do(ctx, server, k, &answer)
+	if err == nil && (answer.V1 == nil || *answer.V1 < 0) {
+		err = wrap(k.op, &AnswerError{server, errors.New("no complexity")})
+	}
+	if err != nil {
+		return 0, err
+	}
+	return *answer.V1, nil
+}
+
 // Invite asks the server of an invited user to sign the invite, and answers it
 // with that signature, which is not verified yet. State are stripped events, or
 // whole ones, by which the user may know the room. Servers that only know the

@@ -50,6 +50,7 @@ func specified(t *testing.T) (routes map[string]string, signed map[string]bool) 
 			routes[e.Op], signed[e.Op] = e.Method+" "+e.Path, e.Auth
 		}
 	}
+	routes["complexity"], signed["complexity"] = "GET /_matrix/federation/unstable/rooms/{roomId}/complexity", true // Synapse's
 	return routes, signed
 }
 
@@ -217,6 +218,11 @@ func TestOperations(t *testing.T) {
 	_, err = c.Send(ctx, "b.test", Transaction{ID: "7", OriginServerTS: 8})
 	must(err)
 	o.want("sendTransaction", `PUT /_matrix/federation/v1/send/7 {"origin":"us.test","origin_server_ts":8,"pdus":[]}`)
+	o.answers["complexity"] = `{"v1":0.5}`
+	complexity, err := c.Complexity(ctx, "b.test", "!r:b.test")
+	must(err)
+	equal(complexity, 0.5)
+	o.want("complexity", "GET /_matrix/federation/unstable/rooms/%21r:b.test/complexity")
 	o.answers["askPolicyServerToSign"] = `{"b.test":{"ed25519:policy_server":"c2ln"}}`
 	vetted, err := c.PolicySign(ctx, "b.test", join)
 	must(err)

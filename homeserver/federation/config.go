@@ -28,6 +28,13 @@ type Config struct {
 	// may have when it is fetched to bridge a gap.
 	MaxState int `yaml:"max_state_events"`
 
+	// MaxJoinComplexity is how complex a room on other servers may be that a
+	// user joins who is no administrator. A room's complexity is its number of
+	// members and other events of state, divided by 500. The servers of the room
+	// are asked for it; where they do not tell, the state is counted as it comes,
+	// and the room left again. 0 sets no limit.
+	MaxJoinComplexity float64 `yaml:"max_join_complexity"`
+
 	// InvitesPerServer is how many users of this server one other server may
 	// invite in an hour.
 	InvitesPerServer int `yaml:"invites_per_server"`
@@ -56,6 +63,9 @@ func (c Config) Check() error {
 		if n < 1 {
 			errs = append(errs, fmt.Errorf("federation.%s: must be at least 1", key))
 		}
+	}
+	if c.MaxJoinComplexity < 0 {
+		errs = append(errs, errors.New("federation.max_join_complexity: must not be negative; 0 sets no limit"))
 	}
 	if c.TransactionTime < time.Second {
 		errs = append(errs, errors.New("federation.transaction_time: must be at least 1s"))

@@ -329,8 +329,11 @@ func (s *Service) checkInvitation(ctx context.Context, origin matrix.ServerName,
 	if err := s.Keys.VerifyEvents(ctx, []*event.PDU{p})[0]; err != nil {
 		return matrix.Errorf(matrix.Forbidden, "%s", err)
 	}
-	if !s.invitations.allow("@"+string(origin), s.Config.InvitesPerServer) || !s.invitations.allow(string(user), s.Config.InvitesPerUser) {
-		return matrix.Errorf(matrix.LimitExceeded, "too many invitations")
+	if err := s.invitations.take("server "+string(origin), s.Config.InvitesPerServer); err != nil {
+		return err
+	}
+	if err := s.invitations.take(string(user), s.Config.InvitesPerUser); err != nil {
+		return err
 	}
 	if err := s.Rooms.RefuseInvite(ctx, user, p.Sender, id); err != nil {
 		return err

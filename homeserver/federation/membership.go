@@ -77,6 +77,9 @@ func (s *Service) ask(ctx context.Context, servers []matrix.ServerName, f func(m
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if errors.Is(err, errComplex) {
+			return err
+		}
 		zerolog.Ctx(ctx).Info().Err(err).Str("server", string(name)).Msg("a server did not do what was asked for a user")
 		if reason := refusal(err); i == 0 || reason != nil && !isRefusal(first) {
 			first = err
@@ -137,6 +140,9 @@ func (s *Service) Join(ctx context.Context, c room.Change, via []matrix.ServerNa
 	if err != nil {
 		return err
 	}
+	if err := s.refuseComplex(ctx, c, servers); err != nil {
+		return err
+	}
 	c.Target, c.Membership = c.Actor, event.Join
 	return s.ask(ctx, servers, func(name matrix.ServerName) error { return s.joinBy(ctx, name, c) })
 }
@@ -171,7 +177,13 @@ func (s *Service) joinBy(ctx context.Context, server matrix.ServerName, c room.C
 		return err
 	}
 	got := arriving{version: t.Version, room: c.Room}
+	if got.most, err = s.joinLimit(ctx, c.Actor); err != nil {
+		return err
+	}
 	answer, err := s.Client.Insisting().SendJoin(ctx, server, join, false, got.add)
+	if errors.Is(err, errComplex) {
+		return s.unjoin(ctx, server, c)
+	}
 	if err != nil {
 		return err
 	}
@@ -194,6 +206,7 @@ type arriving struct {
 	room        matrix.RoomID
 	state, auth []*event.PDU
 	bad         int // events that were none
+	most        int // events of state that are taken; 0: mostState
 }
 
 // add implements fedclient.Each.
@@ -207,6 +220,9 @@ func (a *arriving) add(part fedclient.Part, raw json.RawMessage) error {
 		return nil
 	}
 	if part == fedclient.State {
+		if a.most > 0 && len(a.state) >= a.most {
+			return errComplex
+		}
 		a.state = append(a.state, p)
 	} else {
 		a.auth = append(a.auth, p)
@@ -295,15 +311,9 @@ func (s *Service) Leave(ctx context.Context, c room.Change) error {
 		return err
 	}
 	var left *event.PDU
-	err = s.ask(ctx, servers, func(name matrix.ServerName) error {
-		t, err := s.Client.Insisting().MakeLeave(ctx, name, c.Room, c.Actor)
-		if err != nil {
-			return err
-		}
-		if left, err = s.Rooms.Complete(ctx, t.Version, t.Draft, c); err != nil {
-			return err
-		}
-		return s.Client.Insisting().SendLeave(ctx, name, left)
+	err = s.ask(ctx, servers, func(name matrix.ServerName) (err error) {
+		left, err = s.leaveBy(ctx, name, c)
+		return err
 	})
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -315,6 +325,21 @@ func (s *Service) Leave(ctx context.Context, c room.Change) error {
 		}
 	}
 	return s.Rooms.PutOutside(ctx, room.Outside{Version: r.Version, Event: left})
+}
+
+// leaveBy lets one server end a membership, and gives the event.
+//
+// Spec: https://spec.matrix.org/v1.19/server-server-api/#leaving-rooms-rejecting-invites
+func (s *Service) leaveBy(ctx context.Context, server matrix.ServerName, c room.Change) (*event.PDU, error) {
+	t, err := s.Client.Insisting().MakeLeave(ctx, server, c.Room, c.Actor)
+	if err != nil {
+		return nil, err
+	}
+	left, err := s.Rooms.Complete(ctx, t.Version, t.Draft, c)
+	if err != nil {
+		return nil, err
+	}
+	return left, s.Client.Insisting().SendLeave(ctx, server, left)
 }
 
 // Invite invites a user, of this server or of another, whose server is asked to

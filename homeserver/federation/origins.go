@@ -55,24 +55,25 @@ func (o *origins) enter(ctx context.Context, origin matrix.ServerName, most, wai
 	}
 }
 
-// rates counts what happened in the last hour, by name.
+// rates counts what happened in this hour, by name.
 type rates struct {
 	mu    sync.Mutex // tier 1; guards all below
-	hour  int64
+	since time.Time  // when the hour began
 	count map[string]int
 }
 
-// allow counts one more and tells whether there are at most the given number
-// in this hour.
-func (r *rates) allow(name string, most int) bool {
+// take counts one more, or answers M_LIMIT_EXCEEDED if there are the given
+// number in this hour already.
+func (r *rates) take(name string, most int) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if hour := time.Now().Unix() / 3600; hour != r.hour || r.count == nil {
-		r.hour, r.count = hour, map[string]int{}
+	left := time.Hour - time.Since(r.since)
+	if left <= 0 || r.count == nil {
+		r.since, r.count, left = time.Now(), map[string]int{}, time.Hour
 	}
 	if r.count[name] >= most {
-		return false
+		return &matrix.Error{Code: matrix.LimitExceeded, Text: "too many invitations", RetryAfter: left}
 	}
 	r.count[name]++
-	return true
+	return nil
 }

@@ -71,8 +71,8 @@ func (s *Service) Bound(ctx context.Context, b fedclient.Binding) error {
 	}
 	var errs []error
 	for _, raw := range b.Invites {
-		if !s.invitations.allow("bound "+string(b.User), s.Config.InvitesPerUser) {
-			return matrix.Errorf(matrix.LimitExceeded, "too many invitations")
+		if err := s.invitations.take("bound "+string(b.User), s.Config.InvitesPerUser); err != nil {
+			return err
 		}
 		errs = append(errs, s.exchange(ctx, b.User, raw))
 	}

@@ -142,6 +142,15 @@ func (s *Service) StateEvent(ctx context.Context, root statetree.ID, typ, key st
 	return v.stored(typ, key), v.err
 }
 
+// StateSize is how many events the state of a room has.
+func (s *Service) StateSize(ctx context.Context, r *store.Room) (n int, err error) {
+	err = s.tree(r.Current).Walk(s.Store.Nodes(ctx), func(statetree.Key, statetree.Value) bool {
+		n++
+		return true
+	})
+	return n, err
+}
+
 // isOpen tells whether a state lets everybody join or read a room. New are
 // events of the transaction, which the store cannot find yet.
 func (s *Service) isOpen(ctx context.Context, tx *store.Tx, state statetree.Tree, new ...*store.Event) (bool, error) {
