@@ -239,6 +239,43 @@ func TestRemoteList(t *testing.T) {
 	})
 }
 
+// TestRemoteAnew loses no change when a server begins to count anew.
+func TestRemoteAnew(t *testing.T) {
+	apart(t, func(t *testing.T, s *Service, e *elsewhere) {
+		e.set(t, "C1", "one")
+		e.set(t, "C2", "two")
+		s.move(t, alice, 1, "join")
+		s.move(t, e.carol, 1, "join")
+		if got := s.devicesOf(t, e.carol); got != "C1! C2!" {
+			t.Fatalf("got %q", got)
+		}
+		for _, tt := range []struct {
+			stream int64
+			prev   []int64
+			gone   bool
+			stale  bool
+			told   bool
+		}{
+			{5, []int64{4}, false, true, true},
+			{5, nil, false, false, false}, // again
+			{5, nil, true, true, true},    // one number for a device and its end
+			{1, nil, true, true, true},
+			{1, nil, false, false, false},
+			{2, []int64{1}, false, false, true},
+			{1, []int64{0}, true, false, false}, // late
+		} {
+			start := s.Store.Position()
+			stale, err := s.UpdateRemote(t.Context(), DeviceUpdate{User: e.carol, Device: "C2", Stream: tt.stream, Prev: tt.prev, Deleted: tt.gone})
+			if told := len(s.told(t, start)) > 0; err != nil || stale != tt.stale || told != tt.told {
+				t.Errorf("%+v: stale %v, told %v, %v", tt, stale, told, err)
+			}
+			if err := s.PutRemote(t.Context(), RemoteDevices{User: e.carol, Stream: tt.stream}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
 // TestRemoteUnasked looks at changes of users for whose keys nobody has asked.
 func TestRemoteUnasked(t *testing.T) {
 	apart(t, func(t *testing.T, s *Service, e *elsewhere) {

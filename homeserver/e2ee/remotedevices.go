@@ -29,6 +29,13 @@ type DeviceUpdate struct {
 	Keys        json.RawMessage `json:"keys"`
 }
 
+// anew tells whether the user's server has begun to count anew, where newest is
+// the number of the newest change that is known. So does Dendrite when a device
+// goes: it names no changes before, and what it says is news.
+func (u DeviceUpdate) anew(newest int64) bool {
+	return len(u.Prev) == 0 && (u.Stream < newest || u.Stream == newest && u.Deleted)
+}
+
 // RemoteDevice is a device of a user of another server.
 type RemoteDevice struct {
 	ID          matrix.DeviceID
@@ -77,7 +84,7 @@ func (s *Service) UpdateRemote(ctx context.Context, u DeviceUpdate) (stale bool,
 	err = s.Store.Update(ctx, func(tx *store.Tx) error {
 		stale, news = false, false
 		list, known, err := tx.RemoteDeviceList(ctx, u.User)
-		if err != nil || known && u.Stream <= list.Stream && (!list.Stale || list.Pos == 0) {
+		if err != nil || known && u.Stream <= list.Stream && !u.anew(list.Stream) && (!list.Stale || list.Pos == 0) {
 			return err
 		}
 		asked := list.Pos != 0
@@ -88,6 +95,9 @@ func (s *Service) UpdateRemote(ctx context.Context, u DeviceUpdate) (stale bool,
 			}
 		}
 		next := store.RemoteDeviceList{User: u.User, Stream: max(u.Stream, list.Stream), Stale: stale || !asked, Pos: list.Pos}
+		if u.anew(list.Stream) {
+			next.Stream = u.Stream
+		}
 		err = tx.PutRemoteDeviceList(ctx, next)
 		switch {
 		case err != nil || next.Stale:
