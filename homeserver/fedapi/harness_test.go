@@ -48,6 +48,7 @@ type host struct {
 	url       string // of its database
 	authority string // file
 	limits    federation.Config
+	blobs     *blob.Disk
 	db        *database.DB
 	st        *store.Store
 	bell      *notify.Bell
@@ -94,6 +95,8 @@ func newHost(t *testing.T, url string) *host {
 	h.ok(err)
 	h.authority = filepath.Join(t.TempDir(), "ca.pem")
 	h.ok(os.WriteFile(h.authority, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: listener.Certificate().Raw}), 0o600))
+	h.blobs, err = blob.OpenDisk(t.TempDir())
+	h.ok(err)
 	h.limits = federation.DefaultConfig()
 	h.open()
 	t.Cleanup(h.close)
@@ -132,14 +135,12 @@ func (h *host) wire() {
 	set := registrations.NewSet(string(h.name))
 	config := account.DefaultConfig()
 	config.Mode, config.Hash = account.Open, account.Argon2{Memory: 64, Time: 1, Threads: 1} // cheap
-	blobs, err := blob.OpenDisk(h.TempDir())
-	h.ok(err)
 	ring := fedclient.NewKeyRing(h.client)
 	h.accounts = &account.Service{Store: h.st, Bell: h.bell, ServerName: h.name, Config: config, Appservices: set}
 	h.keys = &e2ee.Service{Store: h.st, Bell: h.bell, ServerName: h.name}
 	h.ephemeral = &ephemeral.Service{Store: h.st, Bell: h.bell}
 	h.rooms = &room.Service{Store: h.st, Bell: h.bell, ServerName: h.name, Key: h.key}
-	h.media = media.New(h.st, h.bell, blobs, h.name, media.DefaultConfig())
+	h.media = media.New(h.st, h.bell, h.blobs, h.name, media.DefaultConfig())
 	h.directory = &directory.Service{Store: h.st, Rooms: h.rooms, ServerName: h.name, Registrations: set, Client: h.client}
 	h.fed = &federation.Service{
 		Store: h.st, Bell: h.bell, Rooms: h.rooms, Client: h.client, Keys: ring, Accounts: h.accounts, Encryption: h.keys, Ephemeral: h.ephemeral,

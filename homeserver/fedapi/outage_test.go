@@ -26,14 +26,16 @@ type network struct {
 
 	mu  sync.Mutex // tier 1; guards all below
 	up  map[matrix.ServerName]http.Handler
-	cut map[[2]matrix.ServerName]bool // by who asks and who is asked
+	in  map[matrix.ServerName]*sync.WaitGroup // requests that are worked on
+	cut map[[2]matrix.ServerName]bool         // by who asks and who is asked
 }
 
 // connected runs f with n servers that send.
 func connected(t *testing.T, n int, f func(n *network)) {
 	t.Helper()
 	together(t, n, func(t *testing.T, hosts []*host) {
-		net := &network{T: t, hosts: hosts, stop: map[*host]func(){}, up: map[matrix.ServerName]http.Handler{}, cut: map[[2]matrix.ServerName]bool{}}
+		net := &network{T: t, hosts: hosts, stop: map[*host]func(){}, up: map[matrix.ServerName]http.Handler{},
+			in: map[matrix.ServerName]*sync.WaitGroup{}, cut: map[[2]matrix.ServerName]bool{}}
 		for _, h := range hosts {
 			h.front = net.link(h.name)
 			net.start(h)
@@ -58,11 +60,15 @@ func (n *network) link(to matrix.ServerName) http.Handler {
 		}
 		n.mu.Lock()
 		h, cut := n.up[to], n.cut[[2]matrix.ServerName{from, to}]
-		n.mu.Unlock()
 		if h == nil || cut {
+			n.mu.Unlock()
 			w.WriteHeader(http.StatusBadGateway)
 			return
 		}
+		in := n.in[to]
+		in.Add(1)
+		n.mu.Unlock()
+		defer in.Done()
 		h.ServeHTTP(w, r)
 	})
 }
@@ -94,6 +100,7 @@ func (n *network) start(h *host) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.in[h.name] = &sync.WaitGroup{}
 	n.up[h.name] = h.api.Handler()
 }
 
@@ -101,7 +108,9 @@ func (n *network) start(h *host) {
 func (n *network) fell(h *host) {
 	n.mu.Lock()
 	delete(n.up, h.name)
+	in := n.in[h.name]
 	n.mu.Unlock()
+	in.Wait()
 	n.stop[h]()
 	delete(n.stop, h)
 	h.close()
@@ -128,7 +137,7 @@ func (n *network) mend() {
 // await waits for a condition.
 func (n *network) await(what string, ready func() bool) {
 	n.Helper()
-	for end := time.Now().Add(time.Minute); !ready(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(15 * time.Second); !ready(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			n.Fatalf("%s: did not happen", what)
 		}
@@ -172,6 +181,8 @@ func (n *network) reads(h *host, events ...matrix.EventID) {
 		for _, id := range events {
 			if e := found[id]; e == nil || e.Pos == 0 && e.Status == store.Accepted {
 				lost++
+				if time.Now().UnixMilli()%100 < 10 {
+				}
 			}
 		}
 		return lost == 0

@@ -48,6 +48,7 @@ type Service struct {
 	transactions  transactions
 	origins       origins
 	invitations   rates
+	patience      patience
 	policyServers policyServers
 	resyncs       singleflight.Group
 }

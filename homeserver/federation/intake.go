@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"net/http"
 	"sync"
 
 	"github.com/rs/zerolog"
@@ -18,6 +20,17 @@ import (
 // errMissing tells that an event refers to others that nobody gives us.
 var errMissing = errors.New("events that it refers to are missing, and could not be had")
 
+// errLater is errMissing where a server that has them could not be reached.
+var errLater = fmt.Errorf("%w for now", errMissing)
+
+// passing tells whether an error of a request, or of a check, may be gone later.
+func passing(err error) bool {
+	var unreachable *fedclient.UnreachableError
+	var refused *fedclient.ResponseError
+	return errors.As(err, &unreachable) || errors.Is(err, fedclient.ErrNoKey) ||
+		errors.As(err, &refused) && (refused.Status >= 500 || refused.Status == http.StatusTooManyRequests)
+}
+
 const (
 	gapPage      = 50  // events of a gap that are asked for at a time
 	gapQuestions = 10  // for one event that came
@@ -30,7 +43,12 @@ const (
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu
 func (s *Service) receive(ctx context.Context, origin matrix.ServerName, p *event.PDU) error {
-	return s.gap(origin, p).bring(ctx, p, true)
+	g := s.gap(origin, p)
+	err := g.bring(ctx, p, true)
+	if g.later && errors.Is(err, errMissing) {
+		return errLater
+	}
+	return err
 }
 
 // admit is receive for an event that its server asks this one to let into the
@@ -50,7 +68,14 @@ type gap struct {
 	version   *matrix.RoomVersion
 	left      int        // events of the timeline that may still be fetched
 	questions int        // that may still be asked for them
+	later     bool       // something could not be had that may be had later
 	admitted  *event.PDU // goes from here to the other servers in the room
+}
+
+// failed notes what went wrong with a question.
+func (g *gap) failed(ctx context.Context, err error, what string) {
+	g.later = g.later || passing(err)
+	zerolog.Ctx(ctx).Debug().Err(err).Str("room", string(g.room)).Str("server", string(g.origin)).Msg(what)
 }
 
 func (s *Service) gap(origin matrix.ServerName, p *event.PDU) *gap {
@@ -134,7 +159,7 @@ func (g *gap) earlier(ctx context.Context, p *event.PDU) []*event.PDU {
 	g.questions--
 	raws, err := g.client.MissingEvents(ctx, g.origin, g.room, question)
 	if err != nil {
-		zerolog.Ctx(ctx).Debug().Err(err).Str("room", string(g.room)).Str("server", string(g.origin)).Msg("the events of a gap could not be had")
+		g.failed(ctx, err, "the events of a gap could not be had")
 		return nil
 	}
 	g.left -= len(raws)
@@ -172,7 +197,7 @@ func (g *gap) good(ctx context.Context, raws []json.RawMessage) []*event.PDU {
 		if err == nil {
 			good = append(good, fresh[i])
 		} else {
-			zerolog.Ctx(ctx).Debug().Err(err).Str("event", string(fresh[i].ID)).Msg("an event in an answer is not signed as it must be")
+			g.failed(ctx, err, "an event in an answer is not signed as it must be")
 		}
 	}
 	return good
@@ -211,7 +236,7 @@ func (g *gap) authorize(ctx context.Context, p *event.PDU, missing []matrix.Even
 	var raws []json.RawMessage
 	err := g.client.EventAuth(ctx, g.origin, g.room, p.ID, g.collect(&raws))
 	if err != nil {
-		zerolog.Ctx(ctx).Debug().Err(err).Str("event", string(p.ID)).Str("server", string(g.origin)).Msg("an auth chain could not be had")
+		g.failed(ctx, err, "an auth chain could not be had")
 		if errors.Is(err, errMissing) {
 			return err
 		}
@@ -246,7 +271,7 @@ func (g *gap) fetch(ctx context.Context, ids []matrix.EventID) error {
 		if len(asked)+len(wanted) > fewEvents {
 			return errMissing
 		}
-		var mu sync.Mutex // tier 1; guards raws
+		var mu sync.Mutex // tier 1; guards raws and g.later
 		var raws []json.RawMessage
 		var group errgroup.Group
 		group.SetLimit(eventsAtOnce)
@@ -254,10 +279,12 @@ func (g *gap) fetch(ctx context.Context, ids []matrix.EventID) error {
 			asked[id] = true
 			group.Go(func() error {
 				raw, err := g.client.Event(ctx, g.origin, id)
+				mu.Lock()
+				defer mu.Unlock()
 				if err == nil {
-					mu.Lock()
 					raws = append(raws, raw)
-					mu.Unlock()
+				} else {
+					g.failed(ctx, err, "an event could not be had")
 				}
 				return nil
 			})
@@ -333,7 +360,7 @@ func without(list []*event.PDU, missing []matrix.EventID) []*event.PDU {
 func (g *gap) bridge(ctx context.Context, p *event.PDU) error {
 	state, auth, err := g.client.RoomStateIDs(ctx, g.origin, g.room, p.ID)
 	if err != nil {
-		zerolog.Ctx(ctx).Debug().Err(err).Str("event", string(p.ID)).Str("server", string(g.origin)).Msg("the state before an event could not be had")
+		g.failed(ctx, err, "the state before an event could not be had")
 		return errMissing
 	}
 	if len(state)+len(auth) > g.s.Config.MaxState {
@@ -346,6 +373,7 @@ func (g *gap) bridge(ctx context.Context, p *event.PDU) error {
 	if len(lost) > fewEvents {
 		var raws []json.RawMessage
 		if err := g.client.RoomState(ctx, g.origin, g.room, p.ID, g.collect(&raws)); err != nil {
+			g.failed(ctx, err, "the state before an event could not be had")
 			return errMissing
 		}
 		err = g.keep(ctx, g.good(ctx, raws))

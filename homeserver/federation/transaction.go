@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"strconv"
 	"sync"
 
@@ -49,8 +50,9 @@ const roomsAtOnce = 8
 
 // Transaction takes a transaction of another server. A repeated one gets the
 // first one's answer. What an event or a message in it does wrong is no error
-// of the whole. The errors are M_INVALID_PARAM for one that is too large and
-// M_LIMIT_EXCEEDED.
+// of the whole. The errors are M_INVALID_PARAM for one that is too large,
+// M_LIMIT_EXCEEDED, and one with the status 503 where what events of it refer to
+// could not be fetched, which may go better when it is sent again.
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv1sendtxnid
 func (s *Service) Transaction(ctx context.Context, origin matrix.ServerName, t Transaction) (Results, error) {
@@ -66,7 +68,10 @@ func (s *Service) Transaction(ctx context.Context, origin matrix.ServerName, t T
 			return nil, err
 		}
 		defer free()
-		results := s.receiveAll(work, origin, t.PDUs)
+		results, later := s.receiveAll(work, origin, t.PDUs)
+		if s.patience.again(origin, later) {
+			return nil, &matrix.Error{Code: matrix.Unknown, Status: http.StatusServiceUnavailable, Text: errLater.Error(), RetryAfter: retryLater}
+		}
 		s.receiveEDUs(work, origin, t.EDUs)
 		return results, nil
 	})
@@ -79,19 +84,21 @@ type incoming struct {
 }
 
 // receiveAll takes the events of a transaction: those of one room one after the
-// other, and several rooms at a time.
-func (s *Service) receiveAll(ctx context.Context, origin matrix.ServerName, raws []json.RawMessage) Results {
+// other, and several rooms at a time. Later tells whether some may be taken when
+// they are sent again.
+func (s *Service) receiveAll(ctx context.Context, origin matrix.ServerName, raws []json.RawMessage) (all Results, later bool) {
 	results := Results{}
-	refuse := func(id matrix.EventID, why string) {
+	refuse := func(id matrix.EventID, err error) {
+		later = later || errors.Is(err, fedclient.ErrNoKey)
 		if _, known := results[id]; id != "" && !known {
-			results[id] = Result{Error: why}
+			results[id] = Result{Error: s.reason(ctx, origin, err)}
 		}
 	}
 	var list []incoming
 	for _, raw := range raws {
 		in, id, err := s.read(ctx, origin, raw)
 		if err != nil {
-			refuse(id, s.reason(ctx, origin, err))
+			refuse(id, err)
 			continue
 		}
 		list = append(list, in)
@@ -101,7 +108,7 @@ func (s *Service) receiveAll(ctx context.Context, origin matrix.ServerName, raws
 	for _, in := range list {
 		rooms[in.pdu.Room] = append(rooms[in.pdu.Room], in)
 	}
-	var mu sync.Mutex // tier 1; guards results
+	var mu sync.Mutex // tier 1; guards results and later
 	var group errgroup.Group
 	group.SetLimit(roomsAtOnce)
 	for _, events := range rooms {
@@ -110,6 +117,7 @@ func (s *Service) receiveAll(ctx context.Context, origin matrix.ServerName, raws
 			for _, in := range events {
 				err := s.receive(ctx, origin, in.pdu)
 				mu.Lock()
+				later = later || errors.Is(err, errLater)
 				results[in.pdu.ID] = Result{}
 				if err != nil && !errors.Is(err, errMissing) { // which the next event that follows on it will tell again
 					results[in.pdu.ID] = Result{Error: s.reason(ctx, origin, err)}
@@ -120,7 +128,7 @@ func (s *Service) receiveAll(ctx context.Context, origin matrix.ServerName, raws
 		})
 	}
 	group.Wait()
-	return results
+	return results, later
 }
 
 // read parses an event, for which it needs its room. The ID is answered also
@@ -152,7 +160,7 @@ func (s *Service) read(ctx context.Context, origin matrix.ServerName, raw json.R
 }
 
 // verified leaves out the events without the signatures that they need.
-func (s *Service) verified(ctx context.Context, origin matrix.ServerName, list []incoming, refuse func(matrix.EventID, string)) []incoming {
+func (s *Service) verified(ctx context.Context, origin matrix.ServerName, list []incoming, refuse func(matrix.EventID, error)) []incoming {
 	pdus := make([]*event.PDU, len(list))
 	for i, in := range list {
 		pdus[i] = in.pdu
@@ -160,7 +168,7 @@ func (s *Service) verified(ctx context.Context, origin matrix.ServerName, list [
 	good := list[:0]
 	for i, err := range s.Keys.VerifyEvents(ctx, pdus) {
 		if err != nil {
-			refuse(list[i].pdu.ID, s.reason(ctx, origin, err))
+			refuse(list[i].pdu.ID, err)
 			continue
 		}
 		good = append(good, list[i])

@@ -250,10 +250,10 @@ func (r *reader) audience(ctx context.Context, e *store.Event) ([]matrix.ServerN
 
 // serve sends what stands in a queue until nothing is left. While the server
 // does not answer it waits, as long as the client says, or until the server is
-// heard.
+// heard. One that is heard but takes nothing is asked less and less often.
 func (s *Service) serve(ctx context.Context, q *queue) {
 	defer q.end()
-	for ctx.Err() == nil {
+	for refused := time.Duration(0); ctx.Err() == nil; {
 		heard := s.Bell.Listen(fedclient.BellKey(q.server))
 		more, err := s.sendSome(ctx, q)
 		switch {
@@ -263,16 +263,31 @@ func (s *Service) serve(ctx context.Context, q *queue) {
 			}
 		case err != nil:
 			q.fail()
-			if !s.pause(ctx, q, err, heard) {
+			if !s.pause(ctx, q, err, heard, min(refused*refused*pauseStep, pauseMost)) {
 				return
 			}
+			refused++
+			continue
 		}
+		refused = 0
 	}
 }
 
-// pause waits until a server may be asked again, and tells false when it is not
-// to be tried any more for now.
-func (s *Service) pause(ctx context.Context, q *queue, err error, heard <-chan struct{}) bool {
+// The shortest pauses after refusals in a row grow from nothing by these.
+const (
+	pauseStep = 100 * time.Millisecond
+	pauseMost = 30 * time.Second
+)
+
+// pause waits until a server may be asked again, also when it is heard before, but
+// at least some time. It tells false when the server is not to be tried any more
+// for now.
+func (s *Service) pause(ctx context.Context, q *queue, err error, heard <-chan struct{}, least time.Duration) bool {
+	select {
+	case <-time.After(least):
+	case <-ctx.Done():
+		return false
+	}
 	var backoff *fedclient.BackoffError
 	until := time.Now().Add(saveEvery)
 	if errors.As(err, &backoff) {

@@ -33,15 +33,17 @@ const (
 type other struct {
 	name matrix.ServerName
 
-	mu   sync.Mutex
-	down bool
-	got  []string // "body" of messages and types of other events and EDUs, in order
+	mu    sync.Mutex
+	down  bool
+	asked int      // how often it was sent something
+	got   []string // "body" of messages and types of other events and EDUs, in order
 }
 
 // ServeHTTP takes transactions.
 func (o *other) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.asked++
 	if o.down || !strings.HasPrefix(r.URL.Path, "/_matrix/federation/v1/send/") {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
@@ -272,4 +274,32 @@ func TestQueueThatCatchesUp(t *testing.T) {
 	if _, _, behind, _ := q.take(); behind {
 		t.Error("the server is behind although everything was sent")
 	}
+}
+
+// TestServerThatRefuses is heard all the time and takes nothing: it is not asked
+// as often as it is heard.
+func TestServerThatRefuses(t *testing.T) {
+	each(t, func(w *world) {
+		id := w.shared()
+		stop := w.run()
+		defer stop()
+		w.say(id, "before")
+		w.other.waitFor(t, "before")
+		w.other.set(true)
+		w.say(id, "refused")
+		const heard = 300
+		for range heard {
+			w.Client.Heard(t.Context(), w.other.name)
+			w.Bell.Ring(fedclient.BellKey(w.other.name))
+			time.Sleep(time.Millisecond)
+		}
+		w.other.mu.Lock()
+		asked := w.other.asked
+		w.other.mu.Unlock()
+		if asked > heard/10 {
+			t.Errorf("a server that was heard %d times and takes nothing was asked %d times", heard, asked)
+		}
+		w.other.set(false)
+		w.other.waitFor(t, "before", "refused")
+	})
 }
