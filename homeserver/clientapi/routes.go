@@ -10,6 +10,7 @@ var tables = [][]route{
 	directoryRoutes,
 	eventRoutes,
 	filterRoutes,
+	initialSyncRoutes,
 	keyBackupRoutes,
 	keyRoutes,
 	loginRoutes,

@@ -199,6 +199,20 @@ func (s *Service) MaySee(ctx context.Context, room matrix.RoomID, user matrix.Us
 	return r, seen[0], nil
 }
 
+// EventAnywhere gives an event that user may see, whatever room it is in.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3eventseventid
+func (s *Service) EventAnywhere(ctx context.Context, rd Reader, id matrix.EventID) (json.RawMessage, error) {
+	e, err := s.Store.Event(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, matrix.Errorf(matrix.NotFound, "there is no such event, or you may not see it")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.Event(ctx, rd, e.PDU.Room, id)
+}
+
 // Reader is who gets events, and in which shape.
 type Reader struct {
 	User   matrix.UserID
