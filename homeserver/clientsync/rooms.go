@@ -131,9 +131,16 @@ func (rd *reading) readEvents(j *joined, p part) error {
 	case len(found) > 0:
 		start = found[0].Pos - 1
 	}
-	state, err := rd.readState(p, start)
+	at := start
+	if len(found) > 0 && rd.Store.BehindGap(found[0].Num) {
+		at = found[0].Pos // the state that came with it, which no event of the timeline tells
+	}
+	state, err := rd.readState(p, at)
 	if err != nil {
 		return err
+	}
+	if at > start && !rd.StateAfter {
+		state = slices.DeleteFunc(state, func(e *store.Event) bool { return e.Num == found[0].Num })
 	}
 	rd.noticeNewcomers(p, found)
 	if p.member && (p.whole || naming(state) || naming(plain(found))) {

@@ -19,7 +19,12 @@ type Page struct {
 	Limit    int
 	Filter   Filter
 
-	// unbroken ends the page before an event that the user may not see.
+	// Open timelines may go on before their first event, so that the answer has
+	// an End even there.
+	Open bool
+
+	// unbroken ends the page before an event that the user may not see, and
+	// where events are missing here.
 	unbroken bool
 }
 
@@ -120,6 +125,12 @@ func (s *Service) collect(ctx context.Context, user matrix.UserID, a access, p P
 		if err != nil {
 			return nil, nil, err
 		}
+		torn := false
+		if p.unbroken {
+			if i := slices.IndexFunc(events, func(e *store.Event) bool { return s.Store.BehindGap(e.Num) }); i >= 0 {
+				events, torn = events[:i+1], true
+			}
+		}
 		visible, err := s.Visible(ctx, a.room, user, events)
 		if err != nil {
 			return nil, nil, err
@@ -147,10 +158,13 @@ func (s *Service) collect(ctx context.Context, user matrix.UserID, a access, p P
 		if !p.Forward && len(events) > 0 {
 			at--
 		}
-		if broken {
+		if broken || torn {
 			break
 		}
 		if len(events) < want && len(found) < p.Limit {
+			if p.Open && !p.Forward {
+				break
+			}
 			return found, nil, nil // the timeline ends here
 		}
 		read += len(events)
@@ -251,8 +265,9 @@ func (s *Service) contextState(ctx context.Context, rd Reader, root statetree.ID
 
 // Recent gives the newest events of a room behind since and not behind upto
 // that user sees and wants, in order, at most limit. There is none among them
-// before one that user does not see: the state at the first and all of them give
-// the state at the end. Limited tells that there are more, or may be.
+// before one that user does not see or before which events are missing here: the
+// state at the first and all of them give the state at the end. Limited tells
+// that there are more, or may be.
 func (s *Service) Recent(ctx context.Context, user matrix.UserID, r *store.Room, since, upto int64, limit int, f Filter) (found []Seen, limited bool, err error) {
 	p := Page{Limit: limit + 1, Filter: f, unbroken: true}
 	found, end, err := s.collect(ctx, user, access{room: r, upto: upto}, p, upto, since)

@@ -14,6 +14,7 @@ import (
 type memory struct {
 	log     *log
 	members members
+	gaps    gaps
 
 	roomMu   sync.Mutex // guards the order in which rooms are replaced
 	rooms    *cache.Cache[RoomNum, *Room]
@@ -41,6 +42,9 @@ func (s *Store) load(ctx context.Context, budget int) error {
 		eventNums: cache.New[matrix.EventID, EventNum](part(5)),
 		stateKeys: cache.New[pair, statetree.Key](part(10)),
 		treeNodes: cache.New[statetree.ID, []byte](part(20)),
+	}
+	if err := s.loadGaps(ctx); err != nil {
+		return err
 	}
 	return s.loadMembers(ctx)
 }

@@ -109,29 +109,6 @@ func (tx *Tx) CountServer(ctx context.Context, room RoomNum, server matrix.Serve
 	return nil
 }
 
-// Gaps lists the events of a room's timeline before which others are missing
-// here.
-func (s *Store) Gaps(ctx context.Context, room RoomNum) ([]EventNum, error) {
-	rows, err := s.db.Query(ctx, `SELECT event FROM gaps WHERE room = $1 ORDER BY event`, room)
-	if err != nil {
-		return nil, fmt.Errorf("read gaps: %w", err)
-	}
-	return scanNums(rows)
-}
-
-// PutGap remembers that events before one are missing, or with open false that
-// none are any more.
-func (tx *Tx) PutGap(ctx context.Context, room RoomNum, event EventNum, open bool) error {
-	q := `DELETE FROM gaps WHERE room = $1 AND event = $2`
-	if open {
-		q = `INSERT INTO gaps (room, event) VALUES ($1, $2) ON CONFLICT DO NOTHING`
-	}
-	if err := tx.Exec(ctx, q, room, event); err != nil {
-		return fmt.Errorf("put gap: %w", err)
-	}
-	return nil
-}
-
 // Stripped gives what an invitation or a knock of a user said of a room, none
 // if nothing is known.
 func (s *Store) Stripped(ctx context.Context, room RoomNum, user matrix.UserID) ([]json.RawMessage, error) {
