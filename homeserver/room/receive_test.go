@@ -64,6 +64,9 @@ func (p pair) join(id matrix.RoomID) *event.PDU {
 	}
 	chain, err := p.AuthChain(ctx, append(slices.Clone(state), e))
 	p.ok(err)
+	if !slices.ContainsFunc(chain, func(e *store.Event) bool { return e.PDU.Type == event.TypeCreate }) {
+		p.Errorf("no create event authorizes %s", e.ID)
+	}
 	var auth []*event.PDU
 	for _, c := range chain {
 		auth = append(auth, c.PDU)

@@ -108,7 +108,7 @@ func (s *Service) AuthChain(ctx context.Context, events []*event.PDU) ([]*store.
 	for len(level) > 0 {
 		var next []matrix.EventID
 		for _, p := range level {
-			for _, id := range p.AuthEvents {
+			for _, id := range authorizers(p) {
 				if _, known := seen[id]; !known {
 					seen[id] = nil
 					next = append(next, id)
@@ -127,6 +127,18 @@ func (s *Service) AuthChain(ctx context.Context, events []*event.PDU) ([]*store.
 	}
 	maps.DeleteFunc(seen, func(_ matrix.EventID, e *store.Event) bool { return e == nil })
 	return slices.Collect(maps.Values(seen)), nil
+}
+
+// authorizers are the events that authorize an event: those that it names and,
+// from room version 12 on, the create event, which the room ID names. Servers
+// look for that one in an auth chain.
+//
+// Spec: https://spec.matrix.org/v1.19/rooms/v12/#authorisation-rules
+func authorizers(p *event.PDU) []matrix.EventID {
+	if !p.Version.RoomIDFromCreate || p.Type == event.TypeCreate {
+		return p.AuthEvents
+	}
+	return append(slices.Clone(p.AuthEvents), matrix.EventID("$"+p.Room[1:]))
 }
 
 // ServerSees leaves out the events that a server may not see: none of its users
