@@ -11,6 +11,7 @@ import (
 	"switchboard/homeserver/fedclient"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/room"
+	"switchboard/homeserver/store"
 )
 
 const (
@@ -19,35 +20,54 @@ const (
 )
 
 // Messages gives a part of a room's timeline, and fetches history that is not
-// here yet when the part reaches where it begins.
+// here yet when the part reaches where it begins. Where nobody who has it can be
+// reached now, the part that is here is given with an End, at which the client
+// may ask again; a part with nothing in it is an error with status 502.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidmessages
 func (s *Service) Messages(ctx context.Context, rd room.Reader, p room.Page) (*room.PageAnswer, error) {
 	answer, err := s.Rooms.Messages(ctx, rd, p)
-	if err != nil || p.Forward || answer.End != "" {
+	if err != nil || p.Forward || p.To != "" || answer.End != "" {
 		return answer, err
 	}
-	fetched, err := s.backfill(ctx, p.Room)
-	if err != nil || !fetched {
+	gaps, err := s.gaps(ctx, p.Room)
+	if err != nil || len(gaps) == 0 {
 		return answer, err
 	}
+	fetched, err := s.backfill(ctx, p.Room, gaps[0])
+	if err != nil {
+		p.Open = true
+		if answer, again := s.Rooms.Messages(ctx, rd, p); again != nil || answer.End != answer.Start {
+			return answer, again
+		}
+		return nil, err
+	}
+	if !fetched {
+		return answer, nil
+	}
+	if gaps, err = s.gaps(ctx, p.Room); err != nil {
+		return nil, err
+	}
+	p.Open = len(gaps) > 0
 	return s.Rooms.Messages(ctx, rd, p)
 }
 
-// backfill fetches what stands before a gap of a room, and tells whether there
-// was something.
-//
-// Spec: https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1backfillroomid
-func (s *Service) backfill(ctx context.Context, id matrix.RoomID) (bool, error) {
+// gaps are the events of a room, if this server is in it, before which others
+// are missing.
+func (s *Service) gaps(ctx context.Context, id matrix.RoomID) ([]*store.Event, error) {
 	resident, err := s.Rooms.Resident(ctx, id)
 	if err != nil || !resident {
-		return false, err
+		return nil, err
 	}
-	gaps, err := s.Rooms.OldestGaps(ctx, id)
-	if err != nil || len(gaps) == 0 {
-		return false, err
-	}
-	r, err := s.Store.Room(ctx, id)
+	return s.Rooms.OldestGaps(ctx, id)
+}
+
+// backfill fetches what stands before a gap of a room, and tells whether there
+// was something. It is an error if there may be, and who has it is out of reach.
+//
+// Spec: https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1backfillroomid
+func (s *Service) backfill(ctx context.Context, id matrix.RoomID, gap *store.Event) (bool, error) {
+	r, err := s.Store.RoomByNum(ctx, gap.Room)
 	if err != nil {
 		return false, err
 	}
@@ -55,10 +75,10 @@ func (s *Service) backfill(ctx context.Context, id matrix.RoomID) (bool, error) 
 	if err != nil {
 		return false, err
 	}
+	var away error
 	servers = slices.DeleteFunc(servers, func(n matrix.ServerName) bool { return n == s.ServerName })
-	oldest := gaps[0]
 	for _, name := range servers[:min(len(servers), backfillServers)] {
-		fetched, err := s.backfillBy(ctx, name, id, r.Version, oldest.PDU)
+		fetched, err := s.backfillBy(ctx, name, id, r.Version, gap.PDU)
 		if err == nil && fetched {
 			return true, nil
 		}
@@ -67,9 +87,15 @@ func (s *Service) backfill(ctx context.Context, id matrix.RoomID) (bool, error) 
 		}
 		if err != nil {
 			zerolog.Ctx(ctx).Info().Err(err).Str("server", string(name)).Str("room", string(id)).Msg("history could not be fetched")
+			if refusal(err) == nil {
+				away = err
+			}
 		}
 	}
-	return false, nil
+	if away != nil {
+		away = &matrix.Error{Code: matrix.Unknown, Status: 502, Text: "the servers that have the earlier history cannot be reached; try again later", Cause: away}
+	}
+	return false, away
 }
 
 // backfillBy fetches from one server what stands before an event.

@@ -92,8 +92,12 @@ func (s *Service) fetchUpTo(ctx context.Context, room matrix.RoomID, id matrix.E
 		if err == nil && e.Pos != 0 || err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
-		if more, err := s.backfill(ctx, room); err != nil || !more {
+		gaps, err := s.gaps(ctx, room)
+		if err != nil || len(gaps) == 0 {
 			return err
+		}
+		if more, err := s.backfill(ctx, room, gaps[0]); err != nil || !more {
+			return ctx.Err() // who has it may be back later
 		}
 	}
 	return nil
