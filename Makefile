@@ -38,6 +38,9 @@ fuzz: ## every fuzz target for some seconds; ARGS="-for 1m" for longer
 conformance: ## all of Complement's tests/csapi; ARGS="-run regexp -logs directory -update"
 	go run ./cmd/dev/conformance $(ARGS)
 
+federation: ## federation with Dendrite and Synapse; ARGS="-run living/synapse/v12/join -v"
+	SWITCHBOARD_TEST_PEERS=$(or $(PEERS),dendrite,synapse) go test -count=1 -tags $(TAGS) -timeout 15m -parallel 8 ./cmd/dev/federate $(ARGS)
+
 demo: build cmd/dev/demo/node_modules ## a conversation through Matrix and IRC with real clients
 	SWITCHBOARD_BIN=$(CURDIR)/$(BIN) node cmd/dev/demo/main.js
 
@@ -51,4 +54,4 @@ bench: ## compare with Dendrite and write docs/performance.md; takes most of an 
 clean: ## remove what was built and downloaded
 	rm -rf bin .cache cmd/dev/demo/node_modules
 
-.PHONY: help build run test unit lint race fuzz conformance demo bench clean
+.PHONY: help build run test unit lint race fuzz conformance federation demo bench clean

@@ -162,6 +162,13 @@ func conformance(ctx context.Context, c *check) tally {
 	return sum
 }
 
+// federation lets the program talk with other homeservers.
+func federation(ctx context.Context, c *check) tally {
+	cmd := c.command(ctx, "go", "test", "-json", "-count=1", "-vet=off", "-tags", tags, "-timeout", "15m", "-parallel", "8", "./cmd/dev/federate")
+	cmd.Env = append(cmd.Env, "SWITCHBOARD_TEST_PEERS=dendrite,synapse")
+	return c.goTest(ctx, "federation", cmd)
+}
+
 // demo runs the conversation with real clients, which counts as one.
 func demo(ctx context.Context, c *check) tally {
 	cmd := c.command(ctx, "make", "--no-print-directory", "demo")

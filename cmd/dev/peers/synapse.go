@@ -91,17 +91,18 @@ func (Synapse) configuration(p place) (map[string]any, error) {
 	}
 	listeners := []any{client}
 	config := map[string]any{
-		"server_name":                        p.name,
-		"report_stats":                       false,
-		"signing_key_path":                   filepath.Join(p.Dir, "signing.key"),
-		"media_store_path":                   filepath.Join(p.Dir, "media"),
-		"pid_file":                           filepath.Join(p.Dir, "pid"),
-		"log_config":                         filepath.Join(p.Dir, "log.yaml"),
-		"database":                           map[string]any{"name": "sqlite3", "args": map[string]any{"database": filepath.Join(p.Dir, "synapse.db")}},
-		"registration_shared_secret":         Secret,
-		"trusted_key_servers":                []any{},
-		"room_list_publication_rules":        []any{map[string]any{"action": "allow"}},
-		"allow_public_rooms_over_federation": true,
+		"server_name":                              p.name,
+		"report_stats":                             false,
+		"signing_key_path":                         filepath.Join(p.Dir, "signing.key"),
+		"media_store_path":                         filepath.Join(p.Dir, "media"),
+		"pid_file":                                 filepath.Join(p.Dir, "pid"),
+		"log_config":                               filepath.Join(p.Dir, "log.yaml"),
+		"database":                                 map[string]any{"name": "sqlite3", "args": map[string]any{"database": filepath.Join(p.Dir, "synapse.db")}},
+		"registration_shared_secret":               Secret,
+		"trusted_key_servers":                      []any{},
+		"room_list_publication_rules":              []any{map[string]any{"action": "allow"}},
+		"allow_public_rooms_over_federation":       true,
+		"allow_device_name_lookup_over_federation": true,
 	}
 	for _, name := range limits {
 		section := config
