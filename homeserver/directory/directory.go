@@ -92,6 +92,8 @@ func (s *Service) resolveElsewhere(ctx context.Context, alias matrix.RoomAlias, 
 func (s *Service) answer(server matrix.ServerName, err, unknown error) error {
 	var r *fedclient.ResponseError
 	switch {
+	case errors.Is(err, fedclient.ErrNotPermitted):
+		return err
 	case errors.As(err, &r) && r.Status == 404:
 		return unknown
 	case errors.As(err, &r) && r.Status < 500:

@@ -48,6 +48,7 @@ type host struct {
 	url       string // of its database
 	authority string // file
 	limits    federation.Config
+	deny      []string // servers
 	blobs     *blob.Disk
 	db        *database.DB
 	st        *store.Store
@@ -114,7 +115,7 @@ func (h *host) open() {
 	h.ok(err)
 	h.bell = &notify.Bell{}
 	c := fedclient.DefaultConfig()
-	c.Notaries, c.RootCA, c.RetryFirst, c.RetryMost = nil, h.authority, 20*time.Millisecond, 100*time.Millisecond
+	c.DenyServers, c.Notaries, c.RootCA, c.RetryFirst, c.RetryMost = h.deny, nil, h.authority, 20*time.Millisecond, 100*time.Millisecond
 	out := fedclient.DefaultOutboundConfig()
 	out.Allow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 	h.client, err = fedclient.New(c, h.name, h.key, fedclient.NewDialer(out, nil), h.st, h.bell)

@@ -217,6 +217,11 @@ func (e *BackoffError) Error() string {
 // operator does not want to talk to.
 var ErrNotPermitted = errors.New("not a permitted server")
 
+// notPermitted is what clients and servers are told of that.
+func notPermitted(server matrix.ServerName) error {
+	return &matrix.Error{Code: matrix.Forbidden, Text: "this server does not talk to " + string(server), Cause: ErrNotPermitted}
+}
+
 // wrap adds the operation to an error.
 func wrap(op string, err error) error {
 	if err == nil {

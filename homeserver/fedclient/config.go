@@ -57,7 +57,9 @@ type Config struct {
 	AllowServers []string `yaml:"allow_servers"`
 
 	// DenyServers are servers never to talk to, written like those of
-	// allow_servers.
+	// allow_servers: their requests are refused, and they are asked for nothing,
+	// files and keys included. What their users say in rooms still comes by way of
+	// the rooms' other servers; against that a room has its access control list.
 	DenyServers []string `yaml:"deny_servers"`
 
 	// Notaries are servers that are believed about the keys of servers which do

@@ -125,7 +125,7 @@ func (c *Client) note(ctx context.Context, server matrix.ServerName, k call, ans
 // Its body must be closed. It is not unpacked further than JSON needs.
 func (c *Client) send(ctx context.Context, server matrix.ServerName, k call) (*http.Response, error) {
 	if !c.config.Permits(server) {
-		return nil, fmt.Errorf("%s: %w", server, ErrNotPermitted)
+		return nil, notPermitted(server)
 	}
 	if !c.insist && !k.aside {
 		if err := c.reach.check(ctx, server); err != nil {

@@ -203,7 +203,7 @@ func (r *KeyRing) Authenticate(req *http.Request, body []byte) (matrix.ServerNam
 		return "", unauthorized("the request is for another server", nil)
 	}
 	if !r.client.config.Permits(origin) {
-		return "", matrix.Errorf(matrix.Forbidden, "this server does not talk to %s", origin)
+		return "", notPermitted(origin)
 	}
 	var content []byte
 	if len(body) > 0 {

@@ -283,6 +283,9 @@ const (
 // at least some time. It tells false when the server is not to be tried any more
 // for now.
 func (s *Service) pause(ctx context.Context, q *queue, err error, heard <-chan struct{}, least time.Duration) bool {
+	if errors.Is(err, fedclient.ErrNotPermitted) {
+		return false
+	}
 	select {
 	case <-time.After(least):
 	case <-ctx.Done():
