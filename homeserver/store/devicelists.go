@@ -53,6 +53,9 @@ func (s *Store) DeviceListChanges(ctx context.Context, observer matrix.UserID, s
 	return list, rows.Err()
 }
 
+// isMember is true for rows of events that are memberships.
+const isMember = `EXISTS (SELECT 1 FROM state_keys k WHERE k.num = events.key AND k.type = 'm.room.member')`
+
 // MemberEvents lists the m.room.member events of some rooms behind since and
 // not behind upto, in the order of the log within each room.
 func (s *Store) MemberEvents(ctx context.Context, rooms []RoomNum, since, upto int64) ([]*Event, error) {
@@ -71,7 +74,7 @@ func (s *Store) MemberEvents(ctx context.Context, rooms []RoomNum, since, upto i
 	}
 	for part := range slices.Chunk(missing, 500) {
 		list, err := s.queryEvents(ctx, `SELECT `+eventColumns+` FROM events
-			WHERE room IN LIST($1) AND pos > $2 AND pos <= $3 AND EXISTS (SELECT 1 FROM state_keys k WHERE k.num = events.key AND k.type = 'm.room.member') ORDER BY pos`, part, since, upto)
+			WHERE room IN LIST($1) AND pos > $2 AND pos <= $3 AND `+isMember+` ORDER BY pos`, part, since, upto)
 		if err != nil {
 			return nil, err
 		}

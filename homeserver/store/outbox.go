@@ -83,7 +83,7 @@ func (tx *Tx) DropOutgoing(ctx context.Context, server matrix.ServerName, upto i
 func (s *Store) Latest(ctx context.Context, rooms []RoomNum, us, them matrix.ServerName, since int64) ([]*Event, error) {
 	return s.places(ctx, `SELECT num FROM events WHERE pos IN (
 		SELECT MAX(pos) FROM events WHERE room IN LIST($1) AND pos > $2
-			AND (sender LIKE $3 ESCAPE '!' OR type = 'm.room.member' AND sender NOT LIKE $4 ESCAPE '!')
+			AND (sender LIKE $3 ESCAPE '!' OR `+isMember+` AND sender NOT LIKE $4 ESCAPE '!')
 		GROUP BY room, sender LIKE $3 ESCAPE '!') ORDER BY pos`,
 		rooms, since, "%:"+likeText(string(us)), "%:"+likeText(string(them)))
 }
