@@ -119,6 +119,11 @@ func TestConfigMistakes(t *testing.T) {
 			"switchboard.yaml:5: media.max_upload: must be at least 1K",
 			"switchboard.yaml:4: pprof.address: must be an address of this computer",
 		}},
+		{"policies", "moderation:\n  policy_lists: ['!a:b', '#a:b', '@a:b']\n  policy_server_key: short\nfederation:\n  max_join_complexity: -1", nil, []string{
+			`switchboard.yaml:2: moderation.policy_lists[2]: "@a:b" is neither a room's ID`,
+			"switchboard.yaml:3: moderation.policy_server_key: a key must be base64 of 32 bytes",
+			"switchboard.yaml:5: federation.max_join_complexity: must not be negative",
+		}},
 		{"listeners", "listeners:\n- address: '1'\n  tls: {acme: true}\n- address: :1\n  serve: []\n- address: :1\n  tls: {cert: x}\n", nil, []string{
 			"switchboard.yaml:3: listeners[0].tls.acme: needs acme.email",
 			"switchboard.yaml:5: listeners[1].serve: must name client, federation or both",
