@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -15,6 +16,7 @@ import (
 	"switchboard/homeserver/event"
 	"switchboard/homeserver/fedclient"
 	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/room"
 	"switchboard/homeserver/store"
 )
 
@@ -80,7 +82,7 @@ func (s *Service) Transaction(ctx context.Context, origin matrix.ServerName, t T
 // incoming is an event of a transaction.
 type incoming struct {
 	pdu  *event.PDU
-	room *store.Room
+	room *store.Room // nil: one that takes back an invitation from outside
 }
 
 // receiveAll takes the events of a transaction: those of one room one after the
@@ -115,7 +117,7 @@ func (s *Service) receiveAll(ctx context.Context, origin matrix.ServerName, raws
 		group.Go(func() error {
 			defer s.recovered(ctx)
 			for _, in := range events {
-				err := s.receive(ctx, origin, in.pdu)
+				err := s.takeIn(ctx, origin, in)
 				mu.Lock()
 				later = later || errors.Is(err, errLater)
 				results[in.pdu.ID] = Result{}
@@ -129,6 +131,13 @@ func (s *Service) receiveAll(ctx context.Context, origin matrix.ServerName, raws
 	}
 	group.Wait()
 	return results, later
+}
+
+func (s *Service) takeIn(ctx context.Context, origin matrix.ServerName, in incoming) error {
+	if in.room == nil {
+		return s.Rooms.PutOutside(ctx, room.Outside{Version: in.pdu.Version, Event: in.pdu})
+	}
+	return s.receive(ctx, origin, in.pdu)
 }
 
 // read parses an event, for which it needs its room. The ID is answered also
@@ -156,7 +165,25 @@ func (s *Service) read(ctx context.Context, origin matrix.ServerName, raw json.R
 		return incoming{}, place.ID, err
 	}
 	r, err := s.room(ctx, origin, p.Room)
+	if err != nil && s.retracts(ctx, known, p) {
+		return incoming{pdu: p}, p.ID, nil
+	}
 	return incoming{p, r}, p.ID, err
+}
+
+// retracts tells whether an event of a room that this server is not in takes
+// back an invitation, as only who invited can: nobody knows here who else may.
+func (s *Service) retracts(ctx context.Context, r *store.Room, p *event.PDU) bool {
+	if p.Type != event.TypeMember || p.StateKey == nil || p.Membership() != event.Leave {
+		return false
+	}
+	m := s.Store.Membership(matrix.UserID(*p.StateKey), r.Num)
+	if m.Membership != event.Invite {
+		return false
+	}
+	found, err := s.Store.EventsByNum(ctx, []store.EventNum{m.Event})
+	invited := found[m.Event]
+	return err == nil && invited != nil && invited.PDU.Sender == p.Sender && slices.Contains(p.AuthEvents, invited.PDU.ID)
 }
 
 // verified leaves out the events without the signatures that they need.
