@@ -180,6 +180,10 @@ func TestPolicyServer(t *testing.T) {
 		if got := p.questions(); got != event.TypePolicy+" "+event.TypePolicy {
 			t.Errorf("asked about %q", got)
 		}
+
+		p.ok(p.fed.Leave(p.ctx(), room.Change{Room: id, Actor: police}))
+		p.tellLeave(a, police, id)
+		a.say(alice, id, "spam, which nobody looks at now")
 	})
 }
 
@@ -222,16 +226,32 @@ func TestUnvettedEvents(t *testing.T) {
 		a.refused(a.trySay(alice, id, "not known"), matrix.NotFound)
 		p.answers(200, `{}`)
 		careless("no signature", store.SoftFailed)
-		p.questions()
-		a.refused(a.trySay(alice, id, "no answer"), matrix.Unknown)
-		careless("no answer", store.SoftFailed)
-		if got := p.questions(); got != "" {
-			t.Errorf("a server that does not answer was asked about %q", got)
-		}
+		a.refused(a.trySay(alice, id, "no signature"), matrix.Unknown)
 		p.answers(0, "")
 
 		a.state(alice, id, event.TypePolicy, `{}`)
 		careless("spam, which anybody may send now", store.Accepted)
+		guard(key)
+		careless("more spam", store.SoftFailed)
+		r, err := a.st.Room(a.ctx(), id)
+		a.ok(err)
+		policy, err := a.rooms.StateEvent(a.ctx(), r.Current, event.TypePolicy, "")
+		a.ok(err)
+		_, err = a.rooms.Redact(a.ctx(), room.Sending{User: alice, Room: id, Redacts: policy.PDU.ID}, nil)
+		a.ok(err)
+		careless("spam after the redaction", store.Accepted)
+
+		guard(key)
+		p.answers(500, `{}`)
+		p.questions()
+		var e *matrix.Error
+		if err := a.trySay(alice, id, "no answer"); !errors.As(err, &e) || e.HTTPStatus() != 502 || !strings.Contains(e.Text, "gives no answer") {
+			t.Errorf("the client is told %v", err)
+		}
+		careless("no answer", store.SoftFailed)
+		if got := p.questions(); got != "m.room.message" {
+			t.Errorf("a server that does not answer was asked about %q", got)
+		}
 	})
 }
 

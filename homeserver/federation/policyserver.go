@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"switchboard/homeserver/event"
+	"switchboard/homeserver/fedclient"
 	"switchboard/homeserver/matrix"
 )
 
@@ -47,20 +48,23 @@ func (s *Service) vet(ctx context.Context, server matrix.ServerName, p *event.PD
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	var said *matrix.Error
-	switch answered := errors.As(refusal(err), &said); {
-	case answered && said.Code == matrix.LimitExceeded:
-		s.policyServers.rest(server, said)
-	case err != nil && !answered:
-		said = &matrix.Error{Code: matrix.Unknown, Status: 502, Text: fmt.Sprintf("the room's policy server %s could not be asked", server), Cause: err}
-		s.policyServers.rest(server, said)
-	default:
+	if err == nil {
 		s.policyServers.answered(server)
+		return signed, nil
 	}
-	if err != nil {
-		return nil, said
+	var said *matrix.Error
+	var bad *fedclient.AnswerError
+	reached := errors.As(refusal(err), &said)
+	if !reached {
+		said = &matrix.Error{Code: matrix.Unknown, Status: 502, Text: fmt.Sprintf("the room's policy server %s gives no answer", server), Cause: err}
+		reached = errors.As(err, &bad)
 	}
-	return signed, nil
+	if reached && said.Code != matrix.LimitExceeded {
+		s.policyServers.answered(server)
+	} else {
+		s.policyServers.rest(server, said)
+	}
+	return nil, said
 }
 
 // policyServers are those that are left alone for a moment.

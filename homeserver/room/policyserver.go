@@ -24,9 +24,15 @@ type policyServer struct {
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#determining-if-a-policy-server-is-enabled-in-a-room
 func (s *Service) policyServer(ctx context.Context, r *store.Room) (policyServer, error) {
+	if _, none := s.unguarded.Find(r.Current); none {
+		return policyServer{}, nil
+	}
 	v := s.view(ctx, r.Current)
 	p := v.Event(event.TypePolicy, "")
 	if p == nil {
+		if v.err == nil {
+			s.unguarded.Put(r.Current, struct{}{})
+		}
 		return policyServer{}, v.err
 	}
 	var keys struct {

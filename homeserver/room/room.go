@@ -48,6 +48,8 @@ type Service struct {
 	powers  store.Recent[powersKey, *eventauth.PowerLevels]
 	roots   store.Recent[sightKey, sight]
 
+	unguarded store.Recent[statetree.ID, struct{}] // states without m.room.policy
+
 	ignored  settings[map[matrix.UserID]bool]
 	blocking settings[bool] // invitations
 	lists    policyLists
