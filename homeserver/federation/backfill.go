@@ -1,8 +1,10 @@
 package federation
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"math"
 	"slices"
 
 	"github.com/rs/zerolog"
@@ -19,37 +21,60 @@ const (
 	backfillServers = 4   // servers that are asked, one after the other
 )
 
+// mostFills is how many parts of the history one request fetches.
+const mostFills = 10
+
 // Messages gives a part of a room's timeline, and fetches history that is not
-// here yet when the part reaches where it begins. Where nobody who has it can be
-// reached now, the part that is here is given with an End, at which the client
-// may ask again; a part with nothing in it is an error with status 502.
+// here yet when the part goes over a gap or reaches where the timeline begins.
+// Where nobody who has it can be reached now, the part that is here is given with
+// an End, at which the client may ask again; a part with nothing in it is an
+// error with status 502.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidmessages
 func (s *Service) Messages(ctx context.Context, rd room.Reader, p room.Page) (*room.PageAnswer, error) {
-	answer, err := s.Rooms.Messages(ctx, rd, p)
-	if err != nil || p.Forward || p.To != "" || answer.End != "" {
-		return answer, err
-	}
-	gaps, err := s.gaps(ctx, p.Room)
-	if err != nil || len(gaps) == 0 {
-		return answer, err
-	}
-	fetched, err := s.backfill(ctx, p.Room, gaps[0])
-	if err != nil {
-		p.Open = true
-		if answer, again := s.Rooms.Messages(ctx, rd, p); again != nil || answer.End != answer.Start {
-			return answer, again
+	var away error
+	tried := map[store.EventNum]bool{}
+	for {
+		answer, err := s.Rooms.Messages(ctx, rd, p)
+		if err != nil {
+			return nil, err
 		}
-		return nil, err
-	}
-	if !fetched {
+		gaps, err := s.gaps(ctx, p.Room)
+		if err != nil {
+			return nil, err
+		}
+		gaps = slices.DeleteFunc(gaps, func(g *store.Event) bool { return tried[g.Num] || !crosses(p, answer, g.Pos) })
+		if len(gaps) > 0 && len(tried) < mostFills {
+			tried[gaps[0].Num] = true
+			if _, err := s.backfill(ctx, p.Room, gaps[0]); err != nil {
+				away = err
+			}
+			continue
+		}
+		if more := away != nil || len(gaps) > 0; more && !p.Forward && p.To == "" && answer.End == "" {
+			p.Open = true
+			continue
+		}
+		if away != nil && answer.End == answer.Start {
+			return nil, away
+		}
 		return answer, nil
 	}
-	if gaps, err = s.gaps(ctx, p.Room); err != nil {
-		return nil, err
+}
+
+// crosses tells whether an answer goes over the gap right before an event at a
+// position.
+func crosses(p room.Page, answer *room.PageAnswer, pos int64) bool {
+	place := func(token string, none int64) int64 {
+		if n, err := room.ParseToken(token); err == nil {
+			return n
+		}
+		return none
 	}
-	p.Open = len(gaps) > 0
-	return s.Rooms.Messages(ctx, rd, p)
+	if p.Forward {
+		return place(p.From, math.MinInt64) < pos && pos <= place(cmp.Or(answer.End, p.To), math.MaxInt64)
+	}
+	return place(cmp.Or(answer.End, p.To), math.MinInt64) < pos-1 && pos-1 <= place(p.From, math.MaxInt64)
 }
 
 // gaps are the events of a room, if this server is in it, before which others
@@ -59,7 +84,7 @@ func (s *Service) gaps(ctx context.Context, id matrix.RoomID) ([]*store.Event, e
 	if err != nil || !resident {
 		return nil, err
 	}
-	return s.Rooms.OldestGaps(ctx, id)
+	return s.Rooms.Gaps(ctx, id)
 }
 
 // backfill fetches what stands before a gap of a room, and tells whether there
@@ -78,7 +103,7 @@ func (s *Service) backfill(ctx context.Context, id matrix.RoomID, gap *store.Eve
 	var away error
 	servers = slices.DeleteFunc(servers, func(n matrix.ServerName) bool { return n == s.ServerName })
 	for _, name := range servers[:min(len(servers), backfillServers)] {
-		fetched, err := s.backfillBy(ctx, name, id, r.Version, gap.PDU)
+		fetched, err := s.backfillBy(ctx, name, id, r.Version, gap)
 		if err == nil && fetched {
 			return true, nil
 		}
@@ -99,8 +124,8 @@ func (s *Service) backfill(ctx context.Context, id matrix.RoomID, gap *store.Eve
 }
 
 // backfillBy fetches from one server what stands before an event.
-func (s *Service) backfillBy(ctx context.Context, server matrix.ServerName, id matrix.RoomID, v *matrix.RoomVersion, gap *event.PDU) (bool, error) {
-	raws, err := s.Client.Backfill(ctx, server, id, gap.PrevEvents, backfillAtOnce)
+func (s *Service) backfillBy(ctx context.Context, server matrix.ServerName, id matrix.RoomID, v *matrix.RoomVersion, gap *store.Event) (bool, error) {
+	raws, err := s.Client.Backfill(ctx, server, id, gap.PDU.PrevEvents, backfillAtOnce)
 	if err != nil {
 		return false, err
 	}
@@ -108,7 +133,7 @@ func (s *Service) backfillBy(ctx context.Context, server matrix.ServerName, id m
 	if err != nil {
 		return false, err
 	}
-	past = chain(past, gap)
+	past = chain(past, gap.PDU)
 	if len(past) == 0 {
 		return false, nil
 	}
@@ -116,7 +141,7 @@ func (s *Service) backfillBy(ctx context.Context, server matrix.ServerName, id m
 	if err != nil {
 		return false, err
 	}
-	return true, s.Rooms.History(ctx, id, past, before)
+	return true, s.Rooms.History(ctx, id, gap, past, before)
 }
 
 // genuine parses events of a room and leaves out those that are broken or forged.

@@ -96,7 +96,7 @@ func (s *Service) fetchUpTo(ctx context.Context, room matrix.RoomID, id matrix.E
 		if err != nil || len(gaps) == 0 {
 			return err
 		}
-		if more, err := s.backfill(ctx, room, gaps[0]); err != nil || !more {
+		if more, err := s.backfill(ctx, room, gaps[len(gaps)-1]); err != nil || !more {
 			return ctx.Err() // who has it may be back later
 		}
 	}

@@ -1,27 +1,29 @@
 package room
 
 import (
+	"cmp"
 	"context"
+	"slices"
 
 	"switchboard/homeserver/event"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/store"
 )
 
-// History puts events before the timeline of a room as it is known here: they
-// came out of another server's past. They stand in order, the oldest first, and
-// the state before the first of them is known by the IDs of its events, which
-// are here. The caller has verified signatures and hashes. What is here already
-// is left as it is; what the rules do not allow is kept as rejected.
+// History puts events into the timeline of a room before one that is behind a
+// gap: they came out of another server's past. They stand in order, the oldest
+// first, and the state before the first of them is known by the IDs of its
+// events, which are here. The caller has verified signatures and hashes. What is
+// here already is left as it is; what the rules do not allow is kept as rejected.
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#backfilling-and-retrieving-missing-events
-func (s *Service) History(ctx context.Context, id matrix.RoomID, events []*event.PDU, before []matrix.EventID) error {
+func (s *Service) History(ctx context.Context, id matrix.RoomID, behind *store.Event, events []*event.PDU, before []matrix.EventID) error {
 	defer s.locks.lock(id)()
 	r, err := s.resident(ctx, id)
 	if err != nil {
 		return err
 	}
-	places, err := s.pastPlaces(ctx, len(events))
+	places, err := s.places(ctx, behind, len(events))
 	if err != nil {
 		return err
 	}
@@ -35,6 +37,23 @@ func (s *Service) History(ctx context.Context, id matrix.RoomID, events []*event
 		}
 	}
 	return s.closeGaps(ctx, r)
+}
+
+// places are places right before an event, in order; where there is no room for
+// them, before everything else.
+func (s *Service) places(ctx context.Context, behind *store.Event, n int) ([]int64, error) {
+	last, err := s.Store.Before(ctx, behind.Pos)
+	if err != nil {
+		return nil, err
+	}
+	if behind.Pos-last <= int64(n) {
+		return s.pastPlaces(ctx, n)
+	}
+	places := make([]int64, n)
+	for i := range places {
+		places[i] = behind.Pos - int64(n-i)
+	}
+	return places, nil
 }
 
 // pastPlaces are places before everything else, in order.
@@ -125,8 +144,9 @@ func (s *Service) closeGaps(ctx context.Context, r *store.Room) error {
 	})
 }
 
-// OldestGaps are the events of a room before which others are missing.
-func (s *Service) OldestGaps(ctx context.Context, id matrix.RoomID) ([]*store.Event, error) {
+// Gaps are the events of a room before which others are missing, the last of the
+// timeline first.
+func (s *Service) Gaps(ctx context.Context, id matrix.RoomID) ([]*store.Event, error) {
 	r, err := s.resident(ctx, id)
 	if err != nil {
 		return nil, err
@@ -135,5 +155,7 @@ func (s *Service) OldestGaps(ctx context.Context, id matrix.RoomID) ([]*store.Ev
 	if err != nil {
 		return nil, err
 	}
-	return s.ordered(ctx, nums)
+	list, err := s.ordered(ctx, nums)
+	slices.SortFunc(list, func(a, b *store.Event) int { return cmp.Compare(b.Pos, a.Pos) })
+	return list, err
 }

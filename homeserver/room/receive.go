@@ -341,6 +341,13 @@ type landing struct {
 
 // settle makes the event and the state after it, at a fresh position.
 func (l *landing) settle() (after statetree.Tree, pos int64, err error) {
+	if l.gap && l.place == 0 && l.room.Last != 0 {
+		for range gapRoom {
+			if _, err := l.tx.NextPosition(l.ctx); err != nil {
+				return after, 0, err
+			}
+		}
+	}
 	if pos, err = l.tx.NextPosition(l.ctx); err != nil {
 		return after, 0, err
 	}
@@ -355,6 +362,10 @@ func (l *landing) settle() (after statetree.Tree, pos int64, err error) {
 	l.event.State, l.event.Current = after.ID(), l.room.Current
 	return after, pos, err
 }
+
+// gapRoom is how many positions of the log stay free before an event before which
+// others are missing, so that these find their place when they are fetched.
+const gapRoom = 20_000
 
 // aside stores the event without making it part of the timeline.
 func (l *landing) aside() error {

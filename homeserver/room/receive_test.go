@@ -316,14 +316,14 @@ func TestHistory(t *testing.T) {
 			join := p.join(id)
 			want += "joined"
 			p.told(p.b, p.say(alice, id, "joined"))
-			gaps, err := p.b.OldestGaps(ctx, id)
+			gaps, err := p.b.Gaps(ctx, id)
 			p.ok(err)
 			if len(gaps) != 1 || gaps[0].PDU.ID != join.ID {
 				t.Fatalf("version %s: gaps %v", version, gaps)
 			}
 			r := must(p.Store.Room(ctx, id))
 			for _, limit := range []int{7, 100} {
-				gaps := must(p.b.OldestGaps(ctx, id))
+				gaps := must(p.b.Gaps(ctx, id))
 				earlier := must(p.Earlier(ctx, r, gaps[0].PDU.PrevEvents, limit))
 				slices.Reverse(earlier)
 				var past, state []*event.PDU
@@ -338,12 +338,12 @@ func TestHistory(t *testing.T) {
 				if before == nil {
 					before = []matrix.EventID{}
 				}
-				p.ok(p.b.History(ctx, id, past, before))
+				p.ok(p.b.History(ctx, id, gaps[0], past, before))
 			}
 			if got := p.b.texts(dave, id); got != want {
 				t.Errorf("version %s: dave reads %q, want %q", version, got, want)
 			}
-			if gaps := must(p.b.OldestGaps(ctx, id)); len(gaps) != 0 {
+			if gaps := must(p.b.Gaps(ctx, id)); len(gaps) != 0 {
 				t.Errorf("version %s: %d gaps are left", version, len(gaps))
 			}
 			if a, b := p.stateOf(id), p.b.stateOf(id); a != b {

@@ -135,6 +135,17 @@ func (s *Store) Oldest(ctx context.Context, room RoomNum, since, upto int64, lim
 		WHERE room = $1 AND pos > $2 AND pos <= $3 ORDER BY pos LIMIT $4`, room, since, upto, limit)
 }
 
+// Before is the position of the last event before a position, whichever room it
+// is in; 0 if there is none.
+func (s *Store) Before(ctx context.Context, pos int64) (int64, error) {
+	var last int64
+	err := s.db.QueryRow(ctx, `SELECT COALESCE(MAX(pos), 0) FROM events WHERE pos < $1 AND pos > 0`, pos).Scan(&last)
+	if err != nil {
+		return 0, fmt.Errorf("read the log: %w", err)
+	}
+	return last, nil
+}
+
 // Log gives up to limit events of all rooms behind since, in order of the log.
 func (s *Store) Log(ctx context.Context, since int64, limit int) ([]*Event, error) {
 	upto := s.Position()

@@ -46,10 +46,18 @@ func newLog(pos int64, most int) *log {
 	return &log{rooms: map[RoomNum][]*Event{}, floor: pos, most: most, noted: map[note]int64{}, notedFloor: pos}
 }
 
-// add takes an event that was committed. Events come in order of position.
+// add takes an event that was committed. Events come in order of position; one
+// that fills a gap in the past sends what is older than it out of memory.
 func (l *log) add(e *Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if last := len(l.events) - 1; e.Pos <= l.floor || last >= 0 && e.Pos <= l.events[last].Pos {
+		for len(l.events) > 0 && l.events[0].Pos <= e.Pos {
+			l.drop()
+		}
+		l.floor = max(l.floor, e.Pos)
+		return
+	}
 	l.events = append(l.events, e)
 	l.rooms[e.Room] = append(l.rooms[e.Room], e)
 	l.bytes += e.size()

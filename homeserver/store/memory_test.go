@@ -239,3 +239,25 @@ func TestMembersInMemory(t *testing.T) {
 		t.Error("who left is still there")
 	}
 }
+
+// TestLateEvent checks that memory does not hide an event that fills a gap.
+func TestLateEvent(t *testing.T) {
+	s := &Store{memory: memory{log: newLog(10, 1<<20)}}
+	for _, pos := range []int64{11, 12, 20, 21} {
+		s.log.add(sized(1, pos, 10))
+	}
+	s.log.add(sized(1, 15, 10))
+	if _, ok := s.log.inRoom(1, 12, 21); ok {
+		t.Error("claims to know what is before the late event")
+	}
+	if _, ok := s.log.newest(1, 21, 3); ok {
+		t.Error("claims that the late event is not there")
+	}
+	if list, ok := s.log.after(15, 21); !ok || len(list) != 2 {
+		t.Errorf("behind it there are %d events, %v", len(list), ok)
+	}
+	s.log.add(sized(1, 13, 10)) // what has left memory stays away
+	if list, ok := s.log.after(15, 21); !ok || len(list) != 2 {
+		t.Errorf("then there are %d events, %v", len(list), ok)
+	}
+}
