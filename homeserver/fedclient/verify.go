@@ -44,6 +44,18 @@ func (e *SignatureError) Unwrap() error { return e.Err }
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#validating-hashes-and-signatures-on-received-events
 func (r *KeyRing) VerifyEvents(ctx context.Context, events []*event.PDU) []error {
+	known := r.learn(ctx, events)
+	errs := make([]error, len(events))
+	inParallel(len(events), func(i int) { errs[i] = verifyEvent(events[i], known) })
+	return errs
+}
+
+// Learn fetches the keys that VerifyEvents will need for some events, so that
+// it can be called for parts of them without waiting for the network each time.
+func (r *KeyRing) Learn(ctx context.Context, events []*event.PDU) { r.learn(ctx, events) }
+
+// learn gives the keys that are needed for events, as far as they can be had.
+func (r *KeyRing) learn(ctx context.Context, events []*event.PDU) map[matrix.ServerName]*serverKeys {
 	needs := map[matrix.ServerName]need{}
 	known := map[matrix.ServerName]*serverKeys{}
 	for _, e := range events {
@@ -60,9 +72,7 @@ func (r *KeyRing) VerifyEvents(ctx context.Context, events []*event.PDU) []error
 			r.know(ctx, server, known)
 		}
 	}
-	errs := make([]error, len(events))
-	inParallel(len(events), func(i int) { errs[i] = verifyEvent(events[i], known) })
-	return errs
+	return known
 }
 
 // signers are the servers that must have signed an event.

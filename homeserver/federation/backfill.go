@@ -10,7 +10,6 @@ import (
 	"github.com/rs/zerolog"
 
 	"switchboard/homeserver/event"
-	"switchboard/homeserver/fedclient"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/room"
 	"switchboard/homeserver/store"
@@ -194,11 +193,13 @@ func (s *Service) stateBefore(ctx context.Context, server matrix.ServerName, id 
 	if p.Type == event.TypeCreate {
 		return []matrix.EventID{}, nil
 	}
-	got := arriving{version: v, room: id}
+	got := s.newArriving(v, id)
+	defer got.verify(ctx)()
 	if err := s.Client.RoomState(ctx, server, id, p.ID, got.add); err != nil {
 		return nil, err
 	}
-	state, auth, err := s.arrived(ctx, &got)
+	got.end(ctx)
+	state, auth, err := got.good(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -211,5 +212,3 @@ func (s *Service) stateBefore(ctx context.Context, server matrix.ServerName, id 
 	}
 	return ids, nil
 }
-
-var _ fedclient.Each = (*arriving)(nil).add

@@ -176,10 +176,11 @@ func (s *Service) joinBy(ctx context.Context, server matrix.ServerName, c room.C
 	if err != nil {
 		return err
 	}
-	got := arriving{version: t.Version, room: c.Room}
+	got := s.newArriving(t.Version, c.Room)
 	if got.most, err = s.joinLimit(ctx, c.Actor); err != nil {
 		return err
 	}
+	defer got.verify(ctx)()
 	answer, err := s.Client.Insisting().SendJoin(ctx, server, join, false, got.add)
 	if errors.Is(err, errComplex) {
 		return s.unjoin(ctx, server, c)
@@ -187,66 +188,12 @@ func (s *Service) joinBy(ctx context.Context, server matrix.ServerName, c room.C
 	if err != nil {
 		return err
 	}
-	j := room.Joined{Version: t.Version, Event: answer.Event}
-	if j.State, j.Auth, err = s.arrived(ctx, &got); err != nil {
-		return err
-	}
-	if err = s.Rooms.Import(ctx, j); err == nil {
+	got.end(ctx)
+	err = s.Rooms.Import(ctx, room.Joined{Version: t.Version, Event: answer.Event, State: got.state, Auth: got.auth, Verified: got.wait})
+	if err == nil {
 		s.Rooms.Inherit(ctx, c.Room, c.Actor)
 	}
 	return err
-}
-
-// mostState bounds how many events the state of a room may have.
-const mostState = 2_000_000
-
-// arriving collects the events of a long answer.
-type arriving struct {
-	version     *matrix.RoomVersion
-	room        matrix.RoomID
-	state, auth []*event.PDU
-	bad         int // events that were none
-	most        int // events of state that are taken; 0: mostState
-}
-
-// add implements fedclient.Each.
-func (a *arriving) add(part fedclient.Part, raw json.RawMessage) error {
-	if len(a.state)+len(a.auth) >= mostState {
-		return fmt.Errorf("the room has more than %d events of state", mostState)
-	}
-	p, err := event.Parse(a.version, slices.Clone(raw))
-	if err != nil || p.Room != a.room || !p.IsState() {
-		a.bad++
-		return nil
-	}
-	if part == fedclient.State {
-		if a.most > 0 && len(a.state) >= a.most {
-			return errComplex
-		}
-		a.state = append(a.state, p)
-	} else {
-		a.auth = append(a.auth, p)
-	}
-	return nil
-}
-
-// arrived gives the events that are what they say: their signatures are verified
-// on all cores.
-func (s *Service) arrived(ctx context.Context, a *arriving) (state, auth []*event.PDU, err error) {
-	all := append(slices.Clone(a.auth), a.state...)
-	bad := a.bad
-	forged := map[*event.PDU]bool{}
-	for i, err := range s.Keys.VerifyEvents(ctx, all) {
-		if err != nil {
-			forged[all[i]] = true
-			bad++
-		}
-	}
-	if bad > 0 {
-		zerolog.Ctx(ctx).Warn().Str("room", string(a.room)).Int("events", bad).Msg("events of a room's state were left out: they are broken or forged")
-	}
-	drop := func(p *event.PDU) bool { return forged[p] }
-	return slices.DeleteFunc(a.state, drop), slices.DeleteFunc(a.auth, drop), ctx.Err()
 }
 
 // Knock asks to be invited to a room, of this server or of another.

@@ -271,7 +271,9 @@ func (st *step) setState(e *store.Event) error {
 	if err != nil {
 		return err
 	}
-	return st.s.moveMember(st.ctx, st.tx, &st.room, matrix.UserID(*p.StateKey), before, e, e.Pos)
+	m := moves{room: &st.room, pos: e.Pos}
+	st.s.move(&m, matrix.UserID(*p.StateKey), before, e)
+	return m.store(st.ctx, st.tx)
 }
 
 // find gives the event with a number, which may be one of this step; nil for 0.

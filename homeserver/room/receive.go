@@ -62,6 +62,8 @@ type arrival struct {
 	more   []also           // what is written with it
 	place  int64            // in the past; 0: at the end of the timeline
 
+	hand map[store.EventNum]*store.Event // events that need not be read
+
 	resolved *statetree.Tree // the state of all heads, where there are several
 
 	status store.Status
@@ -250,23 +252,11 @@ func (a *arrival) stateOf(ids []matrix.EventID) error {
 // treeOf makes a state tree of state events of one room. Rejected events are
 // left out.
 func (s *Service) treeOf(ctx context.Context, room store.RoomNum, events []*store.Event) (statetree.Tree, []statetree.Node, error) {
-	var entries []statetree.Entry
-	err := s.Store.Update(ctx, func(tx *store.Tx) error { // numbers the state keys
-		entries = entries[:0]
-		for _, e := range events {
-			if e.Room != room || !e.PDU.IsState() || e.Status == store.Rejected {
-				continue
-			}
-			k, err := tx.StateKey(ctx, e.PDU.Type, *e.PDU.StateKey)
-			if err != nil {
-				return err
-			}
-			entries = append(entries, statetree.Entry{Key: k, Value: statetree.Value(e.Num)})
+	entries := make([]statetree.Entry, 0, len(events))
+	for _, e := range events {
+		if e.Room == room && e.Key != 0 && e.Status != store.Rejected {
+			entries = append(entries, statetree.Entry{Key: e.Key, Value: statetree.Value(e.Num)})
 		}
-		return nil
-	})
-	if err != nil {
-		return statetree.Tree{}, nil, err
 	}
 	return statetree.Tree{}.Put(s.Store.Nodes(ctx), entries...)
 }
@@ -467,7 +457,7 @@ func (l *landing) advance(after statetree.Tree) error {
 	if l.room.Open, err = l.s.isOpen(l.ctx, l.tx, l.current, l.event); err != nil {
 		return err
 	}
-	l.changed, err = l.s.moveMembers(l.ctx, l.tx, &l.room, was, l.current, l.event)
+	l.changed, err = l.moveMembers(was)
 	return err
 }
 
@@ -526,18 +516,17 @@ func (s *Service) applyRedaction(ctx context.Context, tx *store.Tx, target, by *
 	return tx.Redact(ctx, target, redacted, by.Num)
 }
 
-// moveMembers brings the memberships of a room from one state to another. New is
-// an event of this transaction, which the store cannot find yet. The answer
-// holds the member events that came or went.
-func (s *Service) moveMembers(ctx context.Context, tx *store.Tx, r *store.Room, was, is statetree.Tree, new *store.Event) ([]*event.PDU, error) {
+// moveMembers brings the memberships of the room from one state to the current
+// one. The answer holds the member events that came or went.
+func (l *landing) moveMembers(was statetree.Tree) ([]*event.PDU, error) {
 	type change struct{ old, new store.EventNum }
 	var changes []change
 	var nums []store.EventNum
-	err := statetree.Diff(s.Store.Nodes(ctx), was, is, func(_ statetree.Key, old, now statetree.Value) bool {
+	err := statetree.Diff(l.s.Store.Nodes(l.ctx), was, l.current, func(_ statetree.Key, old, now statetree.Value) bool {
 		changes = append(changes, change{store.EventNum(old), store.EventNum(now)})
 		for _, v := range []statetree.Value{old, now} {
-			if v != 0 {
-				nums = append(nums, store.EventNum(v))
+			if n := store.EventNum(v); n != 0 && l.hand[n] == nil {
+				nums = append(nums, n)
 			}
 		}
 		return true
@@ -545,14 +534,21 @@ func (s *Service) moveMembers(ctx context.Context, tx *store.Tx, r *store.Room, 
 	if err != nil {
 		return nil, err
 	}
-	found, err := s.Store.EventsByNum(ctx, nums)
+	found, err := l.s.Store.EventsByNum(l.ctx, nums)
 	if err != nil {
 		return nil, err
 	}
-	found[new.Num] = new
+	found[l.event.Num] = l.event // which the store cannot find yet
+	at := func(n store.EventNum) *store.Event {
+		if e := l.hand[n]; e != nil {
+			return e
+		}
+		return found[n]
+	}
 	var moved []*event.PDU
+	m := moves{room: &l.room, pos: l.event.Pos}
 	for _, c := range changes {
-		old, now := found[c.old], found[c.new]
+		old, now := at(c.old), at(c.new)
 		var member *event.PDU
 		switch {
 		case now != nil && now.PDU.Type == event.TypeMember:
@@ -563,33 +559,50 @@ func (s *Service) moveMembers(ctx context.Context, tx *store.Tx, r *store.Room, 
 			continue
 		}
 		moved = append(moved, member)
-		if err := s.moveMember(ctx, tx, r, matrix.UserID(*member.StateKey), old, now, new.Pos); err != nil {
-			return nil, err
-		}
+		l.s.move(&m, matrix.UserID(*member.StateKey), old, now)
 	}
-	return moved, nil
+	return moved, m.store(l.ctx, l.tx)
 }
 
-// moveMember writes that what a user is in a room changed at a position of the
-// log; nil for old or now means that the state has no event of the user.
-func (s *Service) moveMember(ctx context.Context, tx *store.Tx, r *store.Room, user matrix.UserID, old, now *store.Event, pos int64) error {
+// moves are changes of memberships in a room, all at one position of the log.
+type moves struct {
+	room    *store.Room
+	pos     int64
+	members []store.Membership
+	servers map[matrix.ServerName]int // how many members more each has
+}
+
+// move adds that what a user is in the room changed; nil for old or now means
+// that the state has no event of the user.
+func (s *Service) move(m *moves, user matrix.UserID, old, now *store.Event) {
 	was, is := "leave", "leave"
 	if old != nil {
 		was = old.PDU.Membership()
 	}
-	m := store.Membership{User: user, Room: r.Num, Pos: pos, Local: user.Server() == s.ServerName}
+	ms := store.Membership{User: user, Room: m.room.Num, Pos: m.pos, Local: user.Server() == s.ServerName}
 	if now != nil {
-		is, m.Event = now.PDU.Membership(), now.Num
+		is, ms.Event = now.PDU.Membership(), now.Num
 	} else {
-		m.Event = old.Num
+		ms.Event = old.Num
 	}
-	m.Membership = is
-	r.Joined += count(is, "join") - count(was, "join")
-	r.Invited += count(is, "invite") - count(was, "invite")
+	ms.Membership = is
+	m.members = append(m.members, ms)
+	m.room.Invited += count(is, "invite") - count(was, "invite")
 	if more := count(is, "join") - count(was, "join"); more != 0 {
-		if err := tx.CountServer(ctx, r.Num, user.Server(), more); err != nil {
+		m.room.Joined += more
+		if m.servers == nil {
+			m.servers = map[matrix.ServerName]int{}
+		}
+		m.servers[user.Server()] += more
+	}
+}
+
+// store writes the changes.
+func (m *moves) store(ctx context.Context, tx *store.Tx) error {
+	for server, more := range m.servers {
+		if err := tx.CountServer(ctx, m.room.Num, server, more); err != nil {
 			return err
 		}
 	}
-	return tx.PutMembership(ctx, m)
+	return tx.PutMemberships(ctx, m.members)
 }

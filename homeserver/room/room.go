@@ -199,6 +199,11 @@ func (v *view) PowerLevels() (*eventauth.PowerLevels, error) {
 	if v.err != nil {
 		return nil, v.err
 	}
+	return v.s.powerLevels(create, levels)
+}
+
+// powerLevels parses power levels, or answers what was parsed before.
+func (s *Service) powerLevels(create, levels *event.PDU) (*eventauth.PowerLevels, error) {
 	var key powersKey
 	switch {
 	case levels != nil:
@@ -206,12 +211,12 @@ func (v *view) PowerLevels() (*eventauth.PowerLevels, error) {
 	case create != nil:
 		key = powersKey{create.ID, len(create.Content)}
 	}
-	if p, ok := v.s.powers.Find(key); ok {
+	if p, ok := s.powers.Find(key); ok {
 		return p, nil
 	}
 	p, err := eventauth.ParsePowerLevels(create, levels)
 	if err == nil && key.event != "" {
-		v.s.powers.Put(key, p)
+		s.powers.Put(key, p)
 	}
 	return p, err
 }

@@ -170,15 +170,25 @@ func (s *Store) GuestMembers(ctx context.Context, room RoomNum) ([]matrix.UserID
 
 // PutMembership writes what a user is in a room now.
 func (tx *Tx) PutMembership(ctx context.Context, m Membership) error {
-	const q = `
-		INSERT INTO memberships (user_id, room, membership, event, pos, local, forgotten) VALUES ($1, $2, $3, $4, $5, $6, $7)
-		ON CONFLICT (user_id, room) DO UPDATE
-		SET membership = excluded.membership, event = excluded.event, pos = excluded.pos, forgotten = excluded.forgotten`
-	if err := tx.Exec(ctx, q, m.User, m.Room, m.Membership, m.Event, m.Pos, m.Local, m.Forgotten); err != nil {
-		return fmt.Errorf("put membership: %w", err)
+	return tx.PutMemberships(ctx, []Membership{m})
+}
+
+// PutMemberships writes what some users are in rooms now, each pair of them once.
+func (tx *Tx) PutMemberships(ctx context.Context, list []Membership) error {
+	args := make([]any, 0, 7*len(list))
+	for _, m := range list {
+		args = append(args, string(m.User), int64(m.Room), m.Membership, int64(m.Event), m.Pos, m.Local, m.Forgotten)
 	}
-	if m.Local {
-		tx.OnCommit(func() { tx.s.members.set(m) })
+	err := tx.insert(ctx, `INSERT INTO memberships (user_id, room, membership, event, pos, local, forgotten)`, 7, args,
+		`ON CONFLICT (user_id, room) DO UPDATE
+		SET membership = excluded.membership, event = excluded.event, pos = excluded.pos, forgotten = excluded.forgotten`)
+	if err != nil {
+		return fmt.Errorf("put memberships: %w", err)
+	}
+	for _, m := range list {
+		if m.Local {
+			tx.OnCommit(func() { tx.s.members.set(m) })
+		}
 	}
 	return nil
 }
