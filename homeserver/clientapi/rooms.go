@@ -302,9 +302,9 @@ func (a *API) getJoinedRooms(r *request) (any, error) {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1room_summaryroomidoralias
 func (a *API) getRoomSummary(r *request) (any, error) {
-	id, _, err := a.resolve(r)
+	id, via, err := a.resolve(r)
 	if err != nil {
 		return nil, err
 	}
-	return a.Rooms.Preview(r.Context(), id, r.User)
+	return a.Federation.Summary(r.Context(), id, r.User, via)
 }
