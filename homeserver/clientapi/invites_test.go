@@ -17,8 +17,10 @@ func TestBlockedInvites(t *testing.T) {
 		alice.create(`{"invite":["@bob:a.test"]}`)
 		invited := func(want bool) {
 			t.Helper()
-			if got := strings.Contains(bob.do("GET", v3+"sync", "").Body.String(), `"invite_state"`); got != want {
-				t.Errorf("the sync has the invitation: %v", got)
+			for path, what := range map[string]string{"sync": `"invite_state"`, "initialSync": `"invite":{`} {
+				if got := strings.Contains(bob.do("GET", v3+path, "").Body.String(), what); got != want {
+					t.Errorf("%s has the invitation: %v", path, got)
+				}
 			}
 		}
 		invited(true)

@@ -137,6 +137,13 @@ func (s *Service) snapshotOf(ctx context.Context, rd room.Reader, m store.Member
 	case "join":
 		return s.Snapshot(ctx, rd, r.ID, limit)
 	case "invite", "knock":
+		stored, err := s.Store.EventByNum(ctx, m.Event)
+		if err != nil {
+			return nil, err
+		}
+		if hidden, err := s.Rooms.HidesInvite(ctx, rd.User, stored.PDU.Sender); err != nil || hidden && m.Membership == "invite" {
+			return nil, err
+		}
 		e, err := s.membershipEvent(ctx, rd, r.ID)
 		if err != nil {
 			return nil, err

@@ -125,7 +125,6 @@ type reading struct {
 	now   token
 
 	ignored     map[matrix.UserID]bool
-	uninvitable bool // the user wants to get no invitations
 	memberships []store.Membership
 	accountData map[matrix.RoomID][]json.RawMessage // changed, "" for global
 	receipts    map[store.RoomNum][]json.RawMessage // changed
@@ -143,9 +142,6 @@ func (s *Service) read(ctx context.Context, r Request, since token) (*Answer, er
 	}
 	var err error
 	if rd.ignored, err = s.Rooms.Ignored(ctx, r.User); err != nil {
-		return nil, err
-	}
-	if rd.uninvitable, err = s.Rooms.BlocksInvites(ctx, r.User); err != nil {
 		return nil, err
 	}
 	if rd.initial() {
@@ -345,8 +341,10 @@ func (rd *reading) readOutside(m store.Membership, r *store.Room) error {
 	if err != nil {
 		return err
 	}
-	if m.Membership == "invite" && (rd.uninvitable || rd.ignored[e.PDU.Sender]) {
-		return nil
+	if m.Membership == "invite" {
+		if hidden, err := rd.Rooms.HidesInvite(rd.ctx, rd.User, e.PDU.Sender); err != nil || hidden {
+			return err
+		}
 	}
 	list, err := rd.Rooms.OutsideState(rd.ctx, e, rd.User)
 	if err != nil {

@@ -39,3 +39,17 @@ func (s *Service) BlocksInvites(ctx context.Context, user matrix.UserID) (bool, 
 		return json.Unmarshal(raw, &c) == nil && c.Default == "block"
 	})
 }
+
+// HidesInvite tells whether a user of this server does not get to see an
+// invitation that is there already: they ignore who invites them, or want no
+// invitations.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#invite-permission
+func (s *Service) HidesInvite(ctx context.Context, user, inviter matrix.UserID) (bool, error) {
+	blocks, err := s.BlocksInvites(ctx, user)
+	if err != nil || blocks {
+		return blocks, err
+	}
+	ignored, err := s.Ignored(ctx, user)
+	return ignored[inviter], err
+}
