@@ -32,7 +32,7 @@ func (s Switchboard) command(ctx context.Context, p place) (*exec.Cmd, error) {
 		})
 		config["outbound"] = map[string]any{"allow": []string{"127.0.0.0/8"}}
 		config["federation"] = map[string]any{
-			"root_ca": p.tls.ca, "notaries": []any{}, "retry_first": "1s",
+			"root_ca": p.tls.ca, "notaries": []any{}, "retry_first": "1s", "retry_most": "5s",
 		}
 	}
 	config["listeners"] = listeners
