@@ -276,6 +276,27 @@ func TestRemoteAnew(t *testing.T) {
 	})
 }
 
+// TestRemoteOvertaken tells of a change that came while the first question was
+// asked, and is not in the answer.
+func TestRemoteOvertaken(t *testing.T) {
+	apart(t, func(t *testing.T, s *Service, e *elsewhere) {
+		s.move(t, alice, 1, "join")
+		s.move(t, e.carol, 1, "join")
+		if _, err := s.UpdateRemote(t.Context(), DeviceUpdate{User: e.carol, Device: "C1", Stream: 2}); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range [][]matrix.UserID{{e.carol}, nil} { // once
+			start := s.Store.Position()
+			if err := s.PutRemote(t.Context(), RemoteDevices{User: e.carol, Stream: 1}); err != nil {
+				t.Fatal(err)
+			}
+			if list := s.told(t, start); !slices.Equal(list, want) {
+				t.Errorf("told of %v, want %v", list, want)
+			}
+		}
+	})
+}
+
 // TestRemoteUnasked looks at changes of users for whose keys nobody has asked.
 func TestRemoteUnasked(t *testing.T) {
 	apart(t, func(t *testing.T, s *Service, e *elsewhere) {

@@ -187,7 +187,8 @@ func (s *Service) PutRemote(ctx context.Context, r RemoteDevices) error {
 }
 
 // putRemote writes what is known of a user and tells whether that is news: not
-// where nobody has asked before.
+// where nobody has asked before, unless the answer is older than a change that
+// came meanwhile.
 func putRemote(ctx context.Context, tx *store.Tx, r RemoteDevices, rows []store.DeviceKeys, cross []store.CrossSigningKey) (changed bool, err error) {
 	old, known, err := tx.RemoteDeviceList(ctx, r.User)
 	if err != nil {
@@ -216,7 +217,8 @@ func putRemote(ctx context.Context, tx *store.Tx, r RemoteDevices, rows []store.
 			return false, err
 		}
 	}
-	if !known || old.Pos == 0 || !different {
+	overtaken := list.Stale && old.Pos == 0 // by a change that was no news before
+	if !overtaken && (!known || old.Pos == 0 || !different) {
 		return false, nil
 	}
 	_, err = tx.PutDeviceListChange(ctx, r.User, "")
