@@ -48,18 +48,21 @@ type stateRule struct {
 // looked for: they are the operator's.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#subscribing-to-policy-lists
-func (s *Service) Follow(rooms []matrix.RoomID) { s.lists.rooms.Store(&rooms) }
+func (s *Service) Follow(rooms []matrix.RoomID) {
+	rooms = slices.Compact(slices.Sorted(slices.Values(rooms)))
+	s.lists.rooms.Store(&rooms)
+}
 
-// policyRules are the rules of the lists as they stand now. Only what changed
-// in a list since the last time is read.
+// policyRules are the rules of the lists as they stand now, nil where none is
+// followed. Only what changed in a list since the last time is read.
 func (s *Service) policyRules(ctx context.Context) (*policylist.Rules, error) {
+	rooms := s.lists.rooms.Load()
+	if rooms == nil || len(*rooms) == 0 {
+		return nil, nil
+	}
 	old := s.lists.read.Load()
 	if old == nil {
-		old = &readLists{rules: &policylist.Rules{}}
-	}
-	rooms := s.lists.rooms.Load()
-	if rooms == nil {
-		return old.rules, nil
+		old = &readLists{}
 	}
 	now := &readLists{lists: make(map[matrix.RoomID]readList, len(*rooms))}
 	changed := len(*rooms) != len(old.lists)
@@ -154,7 +157,7 @@ var errListed = matrix.Errorf(matrix.Forbidden, "the moderation policy of this s
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#mban-recommendation
 func (s *Service) RefuseListed(ctx context.Context, id matrix.RoomID, users ...matrix.UserID) error {
 	rules, err := s.policyRules(ctx)
-	if err != nil {
+	if err != nil || rules == nil {
 		return err
 	}
 	for _, u := range users {
@@ -184,7 +187,7 @@ func (s *Service) RefuseListed(ctx context.Context, id matrix.RoomID, users ...m
 // RefuseAlias is RefuseListed for a room by a name of it.
 func (s *Service) RefuseAlias(ctx context.Context, alias matrix.RoomAlias) error {
 	rules, err := s.policyRules(ctx)
-	if err == nil && rules.BansAlias(alias) {
+	if err == nil && rules != nil && rules.BansAlias(alias) {
 		zerolog.Ctx(ctx).Info().Str("room", string(alias)).Msg("a policy list bans the room")
 		err = errListed
 	}
