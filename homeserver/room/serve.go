@@ -170,7 +170,8 @@ func (s *Service) ServerSees(ctx context.Context, r *store.Room, server matrix.S
 // serverSees is the rule for one event. Joined tells whether the server is in
 // the room now.
 func (s *Service) serverSees(ctx context.Context, server matrix.ServerName, joined bool, e *store.Event) (bool, error) {
-	if e.State == rootless || e.PDU.Sender.Server() == server {
+	p := e.PDU
+	if e.State == rootless || p.Sender.Server() == server || p.Type == event.TypeMember && p.IsState() && matrix.UserID(*p.StateKey).Server() == server {
 		return true, nil
 	}
 	v := s.view(ctx, e.State)
@@ -178,6 +179,19 @@ func (s *Service) serverSees(ctx context.Context, server matrix.ServerName, join
 	if v.err != nil {
 		return false, v.err
 	}
+	ok, err := s.historyShows(ctx, server, joined, history, e.State)
+	if err != nil || ok || !p.Is("m.room.history_visibility", "") || e.Replaces == 0 {
+		return ok, err
+	}
+	old, err := s.Store.EventByNum(ctx, e.Replaces) // what either visibility shows, is shown
+	if err != nil {
+		return false, err
+	}
+	return s.historyShows(ctx, server, joined, old.PDU.ContentString("history_visibility"), e.State)
+}
+
+// historyShows tells whether a visibility shows a server what happens in a state.
+func (s *Service) historyShows(ctx context.Context, server matrix.ServerName, joined bool, history string, root statetree.ID) (bool, error) {
 	switch history {
 	case "world_readable":
 		return true, nil
@@ -187,7 +201,7 @@ func (s *Service) serverSees(ctx context.Context, server matrix.ServerName, join
 			return true, nil
 		}
 	}
-	return s.serverIn(ctx, server, e.State, history == "invited")
+	return s.serverIn(ctx, server, root, history == "invited")
 }
 
 // serverIn tells whether a state has a member of a server, or with invited also
