@@ -256,6 +256,13 @@ func eventIDs(v *matrix.RoomVersion, array []byte) ([]matrix.EventID, bool) {
 	return ids, true
 }
 
+// AuthEvents reads from an event of our own store which events authorize it.
+func AuthEvents(v *matrix.RoomVersion, json []byte) []matrix.EventID {
+	list, _ := canonjson.Lookup(json, "auth_events")
+	ids, _ := eventIDs(v, list)
+	return ids
+}
+
 // plainIDs reads a list of strings without escapes. They share its memory.
 func plainIDs(array string) ([]matrix.EventID, bool) {
 	inner, ok := strings.CutPrefix(array, `["`)

@@ -65,39 +65,43 @@ func (a *API) getMissingPreviousEvents(r *request) (any, error) {
 	return answer{{name: "events", list: list}}, nil
 }
 
-// snapshot is the state before the event that the query names.
-func (a *API) snapshot(r *request) (*federation.Snapshot, error) {
-	room, err := r.Room()
-	if err != nil {
-		return nil, err
+// before are the room of the path and the event of the query.
+func (r *request) before() (room matrix.RoomID, id matrix.EventID, err error) {
+	if room, err = r.Room(); err != nil {
+		return "", "", err
 	}
 	name := r.URL.Query().Get("event_id")
 	if name == "" {
-		return nil, matrix.Errorf(matrix.MissingParam, "event_id is missing")
+		return "", "", matrix.Errorf(matrix.MissingParam, "event_id is missing")
 	}
-	id, err := matrix.ParseEventID(name)
-	if err != nil {
-		return nil, err
-	}
-	return a.Federation.StateBefore(r.Context(), r.origin, room, id)
+	id, err = matrix.ParseEventID(name)
+	return room, id, err
 }
 
 // getRoomState gives the state before an event.
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1stateroomid
 func (a *API) getRoomState(r *request) (any, error) {
-	s, err := a.snapshot(r)
+	room, id, err := r.before()
 	if err != nil {
 		return nil, err
 	}
-	return answer{{name: "pdus", list: s.StateJSON()}, {name: "auth_chain", list: s.AuthJSON()}}, nil
+	state, auth, err := a.Federation.WholeStateBefore(r.Context(), r.origin, room, id)
+	if err != nil {
+		return nil, err
+	}
+	return answer{{name: "pdus", each: state}, {name: "auth_chain", each: auth}}, nil
 }
 
 // getRoomStateIDs gives the IDs of the state before an event.
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1state_idsroomid
 func (a *API) getRoomStateIDs(r *request) (any, error) {
-	s, err := a.snapshot(r)
+	room, id, err := r.before()
+	if err != nil {
+		return nil, err
+	}
+	s, err := a.Federation.StateBefore(r.Context(), r.origin, room, id)
 	if err != nil {
 		return nil, err
 	}

@@ -93,8 +93,8 @@ func (a *API) sendJoin(r *request, omit bool) (answer, error) {
 		return nil, err
 	}
 	out := answer{
-		{name: "origin", value: j.Origin}, {name: "members_omitted", value: j.MembersOmitted}, {name: "event", value: j.Event},
-		{name: "auth_chain", list: j.Auth}, {name: "state", list: j.State},
+		{name: "origin", value: a.ServerName}, {name: "members_omitted", value: j.MembersOmitted}, {name: "event", value: j.Event},
+		{name: "state", each: j.State}, {name: "auth_chain", each: j.Auth},
 	}
 	if j.Servers != nil {
 		out = append(out, member{name: "servers_in_room", value: j.Servers})

@@ -2,11 +2,15 @@ package fedapi
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"net/http"
 	"strconv"
 
+	"github.com/rs/zerolog"
+
 	"switchboard/homeserver/edge"
+	"switchboard/homeserver/federation"
 	"switchboard/homeserver/matrix"
 )
 
@@ -55,20 +59,29 @@ type answer []member
 
 type member struct {
 	name  string
-	value any               // nil: the list
-	list  []json.RawMessage // if value is nil
+	value any               // nil: a list
+	each  federation.Events // the list; nil: it is in memory
+	list  []json.RawMessage
 }
 
-func (a answer) Respond(w http.ResponseWriter, _ *http.Request) {
+func (a answer) Respond(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	b := bufio.NewWriterSize(w, 64<<10)
-	if err := a.write(b); err != nil {
-		panic(http.ErrAbortHandler) // the answer has begun: it must not look whole
+	if err := a.write(r.Context(), b); err != nil {
+		abort(r, err)
 	}
 	b.Flush()
 }
 
-func (a answer) write(b *bufio.Writer) error {
+// abort ends an answer that has begun: it must not look whole.
+func abort(r *http.Request, err error) {
+	if r.Context().Err() == nil {
+		zerolog.Ctx(r.Context()).Info().Err(err).Str("route", r.Pattern).Msg("an answer broke off")
+	}
+	panic(http.ErrAbortHandler)
+}
+
+func (a answer) write(ctx context.Context, b *bufio.Writer) error {
 	b.WriteByte('{')
 	for i, m := range a {
 		if i > 0 {
@@ -83,29 +96,47 @@ func (a answer) write(b *bufio.Writer) error {
 			b.Write(v)
 			continue
 		}
-		b.WriteByte('[')
-		for i, raw := range m.list {
-			if i > 0 {
-				b.WriteByte(',')
-			}
-			if _, err := b.Write(raw); err != nil {
-				return err
-			}
+		if err := m.write(ctx, b); err != nil {
+			return err
 		}
-		b.WriteByte(']')
 	}
 	return b.WriteByte('}')
+}
+
+// write writes the list.
+func (m member) write(ctx context.Context, b *bufio.Writer) error {
+	between := byte('[')
+	one := func(raw json.RawMessage) error {
+		b.WriteByte(between)
+		between = ','
+		_, err := b.Write(raw)
+		return err
+	}
+	for _, raw := range m.list {
+		if err := one(raw); err != nil {
+			return err
+		}
+	}
+	if m.each != nil {
+		if err := m.each(ctx, one); err != nil {
+			return err
+		}
+	}
+	if between == '[' {
+		b.WriteByte('[')
+	}
+	return b.WriteByte(']')
 }
 
 // pair is an answer in the form of the API's first version: [200, answer].
 type pair struct{ answer }
 
-func (p pair) Respond(w http.ResponseWriter, _ *http.Request) {
+func (p pair) Respond(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	b := bufio.NewWriterSize(w, 64<<10)
 	b.WriteString("[200,")
-	if err := p.write(b); err != nil {
-		panic(http.ErrAbortHandler)
+	if err := p.write(r.Context(), b); err != nil {
+		abort(r, err)
 	}
 	b.WriteByte(']')
 	b.Flush()

@@ -9,6 +9,7 @@ import (
 
 	"switchboard/homeserver/event"
 	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/statetree"
 	"switchboard/homeserver/store"
 )
 
@@ -92,12 +93,6 @@ type Snapshot struct {
 	State, Auth []*store.Event
 }
 
-// StateJSON is the state as servers know its events.
-func (s *Snapshot) StateJSON() []json.RawMessage { return raws(s.State) }
-
-// AuthJSON is what authorizes the state, as servers know its events.
-func (s *Snapshot) AuthJSON() []json.RawMessage { return raws(s.Auth) }
-
 // IDs is the answer with the events' IDs.
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1state_idsroomid
@@ -113,18 +108,11 @@ func ids(events []*store.Event) []matrix.EventID {
 	return list
 }
 
-// StateBefore gives the state of a room before an event.
+// StateBefore gives the state of a room before an event, for its IDs.
 //
-// Spec: https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1stateroomid
+// Spec: https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1state_idsroomid
 func (s *Service) StateBefore(ctx context.Context, origin matrix.ServerName, id matrix.RoomID, eventID matrix.EventID) (*Snapshot, error) {
-	_, e, err := s.find(ctx, origin, id, eventID)
-	if err != nil {
-		return nil, err
-	}
-	if e.State == 0 { // kept aside: nobody knows
-		return nil, errNoEvent()
-	}
-	root, err := s.Rooms.StateBefore(ctx, e)
+	_, root, err := s.rootBefore(ctx, origin, id, eventID)
 	if err != nil {
 		return nil, err
 	}
@@ -134,6 +122,35 @@ func (s *Service) StateBefore(ctx context.Context, origin matrix.ServerName, id 
 	}
 	snap.Auth, err = s.Rooms.AuthChain(ctx, pdus(snap.State))
 	return snap, err
+}
+
+// WholeStateBefore gives the state of a room before an event, and what authorizes
+// it, which is to be asked for after that.
+//
+// Spec: https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1stateroomid
+func (s *Service) WholeStateBefore(ctx context.Context, origin matrix.ServerName, id matrix.RoomID, eventID matrix.EventID) (state, auth Events, err error) {
+	r, root, err := s.rootBefore(ctx, origin, id, eventID)
+	if err != nil {
+		return nil, nil, err
+	}
+	all, err := s.Rooms.Snapshot(ctx, r.Version, root)
+	if err != nil {
+		return nil, nil, err
+	}
+	return all.State, all.Auth, nil
+}
+
+// rootBefore finds the state before an event.
+func (s *Service) rootBefore(ctx context.Context, origin matrix.ServerName, id matrix.RoomID, eventID matrix.EventID) (*store.Room, statetree.ID, error) {
+	r, e, err := s.find(ctx, origin, id, eventID)
+	if err != nil {
+		return nil, 0, err
+	}
+	if e.State == 0 { // kept aside: nobody knows
+		return nil, 0, errNoEvent()
+	}
+	root, err := s.Rooms.StateBefore(ctx, e)
+	return r, root, err
 }
 
 // Backfill gives some events and what came before them, the newest first.

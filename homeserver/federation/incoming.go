@@ -9,6 +9,7 @@ import (
 	"switchboard/homeserver/event"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/room"
+	"switchboard/homeserver/statetree"
 	"switchboard/homeserver/store"
 )
 
@@ -87,16 +88,31 @@ func (s *Service) enter(ctx context.Context, origin matrix.ServerName, p *event.
 	return e, nil
 }
 
+// Events tells events one after the other, as servers know them: they may be
+// many. Each is good until the function returns.
+type Events func(ctx context.Context, each func(json.RawMessage) error) error
+
+// listed are events that are in memory.
+func listed(events []*store.Event) Events {
+	return func(_ context.Context, each func(json.RawMessage) error) error {
+		for _, e := range events {
+			if err := each(e.PDU.JSON); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
 // Joined is what a server gets whose user joined a room.
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv2send_joinroomideventid
 type Joined struct {
-	Origin         matrix.ServerName   `json:"origin"`
-	Auth           []json.RawMessage   `json:"auth_chain"`
-	State          []json.RawMessage   `json:"state"`
-	Event          json.RawMessage     `json:"event"`
-	MembersOmitted bool                `json:"members_omitted"`
-	Servers        []matrix.ServerName `json:"servers_in_room,omitempty"`
+	Event          json.RawMessage
+	State          Events
+	Auth           Events // to be asked for after State
+	MembersOmitted bool
+	Servers        []matrix.ServerName
 }
 
 // SendJoin lets a user of another server into a room, and answers the state
@@ -119,35 +135,39 @@ func (s *Service) SendJoin(ctx context.Context, origin matrix.ServerName, id mat
 	if err != nil {
 		return nil, err
 	}
-	j := &Joined{Origin: s.ServerName, Event: e.PDU.JSON, MembersOmitted: omit}
-	if omit {
-		j.Servers = servers
-	}
 	root, err := s.Rooms.StateBefore(ctx, e)
 	if err != nil {
 		return nil, err
 	}
+	if omit {
+		return s.withoutMembers(ctx, e, root, servers)
+	}
+	all, err := s.Rooms.Snapshot(ctx, r.Version, root, p)
+	if err != nil {
+		return nil, err
+	}
+	return &Joined{Event: e.PDU.JSON, State: all.State, Auth: all.Auth}, nil
+}
+
+// withoutMembers is the answer to the server of a join that does not want most
+// members. What stands in the state is left out of what authorizes it.
+func (s *Service) withoutMembers(ctx context.Context, join *store.Event, root statetree.ID, servers []matrix.ServerName) (*Joined, error) {
 	state, err := s.Rooms.StateEvents(ctx, root)
 	if err != nil {
 		return nil, err
 	}
-	if omit {
-		keep := heroes(state, p.Sender)
-		state = slices.DeleteFunc(state, func(e *store.Event) bool { return e.PDU.Type == event.TypeMember && !keep[e.PDU.ID] })
-	}
-	chain, err := s.Rooms.AuthChain(ctx, append(pdus(state), p))
+	keep := heroes(state, join.PDU.Sender)
+	state = slices.DeleteFunc(state, func(e *store.Event) bool { return e.PDU.Type == event.TypeMember && !keep[e.PDU.ID] })
+	chain, err := s.Rooms.AuthChain(ctx, append(pdus(state), join.PDU))
 	if err != nil {
 		return nil, err
 	}
-	if omit { // who can leave out members can leave out what is there twice
-		there := make(map[matrix.EventID]bool, len(state))
-		for _, e := range state {
-			there[e.PDU.ID] = true
-		}
-		chain = slices.DeleteFunc(chain, func(e *store.Event) bool { return there[e.PDU.ID] })
+	there := make(map[matrix.EventID]bool, len(state))
+	for _, e := range state {
+		there[e.PDU.ID] = true
 	}
-	j.State, j.Auth = raws(state), raws(chain)
-	return j, nil
+	chain = slices.DeleteFunc(chain, func(e *store.Event) bool { return there[e.PDU.ID] })
+	return &Joined{Event: join.PDU.JSON, State: listed(state), Auth: listed(chain), MembersOmitted: true, Servers: servers}, nil
 }
 
 // authorised adds our signature to a join that a user of ours is said to

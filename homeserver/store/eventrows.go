@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -143,6 +144,55 @@ func (r *eventRow) load(ctx context.Context, s *Store) (*Event, error) {
 		return nil, fmt.Errorf("event %s: %w", id, err)
 	}
 	return &e, nil
+}
+
+// EachText reads the JSON of events, which may be many: nothing of it is kept in
+// memory. The order is not that of the numbers; unknown ones are left out. The
+// JSON is good until f returns.
+func (s *Store) EachText(ctx context.Context, nums []EventNum, f func(num EventNum, id matrix.EventID, json []byte) error) error {
+	var buf []byte
+	for part := range slices.Chunk(nums, textsAtOnce) {
+		rows, err := s.db.Query(ctx, `SELECT num, event_id, room, sender, json FROM events WHERE num IN LIST($1)`, part)
+		if err != nil {
+			return fmt.Errorf("read events: %w", err)
+		}
+		texts := make([]eventText, 0, len(part))
+		for rows.Next() {
+			var t eventText
+			if err := rows.Scan(&t.num, &t.id, &t.room, &t.sender, &t.json); err != nil {
+				rows.Close()
+				return fmt.Errorf("read events: %w", err)
+			}
+			texts = append(texts, t)
+		}
+		if err := rows.Err(); err != nil {
+			return fmt.Errorf("read events: %w", err)
+		}
+		rows.Close() // the connection is free while f works
+		for _, t := range texts {
+			room, err := s.RoomByNum(ctx, RoomNum(t.room))
+			if err != nil {
+				return fmt.Errorf("room of event %d: %w", t.num, err)
+			}
+			if buf, err = packed.Expand(buf[:0], t.json, packed.Known{Room: string(room.ID), Sender: t.sender}); err != nil {
+				return fmt.Errorf("event %d: %w", t.num, err)
+			}
+			if err := f(EventNum(t.num), idOf(t.id), buf); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// textsAtOnce is how many events are read at once, and held packed meanwhile.
+const textsAtOnce = 500
+
+// eventText is a row with what EachText needs.
+type eventText struct {
+	num, room int64
+	id, json  []byte
+	sender    string
 }
 
 const insertEvents = `INSERT INTO events (num, event_id, room, pos, status, key, sender, state, current, redaction, replaces, json)`
