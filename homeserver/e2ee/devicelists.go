@@ -63,8 +63,9 @@ const (
 // rooms user came or which user left.
 func (s *Service) moves(ctx context.Context, user matrix.UserID, since, upto int64) (map[matrix.UserID]move, error) {
 	var rooms []store.RoomNum
+	news, sure := s.Store.RoomsChanged(since, upto)
 	for _, m := range s.Store.Memberships(user) {
-		if m.Membership != "join" && m.Pos <= since {
+		if m.Membership != "join" && m.Pos <= since || sure && !news[m.Room] {
 			continue
 		}
 		r, err := s.Store.RoomByNum(ctx, m.Room)

@@ -29,10 +29,13 @@ func (c *Call) Bytes() ([]byte, error) {
 		return c.body, nil
 	}
 	b, err := io.ReadAll(io.LimitReader(c.Body, c.Limit+1))
-	if err != nil {
+	var refused *matrix.Error
+	switch {
+	case errors.As(err, &refused): // by who counts what is read
+		return nil, refused
+	case err != nil:
 		return nil, matrix.Errorf(matrix.NotJSON, "the body could not be read")
-	}
-	if int64(len(b)) > c.Limit {
+	case int64(len(b)) > c.Limit:
 		return nil, matrix.Errorf(matrix.TooLarge, "the body is larger than %d bytes", c.Limit)
 	}
 	c.body = b

@@ -8,7 +8,7 @@ package fedapi
 import (
 	"net/http"
 	"strings"
-	"sync"
+	"time"
 
 	"switchboard/homeserver/account"
 	"switchboard/homeserver/directory"
@@ -31,32 +31,7 @@ type API struct {
 	Encryption *e2ee.Service
 	Media      *media.Service
 
-	mu     sync.Mutex // tier 1; guards asking
-	asking map[matrix.ServerName]int
-}
-
-// mostAsking is how many requests of one server are worked on at a time.
-const mostAsking = 100
-
-// enter counts a request of a server and gives the function that ends it. The
-// error is M_LIMIT_EXCEEDED.
-func (a *API) enter(origin matrix.ServerName) (leave func(), err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.asking == nil {
-		a.asking = map[matrix.ServerName]int{}
-	}
-	if a.asking[origin] >= mostAsking {
-		return nil, matrix.Errorf(matrix.LimitExceeded, "too many requests at a time")
-	}
-	a.asking[origin]++
-	return func() {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		if a.asking[origin]--; a.asking[origin] == 0 {
-			delete(a.asking, origin)
-		}
-	}, nil
+	traffic traffic
 }
 
 // access says who may use a route.
@@ -72,6 +47,9 @@ const (
 	small int64 = 1 << 20  // an event with some stripped state, a question
 	large int64 = 16 << 20 // a transaction, keys of many users
 )
+
+// bodyTime is how long a body may take to arrive.
+const bodyTime = time.Minute
 
 // route is one operation of the specification.
 type route struct {
@@ -122,7 +100,10 @@ func (a *API) Handler() http.Handler {
 func (a *API) serve(rt route) http.HandlerFunc {
 	return func(w http.ResponseWriter, hr *http.Request) {
 		r := &request{Call: edge.Call{Request: hr, Limit: rt.limit}}
+		pace := http.NewResponseController(w)
+		pace.SetReadDeadline(time.Now().Add(bodyTime)) // where that is not supported, there is no deadline
 		leave, err := a.admit(rt, r)
+		pace.SetReadDeadline(time.Time{})
 		if err != nil {
 			edge.Fail(w, hr, err)
 			return

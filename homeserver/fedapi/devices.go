@@ -33,10 +33,8 @@ func (a *API) queryUserEncryptionKeys(r *request) (any, error) {
 	if err := r.JSON(&body); err != nil {
 		return nil, err
 	}
-	for user := range body.Keys {
-		if user.Server() != a.ServerName {
-			delete(body.Keys, user)
-		}
+	if err := ours(a, body.Keys, func(m []matrix.DeviceID) int { return len(m) }); err != nil {
+		return nil, err
 	}
 	k, err := a.Encryption.Query(r.Context(), "", body.Keys)
 	if err != nil {
@@ -55,14 +53,27 @@ func (a *API) claimUserEncryptionKeys(r *request) (any, error) {
 	if err := r.JSON(&body); err != nil {
 		return nil, err
 	}
-	for user := range body.Keys {
-		if user.Server() != a.ServerName {
-			delete(body.Keys, user)
-		}
+	if err := ours(a, body.Keys, func(m map[matrix.DeviceID]string) int { return len(m) }); err != nil {
+		return nil, err
 	}
 	claimed, _, err := a.Encryption.Claim(r.Context(), body.Keys)
 	if err != nil {
 		return nil, err
 	}
 	return map[string]map[matrix.UserID]map[matrix.DeviceID]map[string]json.RawMessage{"one_time_keys": claimed}, nil
+}
+
+// ours leaves out the users of other servers, and refuses questions about more
+// users and devices than one may ask about.
+func ours[M any](a *API, users map[matrix.UserID]M, devices func(M) int) error {
+	n := 0
+	for user, m := range users {
+		if n += 1 + devices(m); n > a.Federation.Config.MaxEntries {
+			return matrix.Errorf(matrix.TooLarge, "one may ask about %d users and devices at a time", a.Federation.Config.MaxEntries)
+		}
+		if user.Server() != a.ServerName {
+			delete(users, user)
+		}
+	}
+	return nil
 }

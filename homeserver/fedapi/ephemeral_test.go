@@ -178,7 +178,7 @@ func TestDevices(t *testing.T) {
 		update := func(device string, stream int64, prev ...int64) {
 			b.push(a, nil, b.edu("m.device_list_update", m{"user_id": bob, "device_id": device, "stream_id": stream, "prev_id": prev}))
 		}
-		a.ok(a.fed.ResyncDevices(a.ctx(), bob)) // somebody asked for bob's keys
+		a.ok(a.keys.Resync(a.ctx(), bob)) // somebody asked for bob's keys
 		if got := known(); len(got) != 1 || got[0] != "PHONE" {
 			t.Fatalf("a knows %v", got)
 		}

@@ -85,9 +85,10 @@ func newHost(t *testing.T, url string) *host {
 	listener.Config.ErrorLog = log.New(io.Discard, "", 0)
 	h.front = http.NotFoundHandler()
 	listener.StartTLS()
-	t.Cleanup(func() {
+	t.Cleanup(func() { // what is worked on needs the database to the end
 		listener.CloseClientConnections()
 		listener.Close()
+		h.close()
 	})
 	h.http = listener.Client()
 	h.name = matrix.ServerName(strings.TrimPrefix(listener.URL, "https://"))
@@ -100,7 +101,6 @@ func newHost(t *testing.T, url string) *host {
 	h.ok(err)
 	h.limits = federation.DefaultConfig()
 	h.open()
-	t.Cleanup(h.close)
 	h.front = h.api.Handler()
 	return h
 }
@@ -138,7 +138,7 @@ func (h *host) wire() {
 	config.Mode, config.Hash = account.Open, account.Argon2{Memory: 64, Time: 1, Threads: 1} // cheap
 	ring := fedclient.NewKeyRing(h.client)
 	h.accounts = &account.Service{Store: h.st, Bell: h.bell, ServerName: h.name, Config: config, Appservices: set}
-	h.keys = &e2ee.Service{Store: h.st, Bell: h.bell, ServerName: h.name}
+	h.keys = &e2ee.Service{Store: h.st, Bell: h.bell, ServerName: h.name, Client: h.client}
 	h.ephemeral = &ephemeral.Service{Store: h.st, Bell: h.bell}
 	h.rooms = &room.Service{Store: h.st, Bell: h.bell, ServerName: h.name, Key: h.key}
 	h.media = media.New(h.st, h.bell, h.blobs, h.name, media.DefaultConfig())
@@ -295,23 +295,29 @@ func (h *host) tell(to *host, pdus ...*event.PDU) {
 // the answer and its status.
 func (h *host) ask(to *host, method, path, body string) (int, map[string]json.RawMessage) {
 	h.Helper()
-	header := ""
-	if canonical, err := canonjson.Relaxed([]byte(body)); err == nil || body == "" {
-		object := map[string]any{"method": method, "uri": path, "origin": h.name, "destination": to.name}
-		if body != "" {
-			object["content"] = json.RawMessage(canonical)
-		}
-		raw, err := json.Marshal(object)
-		h.ok(err)
-		signed, err := signing.SignJSON(raw, h.name, h.key)
-		h.ok(err)
-		var s struct {
-			Signatures map[matrix.ServerName]map[string]string
-		}
-		h.ok(json.Unmarshal(signed, &s))
-		header = fmt.Sprintf(`X-Matrix origin="%s",destination="%s",key="%s",sig="%s"`, h.name, to.name, h.key.ID, s.Signatures[h.name][h.key.ID])
+	return h.request(to, method, path, body, h.header(to, method, path, body))
+}
+
+// header is the signature of a request; none where the body is no JSON.
+func (h *host) header(to *host, method, path, body string) string {
+	h.Helper()
+	canonical, err := canonjson.Relaxed([]byte(body))
+	if err != nil && body != "" {
+		return ""
 	}
-	return h.request(to, method, path, body, header)
+	object := map[string]any{"method": method, "uri": path, "origin": h.name, "destination": to.name}
+	if body != "" {
+		object["content"] = json.RawMessage(canonical)
+	}
+	raw, err := json.Marshal(object)
+	h.ok(err)
+	signed, err := signing.SignJSON(raw, h.name, h.key)
+	h.ok(err)
+	var s struct {
+		Signatures map[matrix.ServerName]map[string]string
+	}
+	h.ok(json.Unmarshal(signed, &s))
+	return fmt.Sprintf(`X-Matrix origin="%s",destination="%s",key="%s",sig="%s"`, h.name, to.name, h.key.ID, s.Signatures[h.name][h.key.ID])
 }
 
 // request makes a request as it is.

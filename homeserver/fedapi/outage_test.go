@@ -137,7 +137,7 @@ func (n *network) mend() {
 // await waits for a condition.
 func (n *network) await(what string, ready func() bool) {
 	n.Helper()
-	for end := time.Now().Add(15 * time.Second); !ready(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !ready(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			n.Fatalf("%s: did not happen", what)
 		}

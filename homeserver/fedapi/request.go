@@ -22,17 +22,22 @@ type request struct {
 
 // admit reads the body, finds out who asks and refuses who may not.
 func (a *API) admit(rt route, r *request) (leave func(), err error) {
-	body, err := r.Bytes()
-	if err != nil {
+	b := &body{ReadCloser: r.Request.Body, t: &a.traffic, most: a.Federation.Config.RequestMemory}
+	r.Request.Body = b
+	defer func() {
+		if err != nil {
+			b.done()
+		}
+	}()
+	raw, err := r.Bytes()
+	if err != nil || rt.access == public {
+		return b.done, err
+	}
+	if r.origin, err = a.KeyRing.Authenticate(r.Request, raw); err != nil {
 		return nil, err
 	}
-	if rt.access == public {
-		return func() {}, nil
-	}
-	if r.origin, err = a.KeyRing.Authenticate(r.Request, body); err != nil {
-		return nil, err
-	}
-	return a.enter(r.origin)
+	end, err := a.traffic.enter(r.origin, rt.operation, a.Federation.Config)
+	return func() { end(); b.done() }, err
 }
 
 // roomEvent are both.

@@ -9,6 +9,18 @@ import (
 // Config is the part of the section "federation" of the configuration file that
 // bounds what other servers may make this one do.
 type Config struct {
+	// MaxRequests is how many requests of one server are worked on at a time.
+	// Further ones are told to come again.
+	MaxRequests int `yaml:"max_requests"`
+
+	// RequestsPerSecond is how many requests one server may make in a second on
+	// average. Ten times as many may come at once after a rest.
+	RequestsPerSecond int `yaml:"requests_per_second"`
+
+	// RequestMemory is how much memory the large bodies of requests that are
+	// under way may take together. Bodies of up to 1M always have room.
+	RequestMemory int64 `yaml:"request_memory" unit:"bytes"`
+
 	// MaxTransactions is how many transactions of one server are worked on at
 	// a time. Its others wait.
 	MaxTransactions int `yaml:"max_transactions"`
@@ -27,6 +39,14 @@ type Config struct {
 	// MaxState is how many events the state of a room, with what authorizes it,
 	// may have when it is fetched to bridge a gap.
 	MaxState int `yaml:"max_state_events"`
+
+	// GapMemory is how large the answers may be that are fetched to bridge one
+	// gap.
+	GapMemory int64 `yaml:"gap_memory" unit:"bytes"`
+
+	// MaxEntries is how many rooms, users, devices or events one ephemeral message
+	// or one question for keys may name.
+	MaxEntries int `yaml:"max_entries"`
 
 	// MaxJoinComplexity is how complex a room on other servers may be that a
 	// user joins who is no administrator. A room's complexity is its number of
@@ -47,8 +67,9 @@ type Config struct {
 // DefaultConfig is for servers of every size.
 func DefaultConfig() Config {
 	return Config{
+		MaxRequests: 100, RequestsPerSecond: 200, RequestMemory: 256 << 20,
 		MaxTransactions: 4, MaxWaiting: 32, TransactionTime: 2 * time.Minute,
-		MaxMissing: 200, MaxState: 500_000,
+		MaxMissing: 200, MaxState: 500_000, GapMemory: 256 << 20, MaxEntries: 10_000,
 		InvitesPerServer: 1000, InvitesPerUser: 100,
 	}
 }
@@ -57,11 +78,17 @@ func DefaultConfig() Config {
 func (c Config) Check() error {
 	var errs []error
 	for key, n := range map[string]int{
+		"max_requests": c.MaxRequests, "requests_per_second": c.RequestsPerSecond, "max_entries": c.MaxEntries,
 		"max_transactions": c.MaxTransactions, "max_waiting": c.MaxWaiting, "max_missing": c.MaxMissing, "max_state_events": c.MaxState,
 		"invites_per_server": c.InvitesPerServer, "invites_per_user": c.InvitesPerUser,
 	} {
 		if n < 1 {
 			errs = append(errs, fmt.Errorf("federation.%s: must be at least 1", key))
+		}
+	}
+	for key, n := range map[string]int64{"request_memory": c.RequestMemory, "gap_memory": c.GapMemory} {
+		if n < 16<<20 {
+			errs = append(errs, fmt.Errorf("federation.%s: must be at least 16M, the size of one large request", key))
 		}
 	}
 	if c.MaxJoinComplexity < 0 {

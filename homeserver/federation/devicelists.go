@@ -32,7 +32,7 @@ func (s *Service) receiveDeviceList(ctx context.Context, origin matrix.ServerNam
 	if err != nil || !stale {
 		return err
 	}
-	return s.ResyncDevices(ctx, u.User)
+	return s.Encryption.Resync(ctx, u.User)
 }
 
 // receiveSigningKeys takes a user's cross-signing keys.
@@ -51,26 +51,6 @@ func (s *Service) receiveSigningKeys(ctx context.Context, origin matrix.ServerNa
 		return err
 	}
 	return s.Encryption.UpdateRemoteSigning(ctx, u.User, u.Master, u.SelfSigning)
-}
-
-// ResyncDevices asks for all devices of a user of another server and keeps them.
-// From then on that server's changes keep them up to date, as long as the user
-// shares a room with one of ours.
-//
-// Spec: https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1userdevicesuserid
-func (s *Service) ResyncDevices(ctx context.Context, user matrix.UserID) error {
-	_, err, _ := s.resyncs.Do(string(user), func() (any, error) {
-		answer, err := s.Client.UserDevices(ctx, user)
-		if err != nil {
-			return nil, err
-		}
-		list := e2ee.RemoteDevices{User: user, Stream: answer.StreamID, Master: answer.MasterKey, SelfSigning: answer.SelfSigningKey}
-		for _, d := range answer.Devices {
-			list.Devices = append(list.Devices, e2ee.RemoteDevice{ID: d.ID, Keys: d.Keys, DisplayName: d.DisplayName})
-		}
-		return nil, s.Encryption.PutRemote(ctx, list)
-	})
-	return err
 }
 
 // Run asks again for devices of which changes were missed, until ctx is done.
@@ -97,7 +77,7 @@ func (s *Service) resyncStale(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if err := s.ResyncDevices(ctx, l.User); err != nil {
+		if err := s.Encryption.Resync(ctx, l.User); err != nil {
 			zerolog.Ctx(ctx).Debug().Err(err).Str("user", string(l.User)).Msg("a device list could not be had")
 		}
 	}

@@ -26,10 +26,6 @@ const (
 	eduSigningKey = "m.signing_key_update"
 )
 
-// mostEntries is how many rooms, users or devices one ephemeral message may
-// name.
-const mostEntries = 10_000
-
 // receiveEDUs takes the ephemeral messages of a transaction, in their order.
 // What is wrong with one is logged, as the specification gives no answer to it.
 func (s *Service) receiveEDUs(ctx context.Context, origin matrix.ServerName, edus []EDU) {
@@ -105,6 +101,9 @@ func (s *Service) receiveReceipts(ctx context.Context, origin matrix.ServerName,
 	if err := json.Unmarshal(content, &rooms); err != nil {
 		return err
 	}
+	if len(rooms) > s.Config.MaxEntries {
+		return matrix.Errorf(matrix.TooLarge, "too many rooms")
+	}
 	n := 0
 	var errs []error
 	for id, types := range rooms {
@@ -114,7 +113,7 @@ func (s *Service) receiveReceipts(ctx context.Context, origin matrix.ServerName,
 			continue
 		}
 		for user, raw := range types[ephemeral.Read] {
-			if n++; n > mostEntries {
+			if n++; n > s.Config.MaxEntries {
 				return errors.Join(append(errs, matrix.Errorf(matrix.TooLarge, "too many receipts"))...)
 			}
 			errs = append(errs, s.receiveReceipt(ctx, origin, r, user, raw))
@@ -134,7 +133,7 @@ func (s *Service) receiveReceipt(ctx context.Context, origin matrix.ServerName, 
 	if err := json.Unmarshal(raw, &c); err != nil {
 		return err
 	}
-	if len(c.Events) == 0 || len(c.Events) > mostEntries {
+	if len(c.Events) == 0 || len(c.Events) > s.Config.MaxEntries {
 		return matrix.Errorf(matrix.InvalidParam, "a receipt needs an event")
 	}
 	in, err := s.member(ctx, r, user)
@@ -157,7 +156,7 @@ func (s *Service) receivePresence(ctx context.Context, origin matrix.ServerName,
 	if err := json.Unmarshal(content, &c); err != nil {
 		return err
 	}
-	if len(c.Push) > mostEntries {
+	if len(c.Push) > s.Config.MaxEntries {
 		return matrix.Errorf(matrix.TooLarge, "too many users")
 	}
 	list := make(map[matrix.UserID]ephemeral.Status, len(c.Push))
@@ -186,7 +185,11 @@ func (s *Service) receiveToDevice(ctx context.Context, origin matrix.ServerName,
 	if err := theirs(origin, c.Sender); err != nil {
 		return err
 	}
-	for user := range c.Messages {
+	n := 0
+	for user, devices := range c.Messages {
+		if n += len(devices); n > s.Config.MaxEntries {
+			return matrix.Errorf(matrix.TooLarge, "too many messages")
+		}
 		if _, err := matrix.ParseUserID(string(user)); err != nil || !s.local(user) {
 			delete(c.Messages, user)
 		}

@@ -14,8 +14,6 @@ import (
 	"errors"
 	"slices"
 
-	"golang.org/x/sync/singleflight"
-
 	"switchboard/homeserver/account"
 	"switchboard/homeserver/e2ee"
 	"switchboard/homeserver/ephemeral"
@@ -50,7 +48,6 @@ type Service struct {
 	invitations   rates
 	patience      patience
 	policyServers policyServers
-	resyncs       singleflight.Group
 }
 
 // local tells whether a user is one of this server.

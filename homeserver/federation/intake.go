@@ -67,6 +67,7 @@ type gap struct {
 	room      matrix.RoomID
 	version   *matrix.RoomVersion
 	left      int        // events of the timeline that may still be fetched
+	bytes     int64      // of them and of state that may still be fetched
 	questions int        // that may still be asked for them
 	later     bool       // something could not be had that may be had later
 	admitted  *event.PDU // goes from here to the other servers in the room
@@ -81,6 +82,7 @@ func (g *gap) failed(ctx context.Context, err error, what string) {
 func (s *Service) gap(origin matrix.ServerName, p *event.PDU) *gap {
 	return &gap{
 		s: s, client: s.Client.Insisting(), origin: origin, room: p.Room, version: p.Version, left: s.Config.MaxMissing, questions: gapQuestions,
+		bytes: s.Config.GapMemory,
 	}
 }
 
@@ -250,7 +252,7 @@ func (g *gap) authorize(ctx context.Context, p *event.PDU, missing []matrix.Even
 // collect keeps the events of a long answer, as many as are allowed.
 func (g *gap) collect(raws *[]json.RawMessage) fedclient.Each {
 	return func(_ fedclient.Part, raw json.RawMessage) error {
-		if len(*raws) >= g.s.Config.MaxState {
+		if g.bytes -= int64(len(raw)); len(*raws) >= g.s.Config.MaxState || g.bytes < 0 {
 			return errMissing
 		}
 		*raws = append(*raws, append(json.RawMessage(nil), raw...))

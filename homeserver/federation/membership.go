@@ -224,7 +224,11 @@ func (s *Service) Knock(ctx context.Context, c room.Change, via []matrix.ServerN
 		if err != nil {
 			return err
 		}
-		stripped, err := s.Client.Insisting().SendKnock(ctx, name, p)
+		told, err := s.Client.Insisting().SendKnock(ctx, name, p)
+		if err != nil {
+			return err
+		}
+		stripped, err := s.stripped(c.Room, t.Version, told)
 		if err != nil {
 			return err
 		}

@@ -253,7 +253,7 @@ func (r *reader) audience(ctx context.Context, e *store.Event) ([]matrix.ServerN
 // heard. One that is heard but takes nothing is asked less and less often.
 func (s *Service) serve(ctx context.Context, q *queue) {
 	defer q.end()
-	for refused := time.Duration(0); ctx.Err() == nil; {
+	for early := time.Duration(0); ctx.Err() == nil; {
 		heard := s.Bell.Listen(fedclient.BellKey(q.server))
 		more, err := s.sendSome(ctx, q)
 		switch {
@@ -263,29 +263,28 @@ func (s *Service) serve(ctx context.Context, q *queue) {
 			}
 		case err != nil:
 			q.fail()
-			if !s.pause(ctx, q, err, heard, min(refused*refused*pauseStep, pauseMost)) {
+			if errors.Is(err, fedclient.ErrNotPermitted) {
 				return
 			}
-			refused++
+			if s.pause(ctx, q, err, heard, min(early*early*pauseStep, pauseMost)) {
+				early++
+			}
 			continue
 		}
-		refused = 0
+		early = 0
 	}
 }
 
-// The shortest pauses after refusals in a row grow from nothing by these.
+// The shortest pauses before retries that come early, because the server was
+// heard, grow from nothing by these.
 const (
 	pauseStep = 100 * time.Millisecond
 	pauseMost = 30 * time.Second
 )
 
-// pause waits until a server may be asked again, also when it is heard before, but
-// at least some time. It tells false when the server is not to be tried any more
-// for now.
-func (s *Service) pause(ctx context.Context, q *queue, err error, heard <-chan struct{}, least time.Duration) bool {
-	if errors.Is(err, fedclient.ErrNotPermitted) {
-		return false
-	}
+// pause waits until a server may be asked again, or until it is heard, but at
+// least some time. It tells whether the server was heard before its time.
+func (s *Service) pause(ctx context.Context, q *queue, err error, heard <-chan struct{}, least time.Duration) (early bool) {
 	select {
 	case <-time.After(least):
 	case <-ctx.Done():
@@ -301,10 +300,10 @@ func (s *Service) pause(ctx context.Context, q *queue, err error, heard <-chan s
 	timer := time.NewTimer(time.Until(until))
 	defer timer.Stop()
 	select {
-	case <-timer.C:
 	case <-heard:
+		return true
+	case <-timer.C:
 	case <-ctx.Done():
-		return false
 	}
-	return true
+	return false
 }
