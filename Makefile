@@ -35,7 +35,7 @@ race: ## the tests where goroutines meet, with the race detector
 fuzz: ## every fuzz target for some seconds; ARGS="-for 1m" for longer
 	go run ./cmd/dev/fuzz $(ARGS)
 
-conformance: ## all of Complement's tests/csapi; ARGS="-run regexp -logs directory -update"
+conformance: ## Complement; ARGS="-run regexp -logs directory -update", "-with synapse" for hs2
 	go run ./cmd/dev/conformance $(ARGS)
 
 federation: ## federation with Dendrite and Synapse; ARGS="-run living/synapse/v12/join -v"

@@ -1,9 +1,9 @@
 // Command check runs every suite of this checkout: the linters, the tests on
 // SQLite and PostgreSQL, the race detector where goroutines live, the
-// conformance ratchet, federation with other homeservers and the demo. "make
+// conformance ratchets, federation with other homeservers and the demo. "make
 // test" is this command.
 //
-//	go run ./cmd/dev/check [lint] [test] [race] [conformance] [federation] [demo]
+//	go run ./cmd/dev/check [lint] [test] [race] [conformance] [mixed] [federation] [demo]
 //
 // Programs that the suites need and the machine lacks are installed on Debian
 // when it runs as root; otherwise they are named. The last line counts what
@@ -44,6 +44,7 @@ var suites = []suite{
 	{"test", test, 0},
 	{"race", race, 0},
 	{"conformance", conformance, 1},
+	{"mixed", mixed, 1},
 	{"federation", federation, 1},
 	{"demo", demo, 1},
 }

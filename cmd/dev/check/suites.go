@@ -143,20 +143,28 @@ func (c *check) stream(cmd *exec.Cmd, take func(line []byte)) error {
 	}
 }
 
-// conformance runs the tests of the ratchet. Its last line has the counts.
-func conformance(ctx context.Context, c *check) tally {
+// conformance runs the tests of the ratchet.
+func conformance(ctx context.Context, c *check) tally { return c.ratchet(ctx, "conformance") }
+
+// mixed runs the tests of the ratchets in which the second homeserver is another.
+func mixed(ctx context.Context, c *check) tally {
+	return c.ratchet(ctx, "mixed", "-with", "dendrite").plus(c.ratchet(ctx, "mixed", "-with", "synapse"))
+}
+
+// ratchet runs the listed conformance tests. The last line has the counts.
+func (c *check) ratchet(ctx context.Context, suite string, args ...string) tally {
 	var sum tally
 	counted := false
-	cmd := c.command(ctx, "go", "run", "./cmd/dev/conformance", "-listed", "-binary", c.binary)
+	cmd := c.command(ctx, "go", append([]string{"run", "./cmd/dev/conformance", "-listed", "-binary", c.binary}, args...)...)
 	err := c.stream(cmd, func(line []byte) {
 		text := strings.TrimRight(string(line), "\n")
 		if _, err := fmt.Sscanf(text, "conformance ratchet: %d passed, %d failed", &sum.passed, &sum.failed); err == nil {
 			counted = true
 		}
-		c.out.line("conformance", text)
+		c.out.line(suite, text)
 	})
 	if !counted || err != nil && sum.failed == 0 {
-		c.out.line("conformance", fmt.Sprint("FAIL ", err))
+		c.out.line(suite, fmt.Sprint("FAIL ", err))
 		sum.failed++
 	}
 	return sum

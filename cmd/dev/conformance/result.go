@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -85,10 +86,12 @@ func (c *collector) take(e event) *result {
 // report prints the counts of the run, what failed and what is new.
 func (s *suite) report(v verdict, contradicted map[string]string, took time.Duration) {
 	var top, sub [3]int
-	for name, r := range s.results {
-		if reason, ok := contradicted[name]; ok {
-			fmt.Printf("the specification contradicts %s: %s\n", name, reason)
+	for _, name := range slices.Sorted(maps.Keys(contradicted)) {
+		if s.results[name] != nil {
+			fmt.Printf("the specification contradicts %s: %s\n", name, contradicted[name])
 		}
+	}
+	for _, r := range s.results {
 		top[r.outcome]++
 		for _, o := range r.sub {
 			sub[o]++
