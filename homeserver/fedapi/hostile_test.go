@@ -194,7 +194,7 @@ func TestFlood(t *testing.T) {
 		close(honest)
 		group.Wait()
 		for range held {
-			if status := <-statuses; status != http.StatusOK {
+			if status := <-statuses; status != http.StatusOK && status != http.StatusServiceUnavailable { // a few are asked for again
 				t.Errorf("status %d", status)
 			}
 		}
