@@ -70,6 +70,7 @@ func (r *bigRoom) user(i int) matrix.UserID {
 
 var (
 	givenNames  = strings.Fields("anna bela chiara dmitri elif farid grace hana ivan jonas kemal lena mara nils olga pavel quentin rosa sven tara")
+	words       = strings.Fields("the a we they you it is was will can see tell ask bring meeting server room message tomorrow today coffee release plan fix idea works again never always maybe")
 	familyNames = strings.Fields("Ahmadi Brandt Costa Dubois Eriksen Fischer Garcia Horvath Ivanova Jansen Kowalski Lehtonen Moreau Novak")
 )
 
@@ -82,6 +83,15 @@ func (r *bigRoom) letters(n int) string {
 		b[i] = byte('a' + r.random.IntN(26))
 	}
 	return string(b)
+}
+
+// sentence is the text of a message.
+func (r *bigRoom) sentence() string {
+	list := make([]string, 4+r.random.IntN(16))
+	for i := range list {
+		list[i] = pick(r, words)
+	}
+	return strings.Join(list, " ")
 }
 
 // fill makes the events.

@@ -1,8 +1,9 @@
 // Command bench compares this checkout's Switchboard with Dendrite: the same
 // load on both, in turn, on the same machine, on SQLite and on PostgreSQL. It
-// writes the medians of several rounds into docs/performance.md.
+// writes the medians of several rounds into docs/performance.md. With -only join
+// it lets them, and Synapse, join a big room that a Switchboard serves instead.
 //
-//	go run ./cmd/dev/bench [-rounds 3] [-date 2026-01-31] [-o file]
+//	go run ./cmd/dev/bench [-rounds 3] [-date 2026-01-31] [-o file] [-only join]
 //
 // Dendrite is built from the Go module proxy, once, into .cache of the
 // checkout. Its SQLite needs a C compiler.
@@ -16,7 +17,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -37,19 +37,30 @@ type options struct {
 	sends     int
 	parallel  int
 	members   int
+	only      string
+	join      joinOptions
 }
 
 func main() {
 	var opts options
 	flag.IntVar(&opts.rounds, "rounds", 3, "how often everything is measured")
-	servers := flag.String("servers", "switchboard,dendrite", "which servers; with one alone, nothing is written")
+	flag.StringVar(&opts.only, "only", "load", "`what` to measure: load, or join")
+	servers := flag.String("servers", "", "which servers of switchboard, dendrite and synapse, the last one only for the join; with one alone, nothing is written")
 	databases := flag.String("databases", "sqlite,postgres", "on which databases")
 	flag.StringVar(&opts.out, "o", "docs/performance.md", "`file` to write into")
 	flag.StringVar(&opts.date, "date", "", "`date` to write beside the figures")
 	flag.IntVar(&opts.sends, "sends", 4000, "messages in the largest send phase")
 	flag.IntVar(&opts.parallel, "parallel", 32, "concurrent senders")
 	flag.IntVar(&opts.members, "members", 300, "members of the big room")
+	flag.IntVar(&opts.join.members, "join-members", 20_000, "members of the room that is joined")
+	flag.IntVar(&opts.join.state, "join-state", 60_000, "events of its state, members included")
+	flag.IntVar(&opts.join.messages, "join-messages", 10_000, "messages that follow")
+	flag.StringVar(&opts.join.version, "join-version", "11", "its `version`")
+	flag.DurationVar(&opts.join.limit, "join-limit", 20*time.Minute, "how long one join may take, and its messages")
 	flag.Parse()
+	if *servers == "" {
+		*servers = map[string]string{"load": "switchboard,dendrite", "join": "switchboard,dendrite,synapse"}[opts.only]
+	}
 	opts.servers, opts.databases = strings.Split(*servers, ","), strings.Split(*databases, ",")
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -72,7 +83,10 @@ func run(ctx context.Context, opts options) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	b := &bench{options: opts, dir: dir, hsload: filepath.Join(dir, "hsload"), results: map[subject][]*load.Report{}}
+	b := &bench{
+		options: opts, dir: dir, hsload: filepath.Join(dir, "hsload"),
+		results: map[subject][]*load.Report{}, joined: map[subject][]*joinReport{},
+	}
 	if err := checkout.Build(ctx, root, "./cmd/dev/hsload", b.hsload); err != nil {
 		return err
 	}
@@ -90,10 +104,17 @@ func run(ctx context.Context, opts options) error {
 		}
 		defer b.cluster.Stop()
 	}
-	if err := b.measure(ctx); err != nil {
+	measure := b.measure
+	if opts.only == "join" {
+		if b.resident, err = build(ctx, "switchboard", root, dir); err != nil {
+			return err
+		}
+		measure = b.measureJoins
+	}
+	if err := measure(ctx); err != nil {
 		return err
 	}
-	p := page{options: opts, results: b.results, machine: machine(ctx, root, b.cluster)}
+	p := page{options: opts, results: b.results, joined: b.joined, machine: machine(ctx, root, b.cluster)}
 	if len(opts.servers) < 2 {
 		fmt.Print(p.figures())
 		return nil
@@ -113,6 +134,23 @@ type bench struct {
 	cluster *postgres.Cluster // nil without PostgreSQL
 	results map[subject][]*load.Report
 	runs    int
+
+	resident peers.Program // serves the room that is joined
+	host     *load.Account // its user in the room
+	joined   map[subject][]*joinReport
+}
+
+// measureJoins lets every server join, in turn.
+func (b *bench) measureJoins(ctx context.Context) error {
+	for round := range b.rounds {
+		for _, database := range b.databases {
+			fmt.Printf("\n== round %d of %d: joins on %s\n", round+1, b.rounds, database)
+			if err := b.joins(ctx, database); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // measure puts the load on every server, in turn.
@@ -137,20 +175,11 @@ func (b *bench) measure(ctx context.Context) error {
 
 // once starts a server with nothing in it, puts the load on it and stops it.
 func (b *bench) once(ctx context.Context, s peers.Program, database string) (*load.Report, error) {
-	b.runs++
-	name := "run" + strconv.Itoa(b.runs)
-	dir := filepath.Join(b.dir, name)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	dir, url, err := b.place(ctx, database)
+	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	url := ""
-	if database == "postgres" {
-		if err := b.cluster.CreateDatabase(ctx, name); err != nil {
-			return nil, err
-		}
-		url = b.cluster.URL(name)
-	}
 	server, err := peers.New(ctx, s, peers.Options{Dir: dir, Database: url})
 	if err != nil {
 		return nil, err

@@ -23,15 +23,19 @@ import (
 const (
 	beginMark = "<!-- Written by make bench; the text between these two marks is replaced. -->\n"
 	endMark   = "<!-- End of what make bench writes. -->\n"
+
+	beginJoinMark = "<!-- Written by make bench ARGS=\"-only join\"; the text between these two marks is replaced. -->\n"
+	endJoinMark   = "<!-- End of what it writes about joins. -->\n"
 )
 
 // frame is a page that has nothing but the figures.
-const frame = "# Performance\n\n" + beginMark + endMark
+const frame = "# Performance\n\n" + beginMark + endMark + "\n" + beginJoinMark + endJoinMark
 
 // page is what is written about a comparison.
 type page struct {
 	options
 	results map[subject][]*load.Report
+	joined  map[subject][]*joinReport
 	machine string // a line for each fact
 }
 
@@ -47,16 +51,23 @@ func (p page) write(path string) error {
 	if err != nil {
 		return err
 	}
-	before, rest, ok := strings.Cut(string(text), beginMark)
-	_, after, ok2 := strings.Cut(rest, endMark)
-	if !ok || !ok2 {
-		return fmt.Errorf("%s has no place for the figures: it needs the lines\n%s%s", path, beginMark, endMark)
+	begin, end := beginMark, endMark
+	if p.only == "join" {
+		begin, end = beginJoinMark, endJoinMark
 	}
-	return os.WriteFile(path, []byte(before+beginMark+p.figures()+endMark+after), 0o644)
+	before, rest, ok := strings.Cut(string(text), begin)
+	_, after, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		return fmt.Errorf("%s has no place for the figures: it needs the lines\n%s%s", path, begin, end)
+	}
+	return os.WriteFile(path, []byte(before+begin+p.figures()+end+after), 0o644)
 }
 
 // figures are the tables, in Markdown.
 func (p page) figures() string {
+	if p.only == "join" {
+		return p.joins()
+	}
 	var w strings.Builder
 	fmt.Fprintf(&w, `
 ## Beside Dendrite
@@ -165,7 +176,7 @@ func row(ours, theirs []*load.Report, more bool, of func(*load.Report) float64) 
 }
 
 // median returns the middle one of a figure of all rounds.
-func median(rounds []*load.Report, of func(*load.Report) float64) float64 {
+func median[R any](rounds []R, of func(R) float64) float64 {
 	var all []float64
 	for _, r := range rounds {
 		all = append(all, of(r))

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"switchboard/cmd/dev/load"
 )
@@ -56,6 +57,36 @@ func TestPage(t *testing.T) {
 	}
 	if err := p.write(path); err == nil {
 		t.Error("a page without a place was written into")
+	}
+}
+
+// TestJoinPage writes what was measured of joins beside the other figures.
+func TestJoinPage(t *testing.T) {
+	report := func(join, verify time.Duration, bytes float64) *joinReport {
+		return &joinReport{Join: join, Verify: verify, StateBytes: bytes}
+	}
+	p := page{
+		options: options{only: "join", servers: []string{"switchboard", "dendrite", "synapse"}, databases: []string{"sqlite"}, rounds: 1},
+		joined: map[subject][]*joinReport{
+			{"switchboard", "sqlite"}: {report(4*time.Second, 2*time.Second, 700)},
+			{"dendrite", "sqlite"}:    {report(40*time.Second, 2*time.Second, 3000)},
+		},
+	}
+	path := filepath.Join(t.TempDir(), "performance.md")
+	if err := p.write(path); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		beginMark + endMark + "\n" + beginJoinMark, "| | Switchboard | Dendrite |\n|---|--:|--:|\n",
+		"| join / verifying | 2.00 | 20.0 |\n", "| stored bytes per state event | 700 | 3000 |\n",
+	} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
 	}
 }
 

@@ -23,8 +23,10 @@ func build(ctx context.Context, name, root, dir string) (peers.Program, error) {
 		return s, checkout.Build(ctx, root, "./cmd/switchboard", string(s))
 	case "dendrite":
 		return peers.InstallDendrite(ctx, root)
+	case "synapse":
+		return peers.InstallSynapse(ctx, root)
 	default:
-		return nil, fmt.Errorf("no server is called %q: there are switchboard and dendrite", name)
+		return nil, fmt.Errorf("no server is called %q: there are switchboard, dendrite and synapse", name)
 	}
 }
 

@@ -80,29 +80,29 @@ func Run(ctx context.Context, opts Options) (*Report, error) {
 	}
 	r := &run{Options: opts, client: newClient(opts.URL), report: new(Report)}
 	defer r.client.close()
-	r.report.IdleRSS = usageOf(opts.PID).rss
+	r.report.IdleRSS = UsageOf(opts.PID).RSS
 	for _, step := range []func(context.Context) error{r.populate, r.sends, r.delivery, r.bigRoom, r.wideAccount, r.fanOut} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
 	}
-	end := usageOf(opts.PID)
-	r.report.EndRSS, r.report.PeakRSS, r.report.CPU = end.rss, end.peak, end.cpu.Seconds()
+	end := UsageOf(opts.PID)
+	r.report.EndRSS, r.report.PeakRSS, r.report.CPU = end.RSS, end.Peak, end.CPU.Seconds()
 	return r.report, nil
 }
 
 // phase calls fn(0..n-1) on some workers and reports what that took. It fails
 // only if no call at all succeeds.
 func (r *run) phase(ctx context.Context, name string, n, workers int, fn func(i int) error) error {
-	before := usageOf(r.PID)
+	before := UsageOf(r.PID)
 	start := time.Now()
 	took, failed, first := timeEach(n, workers, fn)
 	wall := time.Since(start)
-	after := usageOf(r.PID)
+	after := UsageOf(r.PID)
 	p := Phase{
 		Name: name, N: n, Failed: failed, PerSec: float64(n-failed) / wall.Seconds(),
 		P50: percentile(took, 50), P99: percentile(took, 99),
-		CPU: float64((after.cpu - before.cpu).Microseconds()) / 1000 / float64(n), RSS: after.rss,
+		CPU: float64((after.CPU - before.CPU).Microseconds()) / 1000 / float64(n), RSS: after.RSS,
 	}
 	r.report.Phases = append(r.report.Phases, p)
 	r.Progress("%-22s %6d requests %9.1f/s  p50 %8.2f ms  p99 %8.2f ms  cpu %6.2f ms  rss %6.1f MB", name, n, p.PerSec, p.P50, p.P99, p.CPU, p.RSS)

@@ -138,7 +138,7 @@ func (r *run) fanOut(ctx context.Context) error {
 	time.Sleep(time.Second) // let the long polls arrive
 
 	want := int64(fanMessages * len(receivers))
-	before, start := usageOf(r.PID), time.Now()
+	before, start := UsageOf(r.PID), time.Now()
 	for i := range fanMessages {
 		if err = r.send(ctx, receivers[0], big, fmt.Appendf(nil, `{"msgtype":"m.text","body":"fan %d"}`, i)); err != nil {
 			break
@@ -147,7 +147,7 @@ func (r *run) fanOut(ctx context.Context) error {
 	for err == nil && got.delivered.Load() < want && time.Since(start) < fanLimit && ctx.Err() == nil {
 		time.Sleep(5 * time.Millisecond)
 	}
-	wall, after := time.Since(start), usageOf(r.PID)
+	wall, after := time.Since(start), UsageOf(r.PID)
 	stop()
 	group.Wait()
 	if err != nil {
@@ -155,7 +155,7 @@ func (r *run) fanOut(ctx context.Context) error {
 	}
 	p := Phase{
 		Name: "fan_out", N: int(want), Failed: int(want - got.delivered.Load()), PerSec: float64(got.delivered.Load()) / wall.Seconds(),
-		CPU: float64((after.cpu - before.cpu).Microseconds()) / 1000 / float64(want), RSS: after.rss,
+		CPU: float64((after.CPU - before.CPU).Microseconds()) / 1000 / float64(want), RSS: after.RSS,
 	}
 	r.report.Phases = append(r.report.Phases, p)
 	r.Progress("%-22s %6d delivered %8.1f/s  cpu %6.3f ms  rss %6.1f MB", p.Name, got.delivered.Load(), p.PerSec, p.CPU, p.RSS)

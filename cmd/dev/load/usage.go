@@ -8,19 +8,19 @@ import (
 	"time"
 )
 
-// usage is what a process has used so far.
-type usage struct {
-	rss, peak float64 // MB
-	cpu       time.Duration
+// Usage is what a process has used so far.
+type Usage struct {
+	RSS, Peak float64 // MB of memory, now and at most
+	CPU       time.Duration
 }
 
 // tick is the unit of CPU time in /proc on Linux.
 const tick = time.Second / 100
 
-// usageOf reads the usage of a process from /proc. It is zero where that can
+// UsageOf reads the usage of a process from /proc. It is zero where that can
 // not be read.
-func usageOf(pid int) usage {
-	var u usage
+func UsageOf(pid int) Usage {
+	var u Usage
 	if pid == 0 {
 		return u
 	}
@@ -31,10 +31,10 @@ func usageOf(pid int) usage {
 	for line := range strings.Lines(string(status)) {
 		var kB float64
 		if _, err := fmt.Sscanf(line, "VmRSS: %f kB", &kB); err == nil {
-			u.rss = kB / 1024
+			u.RSS = kB / 1024
 		}
 		if _, err := fmt.Sscanf(line, "VmHWM: %f kB", &kB); err == nil {
-			u.peak = kB / 1024
+			u.Peak = kB / 1024
 		}
 	}
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -48,7 +48,7 @@ func usageOf(pid int) usage {
 		var user, system int64
 		fmt.Sscan(fields[11], &user)
 		fmt.Sscan(fields[12], &system)
-		u.cpu = time.Duration(user+system) * tick
+		u.CPU = time.Duration(user+system) * tick
 	}
 	return u
 }

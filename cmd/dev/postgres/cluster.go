@@ -252,3 +252,12 @@ func (c *Cluster) Version(ctx context.Context) (string, error) {
 func (c *Cluster) Stop() error {
 	return errors.Join(c.process.Stop(syscall.SIGINT, patience), os.RemoveAll(c.dir))
 }
+
+// Size returns how many bytes a database takes on the disk.
+func (c *Cluster) Size(ctx context.Context, database string) (float64, error) {
+	out, err := c.command(ctx, "psql", "-h", "127.0.0.1", "-p", strconv.Itoa(c.port), "-U", superuser, "-Atc", "SELECT pg_database_size(current_database())", database).Output()
+	if err != nil {
+		return 0, fmt.Errorf("size of database %s: %w", database, err)
+	}
+	return strconv.ParseFloat(string(bytes.TrimSpace(out)), 64)
+}
