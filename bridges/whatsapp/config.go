@@ -22,8 +22,8 @@ type Config struct {
 	// SendTimeout is how long a message waits for the connection to come back.
 	SendTimeout time.Duration `yaml:"send_timeout"`
 
-	// MaxFileSize is the largest file that is carried, in bytes.
-	MaxFileSize int64 `yaml:"max_file_size"`
+	// MaxFileSize is the largest file that is carried.
+	MaxFileSize int64 `yaml:"max_file_size" unit:"bytes"`
 
 	// Presence says when you are shown as online: "active" while you write and
 	// read here, or "never". Where you are not online, WhatsApp does not tell

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -17,14 +18,40 @@ import (
 type BridgesConfig struct {
 	// IRC connects rooms with channels on IRC networks.
 	IRC irc.Config `yaml:"irc"`
+
+	// WhatsApp links WhatsApp accounts.
+	WhatsApp whatsAppConfig `yaml:"whatsapp"`
+}
+
+// network is a bridge as the configuration has it.
+type network struct {
+	id      string
+	enabled bool
+	check   func() error
+	open    func(context.Context, bridge.Place, http.RoundTripper) (*bridge.Host, error)
+}
+
+// networks are all bridges that this program knows.
+func (c BridgesConfig) networks() []network {
+	return []network{
+		{"irc", c.IRC.Enabled, c.IRC.Check, func(ctx context.Context, at bridge.Place, wire http.RoundTripper) (*bridge.Host, error) {
+			return irc.NewHost(ctx, at, c.IRC, wire)
+		}},
+		{"whatsapp", c.WhatsApp.Enabled, c.WhatsApp.Check, func(ctx context.Context, at bridge.Place, wire http.RoundTripper) (*bridge.Host, error) {
+			return openWhatsApp(ctx, at, c.WhatsApp, wire)
+		}},
+	}
 }
 
 // Check returns everything that is wrong with the bridges that are enabled.
 func (c BridgesConfig) Check() error {
-	if !c.IRC.Enabled {
-		return nil
+	var errs []error
+	for _, n := range c.networks() {
+		if n.enabled {
+			errs = append(errs, n.check())
+		}
 	}
-	return c.IRC.Check()
+	return errors.Join(errs...)
 }
 
 // hosted is a bridge of this process.
@@ -35,26 +62,36 @@ type hosted struct {
 
 // openBridges prepares the bridges that are enabled and puts their registrations
 // in force. They reach the homeserver through h.
-func openBridges(ctx context.Context, s *homeserver.Server, c BridgesConfig, a *appservices.Service, h http.Handler) ([]hosted, error) {
-	if !c.IRC.Enabled {
-		return nil, nil
-	}
-	at := place("irc", s.Config)
-	host, err := irc.NewHost(ctx, at, c.IRC, &appservices.Wire{Handler: h, Values: ctx})
-	if err != nil {
-		return nil, fmt.Errorf("bridge irc: %w", err)
-	}
-	for i, reg := range host.Registrations() {
-		var calls http.Handler
-		if i == 0 { // only the first one is told anything
-			calls = host.Handler()
+func openBridges(ctx context.Context, s *homeserver.Server, c BridgesConfig, a *appservices.Service, h http.Handler) (list []hosted, err error) {
+	defer func() {
+		if err != nil {
+			for _, b := range list {
+				b.Close()
+			}
+			list = nil
 		}
-		if err := a.Attach(reg, calls); err != nil {
-			host.Close()
-			return nil, fmt.Errorf("bridge irc: %w", err)
+	}()
+	for _, n := range c.networks() {
+		if !n.enabled {
+			continue
+		}
+		at := place(n.id, s.Config)
+		host, err := n.open(ctx, at, &appservices.Wire{Handler: h, Values: ctx})
+		if err != nil {
+			return list, fmt.Errorf("bridge %s: %w", n.id, err)
+		}
+		list = append(list, hosted{host, at.MediaPath()})
+		for i, reg := range host.Registrations() {
+			var calls http.Handler
+			if i == 0 { // only the first one is told anything
+				calls = host.Handler()
+			}
+			if err := a.Attach(reg, calls); err != nil {
+				return list, fmt.Errorf("bridge %s: %w", n.id, err)
+			}
 		}
 	}
-	return []hosted{{host, at.MediaPath()}}, nil
+	return list, nil
 }
 
 // place is where a bridge runs. On SQLite it has a database of its own.

@@ -156,7 +156,8 @@ func defaultConfig() Config {
 			HeaderTimeout: 10 * time.Second, StallTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 			MaxHeader: 64 << 10, Grace: 30 * time.Second,
 		},
-		Log: LogConfig{Level: "info", Format: "auto"},
+		Log:     LogConfig{Level: "info", Format: "auto"},
+		Bridges: BridgesConfig{WhatsApp: defaultWhatsApp()},
 	}
 }
 

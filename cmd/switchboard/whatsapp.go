@@ -1,0 +1,23 @@
+//go:build !nowhatsapp
+
+package main
+
+import (
+	"context"
+	"net/http"
+
+	"switchboard/bridges/bridge"
+	"switchboard/bridges/whatsapp"
+)
+
+// whatsAppConfig is the section "bridges.whatsapp".
+type whatsAppConfig = whatsapp.Config
+
+func defaultWhatsApp() (c whatsAppConfig) {
+	c.SetDefaults()
+	return c
+}
+
+func openWhatsApp(ctx context.Context, at bridge.Place, c whatsAppConfig, wire http.RoundTripper) (*bridge.Host, error) {
+	return whatsapp.NewHost(ctx, at, c, wire)
+}
