@@ -97,7 +97,7 @@ func (a *arrival) enter(auth map[matrix.EventID]*store.Event) error {
 }
 
 // keptAtOnce is how many events one transaction keeps aside.
-const keptAtOnce = 2000
+const keptAtOnce = 6000
 
 // intake stores events of a room aside from its timeline.
 type intake struct {

@@ -230,7 +230,8 @@ func optional(n int64) any {
 	return n
 }
 
-// rowsAtOnce is how many rows one statement inserts.
+// rowsAtOnce is how many rows one statement inserts on PostgreSQL. SQLite gets
+// them one by one: it would keep a journal of each statement with several.
 const rowsAtOnce = 32
 
 // insert writes rows: into is "INSERT INTO table (columns)", args are the values
@@ -238,7 +239,7 @@ const rowsAtOnce = 32
 func (tx *Tx) insert(ctx context.Context, into string, width int, args []any, onConflict string) error {
 	for len(args) > 0 {
 		n := 1
-		if len(args) >= rowsAtOnce*width {
+		if len(args) >= rowsAtOnce*width && tx.s.db.Dialect() == database.PostgreSQL {
 			n = rowsAtOnce
 		}
 		if err := tx.Exec(ctx, tx.s.inserts.text(into, width, n, onConflict), args[:n*width]...); err != nil {
