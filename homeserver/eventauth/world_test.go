@@ -107,6 +107,15 @@ func newWorld(t testing.TB, version, createContent string, state ...st) *world {
 // event makes a PDU.
 func (w *world) event(s st) *event.PDU {
 	w.Helper()
+	p, err := w.build(s)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return p
+}
+
+func (w *world) build(s st) (*event.PDU, error) {
+	w.Helper()
 	d := event.Draft{Room: w.room, Type: s.typ, Sender: matrix.UserID(s.sender), Content: json.RawMessage(s.content), Redacts: s.redacts,
 		PrevEvents: s.prev, OriginServerTS: 1}
 	if s.room != "" {
@@ -126,11 +135,7 @@ func (w *world) event(s st) *event.PDU {
 	if s.server != "" {
 		server = matrix.ServerName(s.server)
 	}
-	p, err := event.Build(w.v, d, server, testKey(w))
-	if err != nil {
-		w.Fatal(err)
-	}
-	return p
+	return event.Build(w.v, d, server, testKey(w))
 }
 
 // want checks an event and compares the rule that rejects it; "" means allow.
