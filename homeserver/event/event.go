@@ -87,6 +87,7 @@ type PDU struct {
 	HashMismatch bool
 
 	membership string
+	signatures json.RawMessage // a part of JSON
 }
 
 // IsState tells whether the event is a state event.
@@ -167,10 +168,7 @@ func (p *PDU) signed() []byte { return p.appendRedacted(nil, isSignatures) }
 
 // Signatures is the object of the event's signatures: servers, key IDs,
 // signatures. Read it with signing.Signatures and signing.Entities.
-func (p *PDU) Signatures() json.RawMessage {
-	v, _ := canonjson.Lookup(p.JSON, "signatures")
-	return v
-}
+func (p *PDU) Signatures() json.RawMessage { return p.signatures }
 
 // SignedBy tells whether the event has a signature of server, right or wrong.
 func (p *PDU) SignedBy(server matrix.ServerName) bool {
@@ -225,7 +223,7 @@ func (p *PDU) withSignatures(all []byte) (*PDU, error) {
 	if len(signed.JSON) > MaxSize {
 		return nil, tooLarge("the event", len(signed.JSON), MaxSize)
 	}
-	content, _ := canonjson.Lookup(signed.JSON, "content")
-	signed.Content = content
+	signed.Content, _ = canonjson.Lookup(signed.JSON, "content")
+	signed.signatures, _ = canonjson.Lookup(signed.JSON, "signatures")
 	return &signed, nil
 }

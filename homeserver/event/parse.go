@@ -143,7 +143,7 @@ func (p *PDU) fill(require []string) error {
 			if p.Version.EventIDInEvent {
 				good = decode(&p.ID, value)
 			}
-		case "hashes", "signatures":
+		case "hashes":
 			good = canonjson.IsObject(value)
 		case "origin_server_ts":
 			p.OriginServerTS, good = canonjson.Int(value)
@@ -155,6 +155,8 @@ func (p *PDU) fill(require []string) error {
 			good = decode(&p.Room, value)
 		case "sender":
 			good = decode(&p.Sender, value)
+		case "signatures":
+			p.signatures, good = value, canonjson.IsObject(value)
 		case "state_key":
 			p.StateKey = new(string)
 			good = decode(p.StateKey, value)

@@ -237,15 +237,19 @@ const rowsAtOnce = 32
 // insert writes rows: into is "INSERT INTO table (columns)", args are the values
 // of width columns for each row, onConflict follows.
 func (tx *Tx) insert(ctx context.Context, into string, width int, args []any, onConflict string) error {
-	for len(args) > 0 {
-		n := 1
-		if len(args) >= rowsAtOnce*width && tx.s.db.Dialect() == database.PostgreSQL {
-			n = rowsAtOnce
+	if tx.s.db.Dialect() == database.PostgreSQL {
+		many := tx.s.inserts.text(into, width, rowsAtOnce, onConflict)
+		for ; len(args) >= rowsAtOnce*width; args = args[rowsAtOnce*width:] {
+			if err := tx.Exec(ctx, many, args[:rowsAtOnce*width]...); err != nil {
+				return err
+			}
 		}
-		if err := tx.Exec(ctx, tx.s.inserts.text(into, width, n, onConflict), args[:n*width]...); err != nil {
+	}
+	one := tx.s.inserts.text(into, width, 1, onConflict)
+	for ; len(args) > 0; args = args[width:] {
+		if err := tx.Exec(ctx, one, args[:width]...); err != nil {
 			return err
 		}
-		args = args[n*width:]
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
@@ -32,7 +33,13 @@ type joinReport struct {
 	CPU, ResidentCPU         time.Duration // of the server that joined, and of the one that let it in
 	Peak, ResidentPeak       float64       // MB of memory
 	StateBytes, MessageBytes float64       // in the database, for each event
+	Late                     string        // what took longer than the limit; "" for nothing
 }
+
+// lateError is something that was not done within the limit.
+type lateError string
+
+func (e lateError) Error() string { return string(e) + " in time" }
 
 // joins lets each server join a big room that a Switchboard serves, on one
 // database.
@@ -69,6 +76,10 @@ func (b *bench) joins(ctx context.Context, db string) error {
 		err := j.measure(ctx, p, db, a)
 		if stopErr := resident.Stop(syscall.SIGTERM); err == nil {
 			err = stopErr
+		}
+		var late lateError
+		if errors.As(err, &late) {
+			j.report.Late, err = string(late), nil
 		}
 		if err != nil {
 			return fmt.Errorf("%s on %s: %w", p.Name(), db, err)
@@ -183,7 +194,7 @@ func (j *joining) enter(ctx context.Context, guest *load.Account) error {
 	err := guest.Call(ctx, "POST", "/_matrix/client/v3/join/"+url.PathEscape(string(j.room.id))+"?"+via.Encode(), map[string]any{}, nil)
 	for err != nil {
 		if ctx.Err() != nil {
-			return fmt.Errorf("the room was not joined within %s: %w", j.join.limit, err)
+			return lateError("join")
 		}
 		var rooms struct {
 			Joined []matrix.RoomID `json:"joined_rooms"`
@@ -220,7 +231,7 @@ func (j *joining) converse(ctx context.Context, guest *load.Account) error {
 	for guest.Call(ctx, "GET", path+"/event/"+url.PathEscape(last.ID), nil, nil) != nil {
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the messages did not arrive: %w", ctx.Err())
+			return lateError("receive the messages")
 		case <-time.After(200 * time.Millisecond):
 		}
 	}

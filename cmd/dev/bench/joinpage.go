@@ -67,4 +67,11 @@ func (p page) joinTable(w *strings.Builder, database string) {
 		}
 		w.WriteString("\n")
 	}
+	for _, name := range p.servers {
+		for _, r := range p.joined[subject{name, database}] {
+			if r.Late != "" {
+				fmt.Fprintf(w, "\n%s did not %s within %s.\n", strings.ToUpper(name[:1])+name[1:], r.Late, p.join.limit)
+			}
+		}
+	}
 }
