@@ -2,18 +2,14 @@ package fedapi
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
 	"testing"
 
-	"switchboard/homeserver/edge"
 	"switchboard/homeserver/event"
-	"switchboard/homeserver/fedclient"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/signing"
 )
@@ -247,37 +243,5 @@ func TestHostileMemberships(t *testing.T) {
 		b.want(a, 400, matrix.IncompatibleRoomVersion, "PUT", path, fmt.Sprintf(`{"room_version":"99","event":%s}`, invite.JSON))
 		b.want(a, 400, matrix.MissingParam, "PUT", path, `{"room_version":"10"}`)
 		b.want(a, 400, matrix.InvalidParam, "PUT", path, fmt.Sprintf(`{"room_version":"10","event":%s}`, join.JSON))
-	})
-}
-
-// FuzzTransaction has a server push anything at all: the answer is one of JSON,
-// and the room stays as it is.
-func FuzzTransaction(f *testing.F) {
-	f.Add(`{"pdus":[{}],"edus":[{"edu_type":"m.typing","content":{}}]}`)
-	f.Add(`{"pdus":[null],"edus":[{"edu_type":"m.receipt","content":{"!a:b":{"m.read":{"@a:b":{"event_ids":["$a"],"data":{"ts":1}}}}}}]}`)
-	f.Add(`{"edus":[{"edu_type":"m.device_list_update","content":{"user_id":"@a:b","device_id":"D","stream_id":1,"prev_id":[0]}}]}`)
-	f.Add(`{"edus":[{"edu_type":"m.direct_to_device","content":{"sender":"@a:b","type":"t","message_id":"1","messages":{"@a:b":{"*":{}}}}}]}`)
-	f.Add(`{"edus":[{"edu_type":"m.presence","content":{"push":[{"user_id":"@a:b","presence":"online"}]}}]}`)
-	f.Fuzz(func(t *testing.T, body string) {
-		h := &host{T: t}
-		var b struct {
-			PDUs []json.RawMessage `json:"pdus"`
-			EDUs []fedclient.EDU   `json:"edus"`
-		}
-		r := &request{Call: edge.Call{Request: httptest.NewRequest("PUT", "/", strings.NewReader(body)), Limit: large}}
-		if err := r.JSON(&b); err != nil {
-			var e *matrix.Error
-			if !errors.As(err, &e) {
-				h.Errorf("%v is no error for the other side", err)
-			}
-			return
-		}
-		for _, raw := range b.PDUs {
-			for _, v := range matrix.Versions() {
-				if p, err := event.Parse(v, raw); err == nil && len(p.JSON) > event.MaxSize {
-					h.Errorf("an event of %d bytes", len(p.JSON))
-				}
-			}
-		}
 	})
 }

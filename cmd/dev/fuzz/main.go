@@ -1,11 +1,14 @@
-// Command fuzz runs every fuzz target of the module for some seconds, one after
-// the other. A target that fails leaves its input in the package's testdata, as
-// "go test" does, and the exit status is 1.
+// Command fuzz runs every fuzz target of the module, one after the other: a minute
+// each those of what reads or judges the events of other servers, some seconds
+// each of the others. It says first how long that takes. A target that fails
+// leaves its input in the package's testdata, as "go test" does, and the exit
+// status is 1.
 //
 //	go run ./cmd/dev/fuzz [-for 10s] [-run regexp]
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -13,7 +16,10 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -21,8 +27,18 @@ import (
 	"switchboard/cmd/dev/checkout"
 )
 
+// hostile are the packages that meet the events of other servers first: canonical
+// JSON, parsing, authorization, transactions.
+var hostile = []string{"homeserver/canonjson", "homeserver/event", "homeserver/eventauth", "homeserver/fedapi"}
+
+// How long a target runs where -for does not say it.
+const (
+	hostileTime = time.Minute
+	otherTime   = 10 * time.Second
+)
+
 func main() {
-	each := flag.Duration("for", 10*time.Second, "how long each target runs")
+	each := flag.Duration("for", 0, "how long each target runs; 0: a minute for those that meet other servers' events, 10s for the others")
 	match := regexp.MustCompile("")
 	flag.Func("run", "only targets whose name matches this `regexp`", func(s string) (err error) {
 		match, err = regexp.Compile(s)
@@ -39,9 +55,13 @@ func main() {
 }
 
 // target is one fuzz function.
-type target struct{ dir, name string }
+type target struct {
+	dir, name string // the directory is relative to the module
+	time      time.Duration
+}
 
-// run fuzzes all targets and prints a line for each.
+// run fuzzes the targets that match and prints a line for each. Each is 0, or how
+// long every one runs.
 func run(ctx context.Context, each time.Duration, match *regexp.Regexp) error {
 	root, err := checkout.Root()
 	if err != nil {
@@ -51,23 +71,32 @@ func run(ctx context.Context, each time.Duration, match *regexp.Regexp) error {
 	if err != nil {
 		return err
 	}
+	targets = slices.DeleteFunc(targets, func(t target) bool { return !match.MatchString(t.name) })
+	var total time.Duration
+	for i, t := range targets {
+		targets[i].time = cmp.Or(each, t.time)
+		total += targets[i].time
+	}
+	fmt.Printf("%d targets, %s and the time to build them\n", len(targets), total)
 	passed, failed := 0, 0
 	for _, t := range targets {
-		if !match.MatchString(t.name) || ctx.Err() != nil {
-			continue
+		if ctx.Err() != nil {
+			break
 		}
-		cmd := exec.CommandContext(ctx, "go", "test", "-tags", "goolm", "-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", each.String(), ".")
-		cmd.Dir = t.dir
+		// A target with a server behind it would spend its time on making inputs small.
+		cmd := exec.CommandContext(ctx, "go", "test", "-tags", "goolm", "-run", "^$", "-fuzz", "^"+t.name+"$",
+			"-fuzztime", t.time.String(), "-fuzzminimizetime", "100x", ".")
+		cmd.Dir = filepath.Join(root, t.dir)
 		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
 		cmd.WaitDelay = 10 * time.Second
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			failed++
-			fmt.Printf("FAIL %s in %s\n%s", t.name, t.dir, out)
+			fmt.Printf("FAIL %s %s\n%s", t.dir, t.name, out)
 			continue
 		}
 		passed++
-		fmt.Printf("ok   %s: %s\n", t.name, executions(string(out)))
+		fmt.Printf("ok   %s %s: %s in %s\n", t.dir, t.name, executions(string(out)), t.time)
 	}
 	fmt.Printf("%d passed, %d failed\n", passed, failed)
 	if failed > 0 {
@@ -91,7 +120,11 @@ func find(ctx context.Context, root string) ([]target, error) {
 			continue
 		}
 		name := strings.TrimSuffix(strings.TrimPrefix(code, "func "), "(")
-		found = append(found, target{root + "/" + file[:strings.LastIndexByte(file, '/')], name})
+		t := target{path.Dir(file), name, otherTime}
+		if slices.Contains(hostile, t.dir) {
+			t.time = hostileTime
+		}
+		found = append(found, t)
 	}
 	return found, nil
 }
