@@ -37,7 +37,7 @@ type Config struct {
 	MaxMissing int `yaml:"max_missing"`
 
 	// MaxState is how many events the state of a room, with what authorizes it,
-	// may have when it is fetched to bridge a gap.
+	// may have when the room is joined, or fetched to bridge a gap.
 	MaxState int `yaml:"max_state_events"`
 
 	// GapMemory is how large the answers may be that are fetched to bridge one
