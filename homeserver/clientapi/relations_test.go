@@ -3,6 +3,7 @@ package clientapi
 import (
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -90,4 +91,72 @@ func TestRelations(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestManyRelations reads a thousand relations page by page: each comes once, in
+// order, whatever is redacted, ignored or of another type between them.
+func TestManyRelations(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		s := start(t, st)
+		bob, eve := s.new("bob"), s.new("eve")
+		room := s.create(`{"preset":"public_chat"}`)
+		bob.want(200, "room_id", "POST", room+"/join", "{}")
+		eve.want(200, "room_id", "POST", room+"/join", "{}")
+		v1 := strings.Replace(room, "/v3/", "/v1/", 1) + "/relations/"
+		target := s.said(room, "root", `{"body":"root"}`)
+		direct, deep := map[string][]string{}, []string{} // bodies, the oldest first
+		for i := range 1000 {
+			who, rel := s, []string{"m.thread", "m.reference"}[i%2]
+			if i%10 == 3 {
+				who = eve
+			}
+			plain, _ := url.PathUnescape(target)
+			body := fmt.Sprint(i)
+			id := who.said(room, body, fmt.Sprintf(`{"body":%q,"m.relates_to":{"rel_type":%q,"event_id":%q}}`, body, rel, plain))
+			switch {
+			case i%10 == 5:
+				who.want(200, "event_id", "PUT", room+"/redact/"+id+"/r"+body, `{}`)
+			case who != eve:
+				direct[rel], direct[""], deep = append(direct[rel], body), append(direct[""], body), append(deep, body)
+			}
+			if i%100 == 50 {
+				plain, _ = url.PathUnescape(id)
+				s.said(room, "deep"+body, fmt.Sprintf(`{"body":"deep%s","m.relates_to":{"rel_type":"m.reference","event_id":%q}}`, body, plain))
+				deep = append(deep, "deep"+body)
+			}
+		}
+		s.want(200, "", "PUT", "/_matrix/client/v3/user/"+url.PathEscape(string(s.user))+"/account_data/m.ignored_user_list",
+			fmt.Sprintf(`{"ignored_users":{%q:{}}}`, eve.user))
+		for _, tt := range []struct {
+			path  string
+			limit int
+			want  []string
+		}{
+			{"?recurse=false", 37, direct[""]}, {"?recurse=true", 37, deep}, {"/m.thread?recurse=false", 50, direct["m.thread"]},
+			{"/m.reference/m.room.message?recurse=false", 7, direct["m.reference"]}, {"?recurse=false", 400, direct[""]}, {"?recurse=false", 500, direct[""]},
+			{"/m.thread/m.sticker?recurse=false", 50, nil},
+		} {
+			for dir, want := range map[string][]string{"f": tt.want, "b": backwards(tt.want)} {
+				var got []string
+				from, pages := "", 0
+				for more := true; more; pages++ {
+					a := s.want(200, "chunk", "GET", v1+target+tt.path+fmt.Sprintf("&limit=%d&dir=%s%s", tt.limit, dir, from), "")
+					got = append(got, strings.Fields(bodies(a.at("chunk")))...)
+					from, more = "&from="+a.text("next_batch"), a.text("next_batch") != ""
+				}
+				if !slices.Equal(got, want) {
+					t.Errorf("%s %s %d: got %q, want %q", tt.path, dir, tt.limit, got, want)
+				}
+				if least := max(1, (len(want)+tt.limit-1)/tt.limit); pages != least {
+					t.Errorf("%s %s: %d pages of %d, want %d", tt.path, dir, pages, tt.limit, least)
+				}
+			}
+		}
+	})
+}
+
+func backwards(list []string) []string {
+	list = slices.Clone(list)
+	slices.Reverse(list)
+	return list
 }

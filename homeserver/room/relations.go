@@ -42,39 +42,19 @@ func (s *Service) Relating(ctx context.Context, rd Reader, q Relating) (*Relatin
 	if err != nil {
 		return nil, err
 	}
-	from, to, err := q.bounds()
+	oldest, newest, err := q.bounds()
 	if err != nil {
 		return nil, err
 	}
-	events, depth, err := s.related(ctx, r, q)
-	if err != nil {
-		return nil, err
-	}
-	ignored, err := s.Ignored(ctx, rd.User)
-	if err != nil {
-		return nil, err
-	}
-	oldest, newest := to, from
-	if q.Forward {
-		oldest, newest = from, to
-	}
-	events = slices.DeleteFunc(events, func(e *store.Event) bool {
-		return q.Type != "" && e.PDU.Type != q.Type || e.RedactedBy != 0 || e.Pos <= oldest || e.Pos > newest ||
-			!e.PDU.IsState() && ignored[e.PDU.Sender]
+	seen, err := s.related(ctx, r, rd.User, q, store.Relating{
+		Room: r.Num, Target: q.Event, RelType: q.RelType, Depth: q.depth(), Since: oldest, Upto: newest, Forward: q.Forward,
 	})
-	slices.SortFunc(events, func(a, b *store.Event) int {
-		if q.Forward {
-			a, b = b, a
-		}
-		return int(b.Pos - a.Pos)
-	})
-	seen, err := s.Visible(ctx, r, rd.User, events)
 	if err != nil {
 		return nil, err
 	}
 	answer := &RelatingAnswer{Prev: q.From}
 	if q.Recurse {
-		answer.Depth = depth
+		answer.Depth = q.depth()
 	}
 	if len(seen) > q.Limit {
 		seen = seen[:q.Limit]
@@ -88,55 +68,61 @@ func (s *Service) Relating(ctx context.Context, rd Reader, q Relating) (*Relatin
 	return answer, err
 }
 
-// bounds turns the tokens into places.
-func (q Relating) bounds() (from, to int64, err error) {
-	from, to = math.MaxInt64, math.MinInt64
+// related lists the events that user may see, one more than q's limit if there
+// are so many.
+func (s *Service) related(ctx context.Context, r *store.Room, user matrix.UserID, q Relating, w store.Relating) ([]Seen, error) {
+	ignored, err := s.Ignored(ctx, user)
+	if err != nil {
+		return nil, err
+	}
+	var list []Seen
+	for len(list) <= q.Limit {
+		events, err := s.Store.Related(ctx, w, q.Limit+1)
+		if err != nil {
+			return nil, err
+		}
+		last := len(events) <= q.Limit
+		if !last && q.Forward {
+			w.Since = events[q.Limit].Pos
+		} else if !last {
+			w.Upto = events[q.Limit].Pos - 1
+		}
+		events = slices.DeleteFunc(events, func(e *store.Event) bool {
+			return q.Type != "" && e.PDU.Type != q.Type || !e.PDU.IsState() && ignored[e.PDU.Sender]
+		})
+		seen, err := s.Visible(ctx, r, user, events)
+		if list = append(list, seen...); err != nil || last {
+			return list, err
+		}
+	}
+	return list, nil
+}
+
+// depth is how far q goes.
+func (q Relating) depth() int {
+	if q.Recurse {
+		return deepestRelation
+	}
+	return 1
+}
+
+// bounds turns the tokens into places: what is behind the one and not behind the
+// other is asked for.
+func (q Relating) bounds() (oldest, newest int64, err error) {
+	oldest, newest = math.MinInt64, math.MaxInt64
+	from, to := &newest, &oldest
 	if q.Forward {
 		from, to = to, from
 	}
 	if q.From != "" {
-		if from, err = ParseToken(q.From); err != nil {
+		if *from, err = ParseToken(q.From); err != nil {
 			return 0, 0, err
 		}
 	}
 	if q.To != "" {
-		to, err = ParseToken(q.To)
+		*to, err = ParseToken(q.To)
 	}
-	return from, to, err
-}
-
-// related lists the events of a room that refer to q's, and how deep it looked.
-func (s *Service) related(ctx context.Context, r *store.Room, q Relating) ([]*store.Event, int, error) {
-	var all []*store.Event
-	level := []matrix.EventID{q.Event}
-	relType, depth := q.RelType, 0
-	for len(level) > 0 && depth < deepestRelation {
-		depth++
-		var nums []store.EventNum
-		for _, id := range level {
-			list, err := s.Store.Related(ctx, id, relType)
-			if err != nil {
-				return nil, 0, err
-			}
-			nums = append(nums, list...)
-		}
-		found, err := s.Store.EventsOf(ctx, r.Num, nums)
-		if err != nil {
-			return nil, 0, err
-		}
-		level, relType = nil, ""
-		for _, e := range found {
-			if e.Pos == 0 || slices.Contains(all, e) {
-				continue
-			}
-			all = append(all, e)
-			level = append(level, e.PDU.ID)
-		}
-		if !q.Recurse {
-			break
-		}
-	}
-	return all, depth, nil
+	return oldest, newest, err
 }
 
 // relation is how an event relates to another one, empty if it does not.

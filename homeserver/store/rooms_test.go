@@ -273,7 +273,7 @@ func TestRelationsOfStore(t *testing.T) {
 			})
 		}
 		for rel, want := range map[string]int{"": 2, "m.thread": 1, "m.reference": 1, "m.none": 0} {
-			if got := must(st.Related(ctx, "$x", rel))(t); len(got) != want {
+			if got := must(st.Related(ctx, store.Relating{Room: 1, Target: "$x", RelType: rel, Upto: 1000}, 10))(t); len(got) != want {
 				t.Errorf("%q: %v, want %d", rel, got, want)
 			}
 		}

@@ -217,10 +217,11 @@ registration_tokens.expires_ts bigint NOT NULL
 registration_tokens.admin boolean NOT NULL
 registration_tokens.created_ts bigint NOT NULL
 registration_tokens: PRIMARY KEY (token)
-relations.target text NOT NULL
-relations.rel_type text NOT NULL
+relations.target bytea NOT NULL
+relations.pos bigint NOT NULL
 relations.event bigint NOT NULL
-relations: PRIMARY KEY (target, rel_type, event)
+relations.rel_type text NOT NULL
+relations: PRIMARY KEY (target, pos, event)
 remote_device_lists.user_id text NOT NULL
 remote_device_lists.stream_id bigint NOT NULL
 remote_device_lists.stale boolean NOT NULL

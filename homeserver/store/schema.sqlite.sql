@@ -270,10 +270,11 @@ CREATE TABLE registration_tokens (
 	created_ts   BIGINT  NOT NULL
 );
 CREATE TABLE relations (
-	target   TEXT   NOT NULL,
-	rel_type TEXT   NOT NULL,
+	target   BLOB   NOT NULL, -- as events.event_id
+	pos      BIGINT NOT NULL,
 	event    BIGINT NOT NULL,
-	PRIMARY KEY (target, rel_type, event)
+	rel_type TEXT   NOT NULL,
+	PRIMARY KEY (target, pos, event)
 );
 CREATE TABLE remote_device_lists (
 	user_id   TEXT    NOT NULL PRIMARY KEY,

@@ -72,12 +72,13 @@ CREATE TABLE covered (
 	upto BIGINT NOT NULL
 );
 
--- Who refers to which event. The target may be unknown.
+-- Which events of timelines refer to which event. The target may be unknown.
 CREATE TABLE relations (
-	target   TEXT   NOT NULL,
-	rel_type TEXT   NOT NULL,
+	target   BLOB   NOT NULL, -- as events.event_id
+	pos      BIGINT NOT NULL,
 	event    BIGINT NOT NULL,
-	PRIMARY KEY (target, rel_type, event)
+	rel_type TEXT   NOT NULL,
+	PRIMARY KEY (target, pos, event)
 );
 
 -- Redactions whose target has not been seen.
