@@ -64,7 +64,8 @@ type arrival struct {
 
 	hand map[store.EventNum]*store.Event // events that need not be read
 
-	resolved *statetree.Tree // the state of all heads, where there are several
+	resolved *statetree.Tree // the state of all heads, where there are others
+	followed bool            // another event follows on it already: it is no head
 
 	status store.Status
 	why    error // why it is not accepted
@@ -128,12 +129,15 @@ func (s *Service) land(ctx context.Context, p *event.PDU, o arrivalOptions) (sto
 	if err := a.fork(); err != nil {
 		return 0, err
 	}
-	return a.status, a.commit()
+	if err = a.commit(); err == nil && a.followed {
+		err = s.closeGaps(ctx, r)
+	}
+	return a.status, err
 }
 
-// fork prepares an event that leaves the room with several heads, whose states
-// differ: it is kept aside first, so that resolution can read it, and the
-// state of all heads is resolved before the event is let in.
+// fork prepares an event that leaves the room with other heads: it is kept aside
+// first, so that resolution can read it, and the state of all heads is resolved
+// before the event is let in.
 func (a *arrival) fork() error {
 	if a.status != store.Accepted {
 		return nil
@@ -151,6 +155,9 @@ func (a *arrival) fork() error {
 	if len(roots) == 0 {
 		return nil
 	}
+	if a.followed, err = a.precedes(); err != nil {
+		return err
+	}
 	var aside *store.Event
 	err = a.s.Store.Update(a.ctx, func(tx *store.Tx) error {
 		l := &landing{arrival: a, tx: tx, room: *a.room}
@@ -162,9 +169,28 @@ func (a *arrival) fork() error {
 		return err
 	}
 	a.old, a.new = aside, nil
-	current, nodes, err := a.s.resolve(a.ctx, a.room, append(roots, aside.State))
+	if !a.followed {
+		roots = append(roots, aside.State)
+	}
+	current, nodes, err := a.s.resolve(a.ctx, a.room, roots)
 	a.resolved, a.new = &current, nodes
 	return err
+}
+
+// precedes tells whether an event behind a gap follows on this one, which is a
+// part of what was missing there.
+func (a *arrival) precedes() (bool, error) {
+	nums, err := a.s.Store.Gaps(a.ctx, a.room.Num)
+	if err != nil {
+		return false, err
+	}
+	found, err := a.s.Store.EventsByNum(a.ctx, nums)
+	for _, e := range found {
+		if slices.Contains(e.PDU.PrevEvents, a.pdu.ID) {
+			return true, err
+		}
+	}
+	return false, err
 }
 
 // resident gives a room that this server is in, or M_NOT_FOUND.
@@ -434,13 +460,17 @@ func (l *landing) after() (statetree.Tree, error) {
 	return after, l.tx.PutNodes(l.ctx, nodes)
 }
 
-// advance makes the event one of the room's heads and finds the new state.
+// advance makes the event one of the room's heads, unless another one follows on
+// it, and finds the new state.
 func (l *landing) advance(after statetree.Tree) error {
 	heads, err := l.s.Store.EventsByNum(l.ctx, l.room.Heads)
 	if err != nil {
 		return err
 	}
-	next := []store.EventNum{l.event.Num}
+	var next []store.EventNum
+	if !l.followed {
+		next = append(next, l.event.Num)
+	}
 	for _, n := range l.room.Heads {
 		if h := heads[n]; h != nil && !slices.Contains(l.pdu.PrevEvents, h.PDU.ID) {
 			next = append(next, n)
