@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"switchboard/homeserver/clientsync"
 	"switchboard/homeserver/event"
 	"switchboard/homeserver/fedsender"
@@ -92,11 +94,12 @@ func (n *network) isolate(h *host, cut bool) {
 func (n *network) start(h *host) {
 	ctx, cancel := context.WithCancel(n.Context())
 	sender := &fedsender.Service{Store: h.st, Client: h.client, Bell: h.bell, Keys: h.keys, Ephemeral: h.ephemeral, ServerName: h.name}
-	done := make(chan error, 1)
-	go func() { done <- sender.Run(ctx) }()
+	var group errgroup.Group
+	group.Go(func() error { return sender.Run(ctx) })
+	group.Go(func() error { return h.fed.Run(ctx) })
 	n.stop[h] = func() {
 		cancel()
-		h.ok(<-done)
+		h.ok(group.Wait())
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -181,8 +184,6 @@ func (n *network) reads(h *host, events ...matrix.EventID) {
 		for _, id := range events {
 			if e := found[id]; e == nil || e.Pos == 0 && e.Status == store.Accepted {
 				lost++
-				if time.Now().UnixMilli()%100 < 10 {
-				}
 			}
 		}
 		return lost == 0

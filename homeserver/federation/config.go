@@ -32,6 +32,19 @@ type Config struct {
 	// TransactionTime is how long the work on one transaction may take.
 	TransactionTime time.Duration `yaml:"transaction_time"`
 
+	// MaxInbox is how many events of other servers may wait for earlier ones that
+	// cannot be had just now. Where more would, the oldest are dropped.
+	MaxInbox int `yaml:"max_inbox"`
+
+	// MaxInboxPerServer is how many of them one server may have sent.
+	MaxInboxPerServer int `yaml:"max_inbox_per_server"`
+
+	// MaxInboxPerRoom is how many of them may be of one room.
+	MaxInboxPerRoom int `yaml:"max_inbox_per_room"`
+
+	// InboxAge is how long they may wait.
+	InboxAge time.Duration `yaml:"inbox_age"`
+
 	// MaxMissing is how many events of a gap in a room's timeline are fetched.
 	// What is older is fetched when somebody reads it.
 	MaxMissing int `yaml:"max_missing"`
@@ -69,6 +82,7 @@ func DefaultConfig() Config {
 	return Config{
 		MaxRequests: 100, RequestsPerSecond: 200, RequestMemory: 256 << 20,
 		MaxTransactions: 4, MaxWaiting: 32, TransactionTime: 2 * time.Minute,
+		MaxInbox: 10_000, MaxInboxPerServer: 500, MaxInboxPerRoom: 1000, InboxAge: 7 * 24 * time.Hour,
 		MaxMissing: 200, MaxState: 500_000, GapMemory: 256 << 20, MaxEntries: 10_000,
 		InvitesPerServer: 1000, InvitesPerUser: 100,
 	}
@@ -80,6 +94,7 @@ func (c Config) Check() error {
 	for key, n := range map[string]int{
 		"max_requests": c.MaxRequests, "requests_per_second": c.RequestsPerSecond, "max_entries": c.MaxEntries,
 		"max_transactions": c.MaxTransactions, "max_waiting": c.MaxWaiting, "max_missing": c.MaxMissing, "max_state_events": c.MaxState,
+		"max_inbox": c.MaxInbox, "max_inbox_per_server": c.MaxInboxPerServer, "max_inbox_per_room": c.MaxInboxPerRoom,
 		"invites_per_server": c.InvitesPerServer, "invites_per_user": c.InvitesPerUser,
 	} {
 		if n < 1 {
@@ -93,6 +108,9 @@ func (c Config) Check() error {
 	}
 	if c.MaxJoinComplexity < 0 {
 		errs = append(errs, errors.New("federation.max_join_complexity: must not be negative; 0 sets no limit"))
+	}
+	if c.InboxAge < time.Minute {
+		errs = append(errs, errors.New("federation.inbox_age: must be at least 1m"))
 	}
 	if c.TransactionTime < time.Second {
 		errs = append(errs, errors.New("federation.transaction_time: must be at least 1s"))

@@ -53,8 +53,9 @@ func (s *Service) receiveSigningKeys(ctx context.Context, origin matrix.ServerNa
 	return s.Encryption.UpdateRemoteSigning(ctx, u.User, u.Master, u.SelfSigning)
 }
 
-// Run asks again for devices of which changes were missed, until ctx is done.
-func (s *Service) Run(ctx context.Context) error {
+// runDeviceLists asks again for devices of which changes were missed, until ctx is
+// done.
+func (s *Service) runDeviceLists(ctx context.Context) error {
 	ticker := time.NewTicker(staleTick)
 	defer ticker.Stop()
 	for {

@@ -14,6 +14,8 @@ import (
 	"errors"
 	"slices"
 
+	"golang.org/x/sync/errgroup"
+
 	"switchboard/homeserver/account"
 	"switchboard/homeserver/e2ee"
 	"switchboard/homeserver/ephemeral"
@@ -46,8 +48,17 @@ type Service struct {
 	transactions  transactions
 	origins       origins
 	invitations   rates
-	patience      patience
+	inbox         inbox
 	policyServers policyServers
+}
+
+// Run does what is done beside requests, until ctx is done: it asks again for
+// what could not be had before.
+func (s *Service) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.runDeviceLists(ctx) })
+	group.Go(func() error { return s.runInbox(ctx) })
+	return group.Wait()
 }
 
 // local tells whether a user is one of this server.

@@ -4,9 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
@@ -20,14 +20,12 @@ import (
 // errMissing tells that an event refers to others that nobody gives us.
 var errMissing = errors.New("events that it refers to are missing, and could not be had")
 
-// errLater is errMissing where a server that has them could not be reached.
-var errLater = fmt.Errorf("%w for now", errMissing)
-
 // passing tells whether an error of a request, or of a check, may be gone later.
 func passing(err error) bool {
 	var unreachable *fedclient.UnreachableError
+	var backoff *fedclient.BackoffError
 	var refused *fedclient.ResponseError
-	return errors.As(err, &unreachable) || errors.Is(err, fedclient.ErrNoKey) ||
+	return errors.As(err, &unreachable) || errors.As(err, &backoff) || errors.Is(err, fedclient.ErrNoKey) ||
 		errors.As(err, &refused) && (refused.Status >= 500 || refused.Status == http.StatusTooManyRequests)
 }
 
@@ -39,16 +37,18 @@ const (
 )
 
 // receive takes an event whose signatures were verified. What is missing before
-// it is fetched from the server that sent it.
+// it is fetched from the server that sent it, unless that one did not answer
+// just now. The error is errMissing where it could not be had.
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu
 func (s *Service) receive(ctx context.Context, origin matrix.ServerName, p *event.PDU) error {
-	g := s.gap(origin, p)
-	err := g.bring(ctx, p, true)
-	if g.later && errors.Is(err, errMissing) {
-		return errLater
+	if at, ok := s.inbox.deaf.Find(origin); ok && time.Since(at) < deafTime {
+		if _, err := s.Rooms.Receive(ctx, p); missingOf(err) == nil {
+			return err
+		}
+		return errMissing
 	}
-	return err
+	return s.gap(origin, p).bring(ctx, p, true)
 }
 
 // admit is receive for an event that its server asks this one to let into the
@@ -76,6 +76,10 @@ type gap struct {
 // failed notes what went wrong with a question.
 func (g *gap) failed(ctx context.Context, err error, what string) {
 	g.later = g.later || passing(err)
+	var unreachable *fedclient.UnreachableError
+	if errors.As(err, &unreachable) && ctx.Err() == nil {
+		g.s.inbox.deaf.Put(unreachable.Server, time.Now())
+	}
 	zerolog.Ctx(ctx).Debug().Err(err).Str("room", string(g.room)).Str("server", string(g.origin)).Msg(what)
 }
 

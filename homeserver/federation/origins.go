@@ -77,31 +77,3 @@ func (r *rates) take(name string, most int) error {
 	r.count[name]++
 	return nil
 }
-
-const (
-	mostAgain  = 5               // how often in a row a server is asked to send a transaction again
-	retryLater = 5 * time.Second // after which time at the soonest
-)
-
-// patience counts how often in a row servers were asked to send something again.
-type patience struct {
-	mu    sync.Mutex // tier 1; guards count
-	count map[matrix.ServerName]int
-}
-
-// again tells whether a server is to be asked to send once more what was taken
-// only in part. What cannot be had then, either, is given up: the server has
-// other things to send.
-func (p *patience) again(server matrix.ServerName, partly bool) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !partly || p.count[server] >= mostAgain {
-		delete(p.count, server)
-		return false
-	}
-	if p.count == nil {
-		p.count = map[matrix.ServerName]int{}
-	}
-	p.count[server]++
-	return true
-}

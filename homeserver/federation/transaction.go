@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net/http"
 	"slices"
 	"strconv"
 	"sync"
@@ -52,9 +51,9 @@ const roomsAtOnce = 8
 
 // Transaction takes a transaction of another server. A repeated one gets the
 // first one's answer. What an event or a message in it does wrong is no error
-// of the whole. The errors are M_INVALID_PARAM for one that is too large,
-// M_LIMIT_EXCEEDED, and one with the status 503 where what events of it refer to
-// could not be fetched, which may go better when it is sent again.
+// of the whole: an event that follows on others which cannot be had just now
+// waits for them here. The errors are M_INVALID_PARAM for one that is too large,
+// and M_LIMIT_EXCEEDED.
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv1sendtxnid
 func (s *Service) Transaction(ctx context.Context, origin matrix.ServerName, t Transaction) (Results, error) {
@@ -71,8 +70,8 @@ func (s *Service) Transaction(ctx context.Context, origin matrix.ServerName, t T
 		}
 		defer free()
 		results, later := s.receiveAll(work, origin, t.PDUs)
-		if s.patience.again(origin, later) {
-			return nil, &matrix.Error{Code: matrix.Unknown, Status: http.StatusServiceUnavailable, Text: errLater.Error(), RetryAfter: retryLater}
+		if err := s.hold(work, origin, later); err != nil {
+			return nil, err
 		}
 		s.receiveEDUs(work, origin, t.EDUs)
 		return results, nil
@@ -86,12 +85,10 @@ type incoming struct {
 }
 
 // receiveAll takes the events of a transaction: those of one room one after the
-// other, and several rooms at a time. Later tells whether some may be taken when
-// they are sent again.
-func (s *Service) receiveAll(ctx context.Context, origin matrix.ServerName, raws []json.RawMessage) (all Results, later bool) {
-	results := Results{}
+// other, and several rooms at a time. Later are those that cannot be taken now.
+func (s *Service) receiveAll(ctx context.Context, origin matrix.ServerName, raws []json.RawMessage) (results Results, later []*event.PDU) {
+	results = Results{}
 	refuse := func(id matrix.EventID, err error) {
-		later = later || errors.Is(err, fedclient.ErrNoKey)
 		if _, known := results[id]; id != "" && !known {
 			results[id] = Result{Error: s.reason(ctx, origin, err)}
 		}
@@ -105,7 +102,7 @@ func (s *Service) receiveAll(ctx context.Context, origin matrix.ServerName, raws
 		}
 		list = append(list, in)
 	}
-	list = s.verified(ctx, origin, list, refuse)
+	list, later = s.verified(ctx, list, refuse)
 	rooms := map[matrix.RoomID][]incoming{}
 	for _, in := range list {
 		rooms[in.pdu.Room] = append(rooms[in.pdu.Room], in)
@@ -113,18 +110,23 @@ func (s *Service) receiveAll(ctx context.Context, origin matrix.ServerName, raws
 	var mu sync.Mutex // tier 1; guards results and later
 	var group errgroup.Group
 	group.SetLimit(roomsAtOnce)
-	for _, events := range rooms {
+	for id, events := range rooms {
 		group.Go(func() error {
 			defer s.recovered(ctx)
 			for _, in := range events {
 				err := s.takeIn(ctx, origin, in)
 				mu.Lock()
-				later = later || errors.Is(err, errLater)
 				results[in.pdu.ID] = Result{}
-				if err != nil && !errors.Is(err, errMissing) { // which the next event that follows on it will tell again
+				switch {
+				case errors.Is(err, errMissing), err != nil && ctx.Err() != nil:
+					later = append(later, in.pdu)
+				case err != nil:
 					results[in.pdu.ID] = Result{Error: s.reason(ctx, origin, err)}
 				}
 				mu.Unlock()
+			}
+			if s.inbox.stir(id, false) { // which may have been what others waited for
+				s.Bell.Ring(inboxBell)
 			}
 			return nil
 		})
@@ -186,21 +188,25 @@ func (s *Service) retracts(ctx context.Context, r *store.Room, p *event.PDU) boo
 	return err == nil && invited != nil && invited.PDU.Sender == p.Sender && slices.Contains(p.AuthEvents, invited.PDU.ID)
 }
 
-// verified leaves out the events without the signatures that they need.
-func (s *Service) verified(ctx context.Context, origin matrix.ServerName, list []incoming, refuse func(matrix.EventID, error)) []incoming {
+// verified leaves out the events without the signatures that they need. Later
+// are those for which there is no key yet.
+func (s *Service) verified(ctx context.Context, list []incoming, refuse func(matrix.EventID, error)) (good []incoming, later []*event.PDU) {
 	pdus := make([]*event.PDU, len(list))
 	for i, in := range list {
 		pdus[i] = in.pdu
 	}
-	good := list[:0]
 	for i, err := range s.Keys.VerifyEvents(ctx, pdus) {
-		if err != nil {
-			refuse(list[i].pdu.ID, err)
-			continue
+		switch {
+		case err == nil:
+			good = append(good, list[i])
+		case errors.Is(err, fedclient.ErrNoKey):
+			later = append(later, pdus[i])
+			fallthrough
+		default:
+			refuse(pdus[i].ID, err)
 		}
-		good = append(good, list[i])
 	}
-	return good
+	return good, later
 }
 
 // reason is what another server is told about an error. Errors that are ours

@@ -107,6 +107,19 @@ CREATE UNIQUE INDEX filters_by_sum ON public.filters USING btree (user_id, sum)
 gaps.room bigint NOT NULL
 gaps.event bigint NOT NULL
 gaps: PRIMARY KEY (room, event)
+inbox.num bigint NOT NULL
+inbox.room_id text NOT NULL
+inbox.event_id text NOT NULL
+inbox.origin text NOT NULL
+inbox.json text NOT NULL
+inbox.received_ts bigint NOT NULL
+inbox.attempts bigint NOT NULL
+inbox.retry_ts bigint NOT NULL
+inbox: PRIMARY KEY (num)
+CREATE INDEX inbox_by_age ON public.inbox USING btree (received_ts)
+CREATE UNIQUE INDEX inbox_by_event ON public.inbox USING btree (event_id, origin)
+CREATE INDEX inbox_by_origin ON public.inbox USING btree (origin, num)
+CREATE INDEX inbox_by_room ON public.inbox USING btree (room_id, num)
 key_backups.user_id text NOT NULL
 key_backups.version bigint NOT NULL
 key_backups.algorithm text NOT NULL

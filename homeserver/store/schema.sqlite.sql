@@ -134,6 +134,20 @@ CREATE TABLE gaps (
 	event BIGINT NOT NULL,
 	PRIMARY KEY (room, event)
 );
+CREATE TABLE inbox (
+	num         BIGINT NOT NULL PRIMARY KEY, -- order in which they came
+	room_id     TEXT   NOT NULL,
+	event_id    TEXT   NOT NULL,
+	origin      TEXT   NOT NULL, -- the server that sent it
+	json        TEXT   NOT NULL, -- as it came
+	received_ts BIGINT NOT NULL, -- milliseconds
+	attempts    BIGINT NOT NULL, -- in a row that changed nothing in the room
+	retry_ts    BIGINT NOT NULL  -- not to be tried before, unless a server is heard; milliseconds
+);
+CREATE INDEX inbox_by_age ON inbox (received_ts);
+CREATE UNIQUE INDEX inbox_by_event ON inbox (event_id, origin);
+CREATE INDEX inbox_by_origin ON inbox (origin, num);
+CREATE INDEX inbox_by_room ON inbox (room_id, num);
 CREATE TABLE key_backups (
 	user_id   TEXT   NOT NULL,
 	version   BIGINT NOT NULL,
