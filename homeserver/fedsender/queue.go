@@ -65,12 +65,16 @@ func (q *queue) end() {
 	q.working = false
 }
 
-// add puts an event at the end. A server that is behind finds it in the store.
+// add puts an event at the end. A server that is behind finds it in the store, and
+// one that was found it there already if it came before the server caught up.
 func (q *queue) add(e *store.Event) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.behind {
 		q.more = true
+		return
+	}
+	if e.Pos <= q.sent {
 		return
 	}
 	if len(q.events) >= mostQueued {

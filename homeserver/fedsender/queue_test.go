@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"switchboard/homeserver/fedclient"
+	"switchboard/homeserver/store"
 )
 
 // TestQueueFails looks at what is left of ephemeral messages when their server
@@ -33,5 +34,22 @@ func TestQueueFails(t *testing.T) {
 		if len(q.edus) != 0 || q.behind != c.behind || q.sent != c.sent {
 			t.Errorf("%s: %d messages are left, behind %v, sent up to %d", c.name, len(q.edus), q.behind, q.sent)
 		}
+	}
+}
+
+// TestQueueCatchesUp has the reader of the log come late with what the server
+// found in the store.
+func TestQueueCatchesUp(t *testing.T) {
+	q := &queue{}
+	q.fallBehind(5)
+	q.add(&store.Event{Pos: 6})
+	q.caughtUp(8, true) // which another look must follow
+	q.take()
+	q.caughtUp(8, true)
+	for pos := range int64(4) {
+		q.add(&store.Event{Pos: 7 + pos})
+	}
+	if events, _, behind, _ := q.take(); behind || len(events) != 2 || events[0].Pos != 9 {
+		t.Errorf("behind %v, %d events, want those at 9 and 10", behind, len(events))
 	}
 }
