@@ -28,16 +28,16 @@ type network struct {
 	id      string
 	enabled bool
 	check   func() error
-	open    func(context.Context, bridge.Place, http.RoundTripper) (*bridge.Host, error)
+	open    func(context.Context, bridge.Place, *appservices.Wire) (*bridge.Host, error)
 }
 
 // networks are all bridges that this program knows.
 func (c BridgesConfig) networks() []network {
 	return []network{
-		{"irc", c.IRC.Enabled, c.IRC.Check, func(ctx context.Context, at bridge.Place, wire http.RoundTripper) (*bridge.Host, error) {
+		{"irc", c.IRC.Enabled, c.IRC.Check, func(ctx context.Context, at bridge.Place, wire *appservices.Wire) (*bridge.Host, error) {
 			return irc.NewHost(ctx, at, c.IRC, wire)
 		}},
-		{"whatsapp", c.WhatsApp.Enabled, c.WhatsApp.Check, func(ctx context.Context, at bridge.Place, wire http.RoundTripper) (*bridge.Host, error) {
+		{"whatsapp", c.WhatsApp.Enabled, c.WhatsApp.Check, func(ctx context.Context, at bridge.Place, wire *appservices.Wire) (*bridge.Host, error) {
 			return openWhatsApp(ctx, at, c.WhatsApp, wire)
 		}},
 	}

@@ -5,8 +5,8 @@ package main
 import (
 	"context"
 	"errors"
-	"net/http"
 
+	"switchboard/appservices"
 	"switchboard/bridges/bridge"
 )
 
@@ -24,6 +24,6 @@ func (whatsAppConfig) Check() error {
 
 func defaultWhatsApp() whatsAppConfig { return whatsAppConfig{} }
 
-func openWhatsApp(_ context.Context, _ bridge.Place, c whatsAppConfig, _ http.RoundTripper) (*bridge.Host, error) {
+func openWhatsApp(_ context.Context, _ bridge.Place, c whatsAppConfig, _ *appservices.Wire) (*bridge.Host, error) {
 	return nil, c.Check()
 }

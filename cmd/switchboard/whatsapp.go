@@ -4,8 +4,8 @@ package main
 
 import (
 	"context"
-	"net/http"
 
+	"switchboard/appservices"
 	"switchboard/bridges/bridge"
 	"switchboard/bridges/whatsapp"
 )
@@ -18,6 +18,6 @@ func defaultWhatsApp() (c whatsAppConfig) {
 	return c
 }
 
-func openWhatsApp(ctx context.Context, at bridge.Place, c whatsAppConfig, wire http.RoundTripper) (*bridge.Host, error) {
+func openWhatsApp(ctx context.Context, at bridge.Place, c whatsAppConfig, wire *appservices.Wire) (*bridge.Host, error) {
 	return whatsapp.NewHost(ctx, at, c, wire)
 }
