@@ -19,6 +19,7 @@ type need struct {
 var needs = []need{
 	{"/usr/lib/postgresql/*/bin/initdb", "postgresql", "tests on PostgreSQL"},
 	{"inspircd", "inspircd", "tests with a real IRC server"},
+	{"prosody", "prosody", "tests with a real XMPP server"},
 	{"openssl", "openssl", "certificates of the conformance suite"},
 	{"ip", "iproute2", "networks of the conformance suite"},
 	{"gcc", "gcc", "the race detector and Dendrite"},
