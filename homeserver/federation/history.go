@@ -133,7 +133,7 @@ func (s *Service) WholeStateBefore(ctx context.Context, origin matrix.ServerName
 	if err != nil {
 		return nil, nil, err
 	}
-	all, err := s.Rooms.Snapshot(ctx, r.Version, root)
+	all, err := s.Rooms.Snapshot(ctx, r, root)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -142,7 +142,7 @@ func (s *Service) SendJoin(ctx context.Context, origin matrix.ServerName, id mat
 	if omit {
 		return s.withoutMembers(ctx, e, root, servers)
 	}
-	all, err := s.Rooms.Snapshot(ctx, r.Version, root, p)
+	all, err := s.Rooms.Snapshot(ctx, r, root, p)
 	if err != nil {
 		return nil, err
 	}

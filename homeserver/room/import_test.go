@@ -26,7 +26,9 @@ func (p pair) answer(id matrix.RoomID) Joined {
 	p.ok(err)
 	before, err := p.StateBefore(ctx, stored)
 	p.ok(err)
-	snap, err := p.Snapshot(ctx, tpl.Version, before, e)
+	r, err := p.Store.Room(ctx, id)
+	p.ok(err)
+	snap, err := p.Snapshot(ctx, r, before, e)
 	p.ok(err)
 	j := Joined{Version: tpl.Version, Event: e}
 	into := func(list *[]*event.PDU) func(raw json.RawMessage) error {
@@ -38,6 +40,9 @@ func (p pair) answer(id matrix.RoomID) Joined {
 	}
 	p.ok(snap.State(ctx, into(&j.State)))
 	p.ok(snap.Auth(ctx, into(&j.Auth)))
+	if !slices.ContainsFunc(j.Auth, func(e *event.PDU) bool { return e.Type == event.TypeCreate }) {
+		p.Errorf("no create event authorizes the state of %s", id)
+	}
 	return j
 }
 

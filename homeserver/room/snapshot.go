@@ -21,14 +21,17 @@ type Snapshot struct {
 	auth    map[matrix.EventID]struct{}       // what authorizes that
 }
 
-// Snapshot prepares to tell the state with a root. Also are events that are not
-// told, but whose auth events are.
-func (s *Service) Snapshot(ctx context.Context, v *matrix.RoomVersion, root statetree.ID, also ...*event.PDU) (*Snapshot, error) {
-	x := &Snapshot{s: s, version: v, here: map[matrix.EventID]store.EventNum{}, auth: map[matrix.EventID]struct{}{}}
+// Snapshot prepares to tell the state of a room with a root. Also are events that
+// are not told, but whose auth events are.
+func (s *Service) Snapshot(ctx context.Context, r *store.Room, root statetree.ID, also ...*event.PDU) (*Snapshot, error) {
+	x := &Snapshot{s: s, version: r.Version, here: map[matrix.EventID]store.EventNum{}, auth: map[matrix.EventID]struct{}{}}
 	err := s.tree(root).Walk(s.Store.Nodes(ctx), func(_ statetree.Key, n statetree.Value) bool {
 		x.nums = append(x.nums, store.EventNum(n))
 		return true
 	})
+	if r.Version.RoomIDFromCreate {
+		x.need([]matrix.EventID{matrix.EventID("$" + r.ID[1:])})
+	}
 	for _, p := range also {
 		x.need(p.AuthEvents)
 	}
