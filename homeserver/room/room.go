@@ -48,6 +48,8 @@ type Service struct {
 	powers  store.Recent[powersKey, *eventauth.PowerLevels]
 	roots   store.Recent[sightKey, sight]
 
+	attendances store.Recent[attendanceKey, attendance]
+
 	unguarded store.Recent[statetree.ID, struct{}] // states without m.room.policy
 
 	ignored  settings[map[matrix.UserID]bool]

@@ -179,7 +179,7 @@ func (s *Service) serverSees(ctx context.Context, server matrix.ServerName, join
 	if v.err != nil {
 		return false, v.err
 	}
-	ok, err := s.historyShows(ctx, server, joined, history, e.State)
+	ok, err := s.historyShows(ctx, server, joined, history, e)
 	if err != nil || ok || !p.Is("m.room.history_visibility", "") || e.Replaces == 0 {
 		return ok, err
 	}
@@ -187,11 +187,11 @@ func (s *Service) serverSees(ctx context.Context, server matrix.ServerName, join
 	if err != nil {
 		return false, err
 	}
-	return s.historyShows(ctx, server, joined, old.PDU.ContentString("history_visibility"), e.State)
+	return s.historyShows(ctx, server, joined, old.PDU.ContentString("history_visibility"), e)
 }
 
-// historyShows tells whether a visibility shows a server what happens in a state.
-func (s *Service) historyShows(ctx context.Context, server matrix.ServerName, joined bool, history string, root statetree.ID) (bool, error) {
+// historyShows tells whether a visibility shows a server an event.
+func (s *Service) historyShows(ctx context.Context, server matrix.ServerName, joined bool, history string, e *store.Event) (bool, error) {
 	switch history {
 	case "world_readable":
 		return true, nil
@@ -201,21 +201,75 @@ func (s *Service) historyShows(ctx context.Context, server matrix.ServerName, jo
 			return true, nil
 		}
 	}
-	return s.serverIn(ctx, server, root, history == "invited")
+	return s.serverIn(ctx, e.Room, server, e.State, history == "invited")
 }
 
-// serverIn tells whether a state has a member of a server, or with invited also
-// somebody who was invited.
-func (s *Service) serverIn(ctx context.Context, server matrix.ServerName, root statetree.ID, invited bool) (bool, error) {
-	events, err := s.StateEvents(ctx, root)
-	if err != nil {
-		return false, err
+// attendanceKey and attendance are how many users of a server are in a room, and
+// are invited, in the state that was last asked about.
+type attendanceKey struct {
+	room   store.RoomNum
+	server matrix.ServerName
+}
+
+type attendance struct {
+	root            statetree.ID
+	joined, invited int
+}
+
+// serverIn tells whether a state of a room has a member of a server, or with
+// invited also somebody who was invited. Questions come about states that hardly
+// differ, one after the other: only what differs is looked at.
+func (s *Service) serverIn(ctx context.Context, room store.RoomNum, server matrix.ServerName, root statetree.ID, invited bool) (bool, error) {
+	key := attendanceKey{room, server}
+	a, _ := s.attendances.Find(key) // else nobody is in the empty state
+	if a.root != root {
+		if err := s.attend(ctx, &a, server, root); err != nil {
+			return false, err
+		}
+		s.attendances.Put(key, a)
 	}
-	return slices.ContainsFunc(events, func(e *store.Event) bool {
-		m := e.PDU.Membership()
-		return e.PDU.Type == event.TypeMember && matrix.UserID(*e.PDU.StateKey).Server() == server &&
-			(m == event.Join || invited && m == event.Invite)
-	}), nil
+	return a.joined > 0 || invited && a.invited > 0, nil
+}
+
+// membersAtOnce is how many membership events are held in memory to be counted.
+const membersAtOnce = 500
+
+// attend turns an attendance into that of the state with another root.
+func (s *Service) attend(ctx context.Context, a *attendance, server matrix.ServerName, root statetree.ID) error {
+	type change struct{ old, new statetree.Value }
+	changes := map[statetree.Key]change{}
+	err := statetree.Diff(s.Store.Nodes(ctx), s.tree(a.root), s.tree(root), func(k statetree.Key, old, new statetree.Value) bool {
+		changes[k] = change{old, new}
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	members, err := s.Store.MemberKeys(ctx, server, slices.Collect(maps.Keys(changes)))
+	if err != nil {
+		return err
+	}
+	more := make(map[store.EventNum]int, 2*len(members))
+	for _, k := range members {
+		more[store.EventNum(changes[k].old)]--
+		more[store.EventNum(changes[k].new)]++
+	}
+	for part := range slices.Chunk(slices.Sorted(maps.Keys(more)), membersAtOnce) {
+		found, err := s.Store.EventsByNum(ctx, part)
+		if err != nil {
+			return err
+		}
+		for num, e := range found {
+			switch e.PDU.Membership() {
+			case event.Join:
+				a.joined += more[num]
+			case event.Invite:
+				a.invited += more[num]
+			}
+		}
+	}
+	a.root = root
+	return nil
 }
 
 // Earlier gives up to limit events of a room: those with the IDs, and what came

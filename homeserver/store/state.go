@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"switchboard/homeserver/database"
+	"switchboard/homeserver/event"
+	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/statetree"
 )
 
@@ -34,6 +36,39 @@ func (s *Store) readStateKey(ctx context.Context, q querier, typ, key string) (s
 	}
 	s.keepStateKey(typ, key, k)
 	return k, true, nil
+}
+
+// MemberKeys picks of the numbers of state keys those that stand for memberships of
+// a server's users.
+func (s *Store) MemberKeys(ctx context.Context, server matrix.ServerName, keys []statetree.Key) ([]statetree.Key, error) {
+	var members []statetree.Key
+	for part := range slices.Chunk(keys, keysAtOnce) {
+		nums := make([]int64, len(part))
+		for i, k := range part {
+			nums[i] = int64(k)
+		}
+		rows, err := s.db.Query(ctx, `SELECT num, state_key FROM state_keys
+			WHERE num IN LIST($1) AND type = $2 AND state_key LIKE $3 ESCAPE '!'`, nums, event.TypeMember, "%:"+likeText(string(server)))
+		if err != nil {
+			return nil, fmt.Errorf("read state keys: %w", err)
+		}
+		for rows.Next() {
+			var k statetree.Key
+			var user matrix.UserID
+			if err := rows.Scan(&k, &user); err != nil {
+				rows.Close()
+				return nil, fmt.Errorf("read state keys: %w", err)
+			}
+			if user.Server() == server { // LIKE may not tell letters' cases apart
+				members = append(members, k)
+			}
+		}
+		rows.Close()
+		if err := rows.Err(); err != nil {
+			return nil, fmt.Errorf("read state keys: %w", err)
+		}
+	}
+	return members, nil
 }
 
 func (s *Store) keepStateKey(typ, key string, k statetree.Key) {
