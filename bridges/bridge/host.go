@@ -37,11 +37,13 @@ type Host struct {
 
 	db      *dbutil.Database
 	closeDB func()
+	inbox   *inbox
 	secrets secrets
 	regs    []*registrations.Registration
+	told    [len(statuses)]atomic.Int64 // how often each was told of an event
 
-	router   atomic.Pointer[http.ServeMux] // of the running connector, or nil
-	starting atomic.Pointer[http.ServeMux] // of the connector that starts, or nil
+	running  atomic.Pointer[runner] // the running connector, or nil
+	starting atomic.Pointer[runner] // the connector that starts, or nil
 }
 
 // New opens the bridge's database and prepares its registrations. The wire
@@ -61,7 +63,10 @@ func New(ctx context.Context, place Place, config Config, connector func() bridg
 	if h.db, h.closeDB, err = openDatabase(ctx, place.Database, "bridge_"+place.ID); err != nil {
 		return nil, err
 	}
-	if h.secrets, err = loadSecrets(ctx, h.db, registrations.Token); err == nil {
+	if h.inbox, err = openInbox(ctx, h.db); err == nil {
+		h.secrets, err = loadSecrets(ctx, h.db, registrations.Token)
+	}
+	if err == nil {
 		h.regs, err = h.registrations()
 	}
 	if err != nil {
@@ -86,17 +91,22 @@ func (h *Host) Registrations() []*registrations.Registration { return h.regs }
 // Spec: https://spec.matrix.org/v1.19/application-service-api/#homeserver--gt-application-service-api
 func (h *Host) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		router := h.router.Load()
-		if router == nil && r.URL.Path == "/_matrix/app/v1/ping" {
-			router = h.starting.Load()
+		run := h.running.Load()
+		if run == nil && r.URL.Path == "/_matrix/app/v1/ping" {
+			run = h.starting.Load()
 		}
-		if router != nil {
-			router.ServeHTTP(w, r)
+		if run == nil {
+			refuse(w, http.StatusServiceUnavailable, "the bridge is not running")
 			return
 		}
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(http.StatusServiceUnavailable)
-		_, _ = w.Write([]byte(`{"errcode":"M_UNKNOWN","error":"the bridge is not running"}`))
+		if txn, ok := strings.CutPrefix(r.URL.Path, transactionPath); ok && h.known(r) {
+			if err := h.keep(r, txn, run); err != nil {
+				zerolog.Ctx(r.Context()).Err(err).Str("bridge", h.place.ID).Msg("a transaction could not be kept")
+				refuse(w, http.StatusInternalServerError, "the transaction could not be kept, send it again")
+				return
+			}
+		}
+		run.mx.AS.Router.ServeHTTP(w, r)
 	})
 }
 
@@ -105,16 +115,16 @@ func (h *Host) Handler() http.Handler {
 // Place.MediaPath of the public listener.
 func (h *Host) Media() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		router := h.router.Load()
+		run := h.running.Load()
 		rest, ok := strings.CutPrefix(r.URL.Path, h.place.MediaPath())
-		if router == nil || !ok || r.Method != http.MethodGet || h.place.PublicURL == "" {
+		if run == nil || !ok || r.Method != http.MethodGet || h.place.PublicURL == "" {
 			http.NotFound(w, r)
 			return
 		}
 		inner := r.Clone(r.Context())
 		inner.URL.Path, inner.URL.RawPath = "/_mautrix/publicmedia/"+rest, ""
 		inner.RequestURI = ""
-		router.ServeHTTP(w, inner)
+		run.mx.AS.Router.ServeHTTP(w, inner)
 	})
 }
 
@@ -142,47 +152,57 @@ func (h *Host) Run(ctx context.Context) error {
 
 // runOnce runs one connector from start to stop.
 func (h *Host) runOnce(ctx context.Context) error {
-	br, mx, err := h.build(ctx)
+	run, err := h.build(ctx)
 	if err != nil {
 		return err
 	}
-	defer h.stop(br)
-	h.starting.Store(mx.AS.Router)
-	if err := contained(func() error { return br.Start(ctx) }); err != nil {
+	defer h.stop(run.br)
+	h.starting.Store(run)
+	if err := contained(func() error { return run.br.Start(ctx) }); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
-	h.router.Store(mx.AS.Router)
-	zerolog.Ctx(ctx).Info().Str("bot", string(mx.Bot.UserID)).Msg("bridge is running")
+	if err := h.resume(ctx, run); err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	h.running.Store(run)
+	zerolog.Ctx(ctx).Info().Str("bot", string(run.mx.Bot.UserID)).Msg("bridge is running")
 	<-ctx.Done()
 	return nil
 }
 
+// runner is a connector from its start to its stop.
+type runner struct {
+	br *bridgev2.Bridge
+	mx *matrix.Connector
+}
+
 // build makes the bridge and brings its database up to date.
-func (h *Host) build(ctx context.Context) (br *bridgev2.Bridge, mx *matrix.Connector, err error) {
+func (h *Host) build(ctx context.Context) (*runner, error) {
 	settings, err := h.settings()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	// mautrix logs what it does in much detail. Its debug lines are of no use
 	// to an operator, and may name what users write.
 	log := *zerolog.Ctx(ctx)
 	log = log.Level(max(log.GetLevel(), zerolog.InfoLevel))
-	mx = matrix.NewConnector(settings)
+	mx := matrix.NewConnector(settings)
+	var br *bridgev2.Bridge
 	err = contained(func() error {
 		br = bridgev2.NewBridge(networkid.BridgeID(h.place.ID), h.db, log, &settings.Bridge, mx, h.connector(), commands.NewProcessor)
 		return nil
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	br.Commands = commandLogger{br.Commands}
-	mx.AS.HTTPClient.Transport = patientWire{h.wire}
-	mx.AS.DoublePuppetValue = "switchboard-" + h.place.ID
+	mx.AS.HTTPClient.Transport = statusWire{patientWire{h.wire}, h}
+	mx.AS.DoublePuppetValue = h.puppetMark()
 	br.ExternallyManagedDB = true // it outlives the connector
 	if err := br.DB.Upgrade(ctx); err != nil {
-		return nil, nil, fmt.Errorf("bring the database up to date: %w", err)
+		return nil, fmt.Errorf("bring the database up to date: %w", err)
 	}
-	return br, mx, nil
+	return &runner{br, mx}, nil
 }
 
 // commandLogger gives each command a logger of its own. mautrix adds fields to
@@ -198,7 +218,7 @@ func (c commandLogger) Handle(ctx context.Context, room id.RoomID, event id.Even
 // stop ends a bridge, also one that did not start.
 func (h *Host) stop(br *bridgev2.Bridge) {
 	h.starting.Store(nil)
-	h.router.Store(nil)
+	h.running.Store(nil)
 	err := contained(func() error {
 		br.StopWithTimeout(stopTimeout)
 		for _, login := range br.GetAllCachedUserLogins() {

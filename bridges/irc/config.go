@@ -80,6 +80,10 @@ type Network struct {
 	// SendTimeout is how long a message waits for the connection to come back.
 	SendTimeout time.Duration `yaml:"send_timeout"`
 
+	// Backoff is the wait before the second attempt to connect. It doubles, up
+	// to five minutes, until a connection has lasted. Zero means two seconds.
+	Backoff time.Duration `yaml:"-"`
+
 	// Relay is the login by which users without one of their own take part.
 	// Without it somebody who is logged in can offer to relay in a room.
 	Relay *Relay `yaml:"relay"`
@@ -220,7 +224,7 @@ func (n Network) proposal(localpart string) string {
 func (n Network) client(m *LoginMetadata) (client.Config, error) {
 	c := client.Config{
 		Address: n.Address, Password: n.Password, Nick: m.Nick, User: m.User, RealName: m.RealName,
-		NickServ: n.NickServ, Burst: n.Burst, Interval: n.Interval,
+		NickServ: n.NickServ, Burst: n.Burst, Interval: n.Interval, Backoff: n.Backoff,
 	}
 	if m.Account != "" {
 		c.SASL = &client.SASL{Account: m.Account, Password: m.Password}

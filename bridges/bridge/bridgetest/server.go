@@ -102,7 +102,7 @@ func (s *Server) Run() {
 	hs.ClientRoutes.Appservices.Ping = as.Ping
 	client := hs.Handlers().Client
 	s.setClient(client)
-	place := bridge.Place{ID: s.options.ID, ServerName: ServerName, PublicURL: PublicURL, Database: s.options.Database}
+	place := bridge.Place{ID: s.options.ID, ServerName: ServerName, PublicURL: PublicURL, Database: s.options.Database, Ephemeral: true}
 	if place.Database == "" {
 		place.Database = "sqlite:" + filepath.Join(s.dir, s.options.ID+".db")
 	}

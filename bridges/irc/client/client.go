@@ -40,13 +40,14 @@ type Config struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	// Backoff is the wait before the second attempt to connect; it doubles
-	// up to five minutes. Zero means two seconds.
+	// up to five minutes, until a connection has lasted thirty times as long.
+	// Zero means two seconds.
 	Backoff time.Duration
 }
 
 const (
 	maxBackoff  = 5 * time.Minute
-	stableAfter = time.Minute // a connection of that age resets the back-off
+	stableAfter = 30 // times the first wait: a connection of that age resets it
 )
 
 // Client is a user of an IRC network, connected or not. Its methods may be
@@ -235,7 +236,7 @@ func (c *Client) Run(ctx context.Context) error {
 			c.handle(Disconnected{Err: err, Retry: -1})
 			return err
 		}
-		if l != nil && time.Since(started) > stableAfter {
+		if l != nil && time.Since(started) > stableAfter*c.cfg.Backoff {
 			wait = c.cfg.Backoff
 		}
 		pause := wait/2 + rand.N(wait) // half to one and a half of it

@@ -70,7 +70,7 @@ func (s *Server) configure(modules string) {
 <server name="irc.test" description="test" network="TestNet" id="1AA">
 <admin name="a" nick="a" email="a@b.test">
 <bind address="127.0.0.1" port="%s" type="clients">
-<connect name="all" allow="*" timeout="30" pingfreq="60" hardsendq="10M" softsendq="8192" recvq="8K" commandrate="100000" fakelag="off" threshold="10000" localmax="1000" globalmax="1000" useident="no" resolvehostnames="no" maxchans="100">
+<connect name="all" allow="*" timeout="30" pingfreq="60" hardsendq="10M" softsendq="8192" recvq="10M" commandrate="100000" fakelag="off" threshold="10000" localmax="1000" globalmax="1000" useident="no" resolvehostnames="no" maxchans="100">
 <path configdir="%[2]s" datadir="%[2]s" logdir="%[2]s" moddir="/usr/lib/inspircd/modules" runtimedir="%[2]s">
 <log method="file" type="* -USERINPUT -USEROUTPUT" level="default" target="%[2]s/log">
 <options casemapping="rfc1459" defaultmodes="not" maxtargets="20">
