@@ -31,12 +31,23 @@ func (u *user) awaitTyping(room string, whom *user) {
 	})
 }
 
-// ephemeral is typing, receipts and presence, both ways.
-func ephemeral(p pair) {
-	alice, bob := p.users()
-	room := alice.createRoom(p.version, public)
+// meet makes a user on either side and a room for them, in which they have heard
+// each other: Dendrite shows a member before it sends to their server what is not
+// an event.
+func (p pair) meet() (alice, bob *user, room string) {
+	p.Helper()
+	alice, bob = p.users()
+	room = alice.createRoom(p.version, public)
 	bob.join(room, p.host)
 	alice.awaitMembership(room, bob.id, "join")
+	bob.awaitEvent(room, alice.send(room, "hello"))
+	alice.awaitEvent(room, bob.send(room, "hello yourself"))
+	return alice, bob, room
+}
+
+// ephemeral is typing, receipts and presence, both ways.
+func ephemeral(p pair) {
+	alice, bob, room := p.meet()
 	for _, way := range [][2]*user{{alice, bob}, {bob, alice}} {
 		from, to := way[0], way[1]
 		to.sync()
@@ -64,11 +75,7 @@ func ephemeral(p pair) {
 
 // devices tells of a new login, a new name and a logout, both ways.
 func devices(p pair) {
-	alice, bob := p.users()
-	room := alice.createRoom(p.version, public)
-	bob.join(room, p.host)
-	alice.awaitMembership(room, bob.id, "join")
-	bob.awaitEvent(room, alice.send(room, "hello"))
+	alice, bob, _ := p.meet()
 	for _, way := range [][2]*user{{alice, bob}, {bob, alice}} {
 		from, to := way[0], way[1]
 		awaitChange := func(what string) {

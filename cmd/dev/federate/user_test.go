@@ -179,18 +179,26 @@ func inTime(attempt func() bool) bool {
 // coming.
 func (u *user) find(what string, pick func(sync value) value) value {
 	u.t.Helper()
+	found := u.seek(patience, pick)
+	if !found.exists() {
+		u.t.Fatalf("%s on %s waits in vain: %s", u.id, u.server.program, what)
+	}
+	return found
+}
+
+// seek is find for a limited time, and returns nothing after that.
+func (u *user) seek(limit time.Duration, pick func(sync value) value) value {
+	u.t.Helper()
 	for _, sync := range u.seen {
 		if found := pick(sync); found.exists() {
 			return found
 		}
 	}
-	deadline := time.Now().Add(patience)
-	for time.Now().Before(deadline) {
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); {
 		if found := pick(u.sync()); found.exists() {
 			return found
 		}
 	}
-	u.t.Fatalf("%s on %s waits in vain: %s", u.id, u.server.program, what)
 	return value{}
 }
 
@@ -299,14 +307,19 @@ func (u *user) awaitInvite(room string) {
 // awaitEvent waits for an event of a timeline.
 func (u *user) awaitEvent(room, id string) value {
 	u.t.Helper()
-	return u.find("the event "+id, func(sync value) value {
+	return u.find("the event "+id, timeline(room, id))
+}
+
+// timeline picks an event of a timeline from a sync.
+func timeline(room, id string) func(sync value) value {
+	return func(sync value) value {
 		for _, e := range sync.at("rooms", "join", room, "timeline", "events").list() {
 			if e.at("event_id").text() == id {
 				return e
 			}
 		}
 		return value{}
-	})
+	}
 }
 
 // awaitEphemeral waits for something that is not stored in a room, and is what
