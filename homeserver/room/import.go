@@ -129,10 +129,14 @@ func (in *intake) find(ctx context.Context, events []*event.PDU) (missing []matr
 			}
 		}
 	}
+	named := len(ids)
+	if in.room.Version.RoomIDFromCreate { // which no auth events name
+		ids = append(ids, createID(in.room.ID))
+	}
 	if in.known, err = in.s.Store.EventsByID(ctx, ids); err != nil {
 		return nil, err
 	}
-	for _, id := range ids[own:] {
+	for _, id := range ids[own:named] {
 		if in.known[id] == nil {
 			missing = append(missing, id)
 		}
@@ -220,7 +224,7 @@ func (in *intake) judge(p *event.PDU) (store.Status, error) {
 		return store.Rejected, nil
 	}
 	if in.room.Version.RoomIDFromCreate && p.Type != event.TypeCreate {
-		create := in.known[matrix.EventID("$"+string(in.room.ID[1:]))]
+		create := in.known[createID(in.room.ID)]
 		if create == nil || create.Status == store.Rejected {
 			return store.Rejected, nil
 		}
@@ -231,6 +235,9 @@ func (in *intake) judge(p *event.PDU) (store.Status, error) {
 	}
 	return store.Accepted, nil
 }
+
+// createID is the ID of the create event of a room whose ID names it.
+func createID(room matrix.RoomID) matrix.EventID { return matrix.EventID("$" + room[1:]) }
 
 // Event implements eventauth.State for the event that is being judged.
 func (in *intake) Event(typ, stateKey string) *event.PDU {

@@ -138,7 +138,7 @@ func authorizers(p *event.PDU) []matrix.EventID {
 	if !p.Version.RoomIDFromCreate || p.Type == event.TypeCreate {
 		return p.AuthEvents
 	}
-	return append(slices.Clone(p.AuthEvents), matrix.EventID("$"+p.Room[1:]))
+	return append(slices.Clone(p.AuthEvents), createID(p.Room))
 }
 
 // ServerSees leaves out the events that a server may not see: none of its users
