@@ -31,7 +31,7 @@ func (a *API) backfillRoom(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	limit, err := r.Number("limit", 10, 1000)
+	limit, err := r.Number("limit", 10, federation.MostBackfill)
 	if err != nil {
 		return nil, err
 	}

@@ -15,13 +15,12 @@ import (
 	"switchboard/homeserver/store"
 )
 
+// A client waits while history is fetched: that it does not wait for too long is
+// not for the operator to weigh.
 const (
-	backfillAtOnce  = 100 // events that one request asks for
-	backfillServers = 4   // servers that are asked, one after the other
+	backfillServers = 4  // that are asked for one part of the history, one after the other
+	mostFills       = 10 // parts of the history that one request fetches
 )
-
-// mostFills is how many parts of the history one request fetches.
-const mostFills = 10
 
 // Messages gives a part of a room's timeline, and fetches history that is not
 // here yet when the part goes over a gap or reaches where the timeline begins.
@@ -124,7 +123,7 @@ func (s *Service) backfill(ctx context.Context, id matrix.RoomID, gap *store.Eve
 
 // backfillBy fetches from one server what stands before an event.
 func (s *Service) backfillBy(ctx context.Context, server matrix.ServerName, id matrix.RoomID, v *matrix.RoomVersion, gap *store.Event) (bool, error) {
-	raws, err := s.Client.Backfill(ctx, server, id, gap.PDU.PrevEvents, backfillAtOnce)
+	raws, err := s.Client.Backfill(ctx, server, id, gap.PDU.PrevEvents, s.Config.MaxBackfill)
 	if err != nil {
 		return false, err
 	}

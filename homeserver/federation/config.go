@@ -49,6 +49,14 @@ type Config struct {
 	// What is older is fetched when somebody reads it.
 	MaxMissing int `yaml:"max_missing"`
 
+	// MaxBackfill is how many events of a room's history one question to another
+	// server asks for, and one answer to another server has.
+	MaxBackfill int `yaml:"max_backfill"`
+
+	// MaxSingle is how many events that others refer to are asked for one by one.
+	// Where more of a room's state are missing, the whole state is fetched.
+	MaxSingle int `yaml:"max_single_events"`
+
 	// MaxState is how many events the state of a room, with what authorizes it,
 	// may have when the room is joined, or fetched to bridge a gap.
 	MaxState int `yaml:"max_state_events"`
@@ -77,13 +85,17 @@ type Config struct {
 	InvitesPerUser int `yaml:"invites_per_user"`
 }
 
+// MostBackfill is the largest number of events that a question for history may ask
+// for.
+const MostBackfill = 1000
+
 // DefaultConfig is for servers of every size.
 func DefaultConfig() Config {
 	return Config{
 		MaxRequests: 100, RequestsPerSecond: 200, RequestMemory: 256 << 20,
 		MaxTransactions: 4, MaxWaiting: 32, TransactionTime: 2 * time.Minute,
 		MaxInbox: 10_000, MaxInboxPerServer: 500, MaxInboxPerRoom: 1000, InboxAge: 7 * 24 * time.Hour,
-		MaxMissing: 200, MaxState: 500_000, GapMemory: 256 << 20, MaxEntries: 10_000,
+		MaxMissing: 200, MaxBackfill: 100, MaxSingle: 100, MaxState: 500_000, GapMemory: 256 << 20, MaxEntries: 10_000,
 		InvitesPerServer: 1000, InvitesPerUser: 100,
 	}
 }
@@ -94,6 +106,7 @@ func (c Config) Check() error {
 	for key, n := range map[string]int{
 		"max_requests": c.MaxRequests, "requests_per_second": c.RequestsPerSecond, "max_entries": c.MaxEntries,
 		"max_transactions": c.MaxTransactions, "max_waiting": c.MaxWaiting, "max_missing": c.MaxMissing, "max_state_events": c.MaxState,
+		"max_backfill": c.MaxBackfill, "max_single_events": c.MaxSingle,
 		"max_inbox": c.MaxInbox, "max_inbox_per_server": c.MaxInboxPerServer, "max_inbox_per_room": c.MaxInboxPerRoom,
 		"invites_per_server": c.InvitesPerServer, "invites_per_user": c.InvitesPerUser,
 	} {
@@ -105,6 +118,9 @@ func (c Config) Check() error {
 		if n < 16<<20 {
 			errs = append(errs, fmt.Errorf("federation.%s: must be at least 16M, the size of one large request", key))
 		}
+	}
+	if c.MaxBackfill > MostBackfill {
+		errs = append(errs, fmt.Errorf("federation.max_backfill: must be at most %d", MostBackfill))
 	}
 	if c.MaxJoinComplexity < 0 {
 		errs = append(errs, errors.New("federation.max_join_complexity: must not be negative; 0 sets no limit"))

@@ -13,10 +13,13 @@ import (
 	"switchboard/homeserver/store"
 )
 
+// What other servers ask for in practice is less: they name the previous events of
+// one event, of which it has 20 at most, and ask for 10 or 20 events of a gap. The
+// answer with the IDs of a state has no limit of its own, as half of it would be of
+// no use; whoever asks for it says how much it takes (max_state_events).
 const (
-	mostBackfill = 100 // events in one answer
-	mostGap      = 50  // events of a gap in one answer
-	mostNamed    = 100 // events that one question may name
+	mostGap   = 50  // events of a gap in one answer
+	mostNamed = 100 // events that one question may name
 )
 
 // Page is a list of events as another server gets it.
@@ -164,7 +167,7 @@ func (s *Service) Backfill(ctx context.Context, origin matrix.ServerName, id mat
 	if len(from) == 0 || len(from) > mostNamed {
 		return nil, matrix.Errorf(matrix.InvalidParam, "v must name 1 to %d events", mostNamed)
 	}
-	events, err := s.Rooms.Earlier(ctx, r, from, min(limit, mostBackfill))
+	events, err := s.Rooms.Earlier(ctx, r, from, min(limit, s.Config.MaxBackfill))
 	if err != nil {
 		return nil, err
 	}

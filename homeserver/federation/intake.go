@@ -29,11 +29,13 @@ func passing(err error) bool {
 		errors.As(err, &refused) && (refused.Status >= 500 || refused.Status == http.StatusTooManyRequests)
 }
 
+// How a gap is asked for. How much of it is, the operator says; these follow from
+// what other servers do: they give some 20 events of a gap at a time, and have
+// others to serve.
 const (
-	gapPage      = 50  // events of a gap that are asked for at a time
-	gapQuestions = 10  // for one event that came
-	fewEvents    = 100 // up to so many are asked for one by one
-	eventsAtOnce = 8
+	gapPage      = 50 // events of a gap that are asked for at a time
+	gapQuestions = 10 // for one event that came
+	eventsAtOnce = 8  // single events that one server is asked for at the same time
 )
 
 // receive takes an event whose signatures were verified. What is missing before
@@ -274,7 +276,7 @@ func (g *gap) fetch(ctx context.Context, ids []matrix.EventID) error {
 		if err != nil {
 			return err
 		}
-		if len(asked)+len(wanted) > fewEvents {
+		if len(asked)+len(wanted) > g.s.Config.MaxSingle {
 			return errMissing
 		}
 		var mu sync.Mutex // tier 1; guards raws and g.later
@@ -376,7 +378,7 @@ func (g *gap) bridge(ctx context.Context, p *event.PDU) error {
 	if err != nil {
 		return err
 	}
-	if len(lost) > fewEvents {
+	if len(lost) > g.s.Config.MaxSingle {
 		var raws []json.RawMessage
 		if err := g.client.RoomState(ctx, g.origin, g.room, p.ID, g.collect(&raws)); err != nil {
 			g.failed(ctx, err, "the state before an event could not be had")
