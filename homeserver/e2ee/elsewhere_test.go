@@ -262,6 +262,7 @@ func TestRemoteAnew(t *testing.T) {
 			{1, nil, true, true, true},
 			{1, nil, false, false, false},
 			{2, []int64{1}, false, false, true},
+			{2, []int64{1}, true, false, true},  // two changes at once
 			{1, []int64{0}, true, false, false}, // late
 		} {
 			start := s.Store.Position()

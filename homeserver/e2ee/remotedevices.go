@@ -31,9 +31,10 @@ type DeviceUpdate struct {
 
 // anew tells whether the user's server has begun to count anew, where newest is
 // the number of the newest change that is known. So does Dendrite when a device
-// goes: it names no changes before, and what it says is news.
+// goes: it names no changes before, or gives the end of a device the number of a
+// change just before it, and what it says is news.
 func (u DeviceUpdate) anew(newest int64) bool {
-	return len(u.Prev) == 0 && (u.Stream < newest || u.Stream == newest && u.Deleted)
+	return len(u.Prev) == 0 && u.Stream < newest || u.Deleted && u.Stream == newest
 }
 
 // RemoteDevice is a device of a user of another server.
