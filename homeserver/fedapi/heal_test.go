@@ -28,7 +28,7 @@ type chaos struct {
 // links are cut and random servers are down. When all is mended, every server has
 // every event, and all agree on the state.
 func TestHealing(t *testing.T) {
-	for seed, version := range map[uint64]string{1: "12", 2: "10", 3: "6", 4: "2", 5: "11"} {
+	for seed, version := range map[uint64]string{1: "12", 2: "10", 3: "6", 4: "2", 5: "11", 2016: "1"} {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			connected(t, 3+int(seed%2), func(n *network) {
 				c := &chaos{network: n, Rand: rand.New(rand.NewPCG(seed, 17)), homes: map[matrix.UserID]*host{}}

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-	"golang.org/x/sync/errgroup"
 
 	"switchboard/homeserver/event"
 	"switchboard/homeserver/fedclient"
@@ -35,16 +34,17 @@ const (
 type inbox struct {
 	deaf store.Recent[matrix.ServerName, time.Time] // when servers did not answer
 
-	mu    sync.Mutex // tier 1; guards all below; never held while calling out
-	rooms map[matrix.RoomID]*waiting
+	mu      sync.Mutex // tier 1; guards all below; never held while calling out
+	rooms   map[matrix.RoomID]*waiting
+	working int // on how many of them
 }
 
 // waiting is what waits for one room.
 type waiting struct {
-	attempts int64               // in a row that changed nothing
-	due      time.Time           // when the next attempt is made
-	soonest  time.Time           // not before, whoever is heard
-	silent   []matrix.ServerName // who did not answer at the last attempt
+	attempts int                        // in a row that changed nothing
+	due      time.Time                  // when the next attempt is made
+	soonest  time.Time                  // not before, whoever is heard
+	silent   map[matrix.ServerName]bool // who did not answer at the last attempt
 	working  bool
 	again    bool // there was a new reason meanwhile
 }
@@ -70,18 +70,6 @@ func (b *inbox) stir(id matrix.RoomID, more bool) bool {
 	return true
 }
 
-// resume takes up what waited when the server was stopped.
-func (b *inbox) resume(rooms []store.InboxRoom) {
-	for _, r := range rooms {
-		if b.stir(r.Room, true); r.Attempts > 0 {
-			b.mu.Lock()
-			w := b.rooms[r.Room]
-			w.attempts, w.due = r.Attempts, time.UnixMilli(r.RetryTS)
-			b.mu.Unlock()
-		}
-	}
-}
-
 // resting are the rooms that nobody works on.
 func (b *inbox) resting() map[matrix.RoomID]waiting {
 	b.mu.Lock()
@@ -95,21 +83,28 @@ func (b *inbox) resting() map[matrix.RoomID]waiting {
 	return rooms
 }
 
-func (b *inbox) begin(id matrix.RoomID) {
+// begin tells whether one more room may be worked on.
+func (b *inbox) begin(id matrix.RoomID) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.working >= roomsAtOnce {
+		return false
+	}
+	b.working++
 	b.rooms[id].working, b.rooms[id].again = true, false
+	return true
 }
 
 // end notes what came of an attempt: whether something was settled, whether
-// something is left, and who did not answer. It tells when the next one is due.
-func (b *inbox) end(id matrix.RoomID, settled, left bool, silent []matrix.ServerName) store.InboxRoom {
+// something is left, and who did not answer.
+func (b *inbox) end(id matrix.RoomID, settled, left bool, silent map[matrix.ServerName]bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	w := b.rooms[id]
+	b.working--
 	if w.working = false; !left && !w.again {
 		delete(b.rooms, id)
-		return store.InboxRoom{Room: id}
+		return
 	}
 	if w.attempts++; settled {
 		w.attempts = 0
@@ -121,7 +116,6 @@ func (b *inbox) end(id matrix.RoomID, settled, left bool, silent []matrix.Server
 	if w.silent = silent; w.again {
 		w.due = w.soonest
 	}
-	return store.InboxRoom{Room: id, Attempts: w.attempts, RetryTS: w.due.UnixMilli()}
 }
 
 // hold keeps events for later which a server sent.
@@ -165,28 +159,25 @@ func (s *Service) runInbox(ctx context.Context) error {
 		}
 		return err
 	}
-	s.inbox.resume(rooms)
-	var group errgroup.Group
-	group.SetLimit(roomsAtOnce)
+	for _, id := range rooms {
+		s.inbox.stir(id, true)
+	}
+	var group sync.WaitGroup
 	defer group.Wait()
 	for ctx.Err() == nil {
-		rung := s.Bell.Listen(inboxBell)
+		before := s.Bell.Listen(inboxBell)
 		resting := s.inbox.resting()
-		silent := map[matrix.ServerName]bool{}
-		keys := []string{}
+		keys := []string{inboxBell}
 		for _, w := range resting {
-			for _, name := range w.silent {
-				if !silent[name] {
-					silent[name] = true
-					keys = append(keys, fedclient.BellKey(name))
-				}
+			for name := range w.silent {
+				keys = append(keys, fedclient.BellKey(name))
 			}
 		}
-		heard := s.Bell.ListenAll(keys...)
+		rung := s.Bell.ListenAll(keys...)
 		timer := time.NewTimer(s.tryDue(ctx, &group, resting))
 		select {
+		case <-before: // while the others were listed
 		case <-rung:
-		case <-heard:
 		case <-timer.C:
 		case <-ctx.Done():
 		}
@@ -196,22 +187,23 @@ func (s *Service) runInbox(ctx context.Context) error {
 }
 
 // tryDue begins to try what is due, and tells how long nothing else is.
-func (s *Service) tryDue(ctx context.Context, group *errgroup.Group, resting map[matrix.RoomID]waiting) time.Duration {
+func (s *Service) tryDue(ctx context.Context, group *sync.WaitGroup, resting map[matrix.RoomID]waiting) time.Duration {
 	pause := inboxMost
 	for id, w := range resting {
 		at := w.due
-		if w.soonest.Before(at) && slices.ContainsFunc(w.silent, func(name matrix.ServerName) bool { return s.heard(ctx, name) }) {
-			at = w.soonest
+		for name := range w.silent {
+			if w.soonest.Before(at) && s.heard(ctx, name) {
+				at = w.soonest
+			}
 		}
 		if left := time.Until(at); left > 0 {
 			pause = min(pause, left)
 			continue
 		}
-		s.inbox.begin(id)
-		if !group.TryGo(func() error { s.tryRoom(ctx, id); return nil }) {
-			s.inbox.end(id, true, true, nil)
-			s.inbox.stir(id, true) // whoever ends first rings
+		if !s.inbox.begin(id) {
+			break // who ends rings
 		}
+		group.Go(func() { s.tryRoom(ctx, id) })
 	}
 	return pause
 }
@@ -233,28 +225,21 @@ func (s *Service) tryRoom(ctx context.Context, id matrix.RoomID) {
 			settled = append(settled, in.Num)
 		}
 	}
-	var silent []matrix.ServerName
-	for name := range t.silent {
-		silent = append(silent, name)
-	}
-	next := s.inbox.end(id, len(settled) > 0, err != nil || len(settled) < len(list), silent)
 	if err == nil {
-		err = s.settle(ctx, settled, next)
+		err = s.strike(ctx, settled)
 	}
+	s.inbox.end(id, len(settled) > 0, err != nil || len(settled) < len(list), t.silent)
 	if err != nil && ctx.Err() == nil {
 		zerolog.Ctx(ctx).Err(err).Str("room", string(id)).Msg("what waits for a room could not be tried")
 	}
 }
 
-// settle strikes off events, and those that have waited too long, and writes
-// when the others of the room are due.
-func (s *Service) settle(ctx context.Context, settled []int64, next store.InboxRoom) error {
+// strike drops events that are settled, and those that have waited too long.
+func (s *Service) strike(ctx context.Context, settled []int64) error {
 	old := int64(0)
 	err := s.Store.Update(context.WithoutCancel(ctx), func(tx *store.Tx) (err error) {
 		if err = tx.DropIncoming(ctx, settled); err == nil {
-			if old, err = tx.DropOldIncoming(ctx, time.Now().Add(-s.Config.InboxAge).UnixMilli()); err == nil {
-				err = tx.PostponeIncoming(ctx, next)
-			}
+			old, err = tx.DropOldIncoming(ctx, time.Now().Add(-s.Config.InboxAge).UnixMilli())
 		}
 		return err
 	})
@@ -336,7 +321,9 @@ func (t *attempt) take(ctx context.Context, origin matrix.ServerName, p *event.P
 		}
 		if g.later {
 			none = errMissing
-			t.silent[name] = !t.heard(ctx, name)
+			if !t.heard(ctx, name) {
+				t.silent[name] = true
+			}
 		}
 	}
 	return none

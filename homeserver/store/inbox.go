@@ -18,13 +18,6 @@ type Incoming struct {
 	ReceivedTS int64 // milliseconds
 }
 
-// InboxRoom is a room for which events wait.
-type InboxRoom struct {
-	Room     matrix.RoomID
-	Attempts int64 // in a row that changed nothing
-	RetryTS  int64 // when the first of the events is due, milliseconds
-}
-
 // InboxBounds are how many events may wait.
 type InboxBounds struct{ Server, Room, Total int }
 
@@ -48,19 +41,19 @@ func (s *Store) Inbox(ctx context.Context, room matrix.RoomID, limit int) ([]Inc
 }
 
 // InboxRooms lists the rooms for which events wait.
-func (s *Store) InboxRooms(ctx context.Context) ([]InboxRoom, error) {
-	rows, err := s.db.Query(ctx, `SELECT room_id, MAX(attempts), MIN(retry_ts) FROM inbox GROUP BY room_id`)
+func (s *Store) InboxRooms(ctx context.Context) ([]matrix.RoomID, error) {
+	rows, err := s.db.Query(ctx, `SELECT DISTINCT room_id FROM inbox`)
 	if err != nil {
 		return nil, fmt.Errorf("read inbox: %w", err)
 	}
 	defer rows.Close()
-	var list []InboxRoom
+	var list []matrix.RoomID
 	for rows.Next() {
-		var r InboxRoom
-		if err := rows.Scan(&r.Room, &r.Attempts, &r.RetryTS); err != nil {
+		var id matrix.RoomID
+		if err := rows.Scan(&id); err != nil {
 			return nil, fmt.Errorf("read inbox: %w", err)
 		}
-		list = append(list, r)
+		list = append(list, id)
 	}
 	return list, rows.Err()
 }
@@ -74,7 +67,7 @@ func (tx *Tx) PutIncoming(ctx context.Context, in Incoming, most InboxBounds) (d
 		return 0, err
 	}
 	n, err := tx.ExecCount(ctx, `
-		INSERT INTO inbox (num, room_id, event_id, origin, json, received_ts, attempts, retry_ts) VALUES ($1, $2, $3, $4, $5, $6, 0, $6)
+		INSERT INTO inbox (num, room_id, event_id, origin, json, received_ts) VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT DO NOTHING`, num, in.Room, in.ID, in.Origin, string(in.JSON), in.ReceivedTS)
 	if err != nil {
 		return 0, fmt.Errorf("put incoming: %w", err)
@@ -113,12 +106,4 @@ func (tx *Tx) DropOldIncoming(ctx context.Context, before int64) (int64, error) 
 		return 0, fmt.Errorf("drop old incoming: %w", err)
 	}
 	return n, nil
-}
-
-// PostponeIncoming writes when what waits for a room is due next.
-func (tx *Tx) PostponeIncoming(ctx context.Context, r InboxRoom) error {
-	if err := tx.Exec(ctx, `UPDATE inbox SET attempts = $1, retry_ts = $2 WHERE room_id = $3`, r.Attempts, r.RetryTS, r.Room); err != nil {
-		return fmt.Errorf("postpone incoming: %w", err)
-	}
-	return nil
 }

@@ -113,8 +113,6 @@ inbox.event_id text NOT NULL
 inbox.origin text NOT NULL
 inbox.json text NOT NULL
 inbox.received_ts bigint NOT NULL
-inbox.attempts bigint NOT NULL
-inbox.retry_ts bigint NOT NULL
 inbox: PRIMARY KEY (num)
 CREATE INDEX inbox_by_age ON public.inbox USING btree (received_ts)
 CREATE UNIQUE INDEX inbox_by_event ON public.inbox USING btree (event_id, origin)

@@ -140,9 +140,7 @@ CREATE TABLE inbox (
 	event_id    TEXT   NOT NULL,
 	origin      TEXT   NOT NULL, -- the server that sent it
 	json        TEXT   NOT NULL, -- as it came
-	received_ts BIGINT NOT NULL, -- milliseconds
-	attempts    BIGINT NOT NULL, -- in a row that changed nothing in the room
-	retry_ts    BIGINT NOT NULL  -- not to be tried before, unless a server is heard; milliseconds
+	received_ts BIGINT NOT NULL  -- milliseconds
 );
 CREATE INDEX inbox_by_age ON inbox (received_ts);
 CREATE UNIQUE INDEX inbox_by_event ON inbox (event_id, origin);
