@@ -15,6 +15,7 @@ import (
 	"maunium.net/go/mautrix/bridgev2/database"
 	"maunium.net/go/mautrix/bridgev2/networkid"
 	"maunium.net/go/mautrix/bridgev2/simplevent"
+	"maunium.net/go/mautrix/bridgev2/status"
 	"maunium.net/go/mautrix/event"
 
 	"switchboard/bridges/bridge"
@@ -27,6 +28,7 @@ import (
 type mirror struct {
 	br    *bridgev2.Bridge
 	start func() error
+	hold  func(body string) // called with each message, if set
 }
 
 func (m *mirror) Init(br *bridgev2.Bridge) { m.br = br }
@@ -64,6 +66,7 @@ func (l *look) Start(ctx context.Context) (*bridgev2.LoginStep, error) {
 	if err != nil {
 		return nil, err
 	}
+	ul.Client.Connect(ctx)
 	return &bridgev2.LoginStep{
 		Type: bridgev2.LoginStepTypeComplete, Instructions: "You look fine",
 		CompleteParams: &bridgev2.LoginCompleteParams{UserLoginID: ul.ID, UserLogin: ul},
@@ -76,7 +79,9 @@ type face struct {
 	l *bridgev2.UserLogin
 }
 
-func (f *face) Connect(context.Context)      {}
+func (f *face) Connect(context.Context) {
+	f.l.BridgeState.Send(status.BridgeState{StateEvent: status.StateConnected})
+}
 func (f *face) Disconnect()                  {}
 func (f *face) IsLoggedIn() bool             { return true }
 func (f *face) LogoutRemote(context.Context) {}
@@ -103,6 +108,9 @@ func (f *face) ResolveIdentifier(_ context.Context, id string, _ bool) (*bridgev
 	}}, nil
 }
 func (f *face) HandleMatrixMessage(_ context.Context, m *bridgev2.MatrixMessage) (*bridgev2.MatrixMessageResponse, error) {
+	if f.m.hold != nil {
+		f.m.hold(m.Content.Body)
+	}
 	if m.Content.Body == "break" {
 		panic("broken mirror")
 	}

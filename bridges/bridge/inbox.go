@@ -122,30 +122,31 @@ func (b *inbox) settle(ctx context.Context, e id.EventID) error {
 	return err
 }
 
-// unsettled returns what was cut off, in the order in which it came: first a
-// transaction to handle again, then what was handled too often and is given up.
-// The transaction is nil if there is none.
-func (b *inbox) unsettled(ctx context.Context) (again []byte, lost []letter, err error) {
-	var events []json.RawMessage
+// cutOff is an event that was not settled.
+type cutOff struct {
+	letter    // its ID, Room and Type
+	body      json.RawMessage
+	handlings int // how often it has been handled
+}
+
+// unsettled returns what was cut off, in the order in which it came, and counts
+// that it is about to be handled once more.
+func (b *inbox) unsettled(ctx context.Context) (list []cutOff, err error) {
 	err = b.db.DoTxn(ctx, nil, func(ctx context.Context) error {
-		events, lost = nil, nil
+		list = nil
 		rows, err := b.db.Query(ctx, `SELECT event, room, type, body, handlings FROM bridge_inbox WHERE settled = 0 ORDER BY num`)
 		if err != nil {
 			return err
 		}
 		defer rows.Close()
 		for rows.Next() {
-			var l letter
+			var c cutOff
 			var body string
-			var times int
-			if err := rows.Scan(&l.ID, &l.Room, &l.Type, &body, &times); err != nil {
+			if err := rows.Scan(&c.ID, &c.Room, &c.Type, &body, &c.handlings); err != nil {
 				return err
 			}
-			if times < handlings {
-				events = append(events, json.RawMessage(body))
-			} else {
-				lost = append(lost, l)
-			}
+			c.body = json.RawMessage(body)
+			list = append(list, c)
 		}
 		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 			return err
@@ -154,10 +155,7 @@ func (b *inbox) unsettled(ctx context.Context) (again []byte, lost []letter, err
 		return err
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("read inbox: %w", err)
+		return nil, fmt.Errorf("read inbox: %w", err)
 	}
-	if len(events) > 0 {
-		again, err = json.Marshal(map[string]any{"events": events})
-	}
-	return again, lost, err
+	return list, nil
 }

@@ -75,20 +75,37 @@ func (h *Host) puppetMark() string { return "switchboard-" + h.place.ID }
 
 // resume handles again what was cut off when the bridge ended.
 func (h *Host) resume(ctx context.Context, run *runner) error {
-	again, lost, err := h.inbox.unsettled(ctx)
+	left, err := h.inbox.unsettled(ctx)
 	if err != nil {
 		return err
 	}
-	for _, l := range lost {
-		zerolog.Ctx(ctx).Warn().Str("event", string(l.ID)).Str("room", string(l.Room)).Msg("an event ended the bridge each time and is given up")
-		st := bridgev2.WrapErrorInStatus(errors.New("the bridge stopped each time it tried to send this")).
-			WithStatus(event.MessageStatusRetriable).WithSendNotice(true).WithErrorAsMessage()
+	var events []json.RawMessage
+	for _, l := range left {
+		part, err := run.br.DB.Message.GetPartByMXID(ctx, l.ID)
+		if err != nil {
+			return fmt.Errorf("look up event %s: %w", l.ID, err)
+		}
+		st := bridgev2.MessageStatus{Status: event.MessageStatusSuccess}
+		switch {
+		case part != nil: // it arrived, only that was not told
+		case l.handlings < handlings:
+			events = append(events, l.body)
+			continue
+		default:
+			zerolog.Ctx(ctx).Warn().Str("event", string(l.ID)).Str("room", string(l.Room)).Msg("an event was cut off each time and is given up")
+			st = bridgev2.WrapErrorInStatus(errors.New("the bridge stopped each time it tried to send this")).
+				WithStatus(event.MessageStatusRetriable).WithSendNotice(true).WithErrorAsMessage()
+		}
 		run.mx.SendMessageStatus(ctx, &st, &bridgev2.MessageStatusEventInfo{
-			RoomID: l.Room, SourceEventID: l.ID, EventType: event.Type{Type: l.Type}, Sender: l.Sender,
+			RoomID: l.Room, SourceEventID: l.ID, EventType: event.Type{Type: l.Type, Class: event.MessageEventType},
 		})
 	}
-	if again == nil {
+	if len(events) == 0 {
 		return nil
+	}
+	again, err := json.Marshal(map[string]any{"events": events})
+	if err != nil {
+		return err
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://bridge.invalid"+transactionPath+"inbox", bytes.NewReader(again))
 	if err != nil {

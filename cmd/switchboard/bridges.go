@@ -57,6 +57,7 @@ func (c BridgesConfig) Check() error {
 // hosted is a bridge of this process.
 type hosted struct {
 	*bridge.Host
+	id        string
 	mediaPath string // where its links to media begin
 }
 
@@ -80,7 +81,7 @@ func openBridges(ctx context.Context, s *homeserver.Server, c BridgesConfig, a *
 		if err != nil {
 			return list, fmt.Errorf("bridge %s: %w", n.id, err)
 		}
-		list = append(list, hosted{host, at.MediaPath()})
+		list = append(list, hosted{host, n.id, at.MediaPath()})
 		for i, reg := range host.Registrations() {
 			var calls http.Handler
 			if i == 0 { // only the first one is told anything

@@ -104,3 +104,43 @@ func profiles() http.Handler {
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	return mux
 }
+
+// bridgeMetrics shows how the bridges are.
+type bridgeMetrics []hosted
+
+var (
+	bridgeRunning = prometheus.NewDesc("switchboard_bridge_running",
+		"1 if the bridge's connector has started.", []string{"bridge"}, nil)
+	bridgeLogin = prometheus.NewDesc("switchboard_bridge_login",
+		"1 if the login is connected to its network; the label says what else it is.", []string{"bridge", "login", "state"}, nil)
+	bridgeEvents = prometheus.NewDesc("switchboard_bridge_events_total",
+		"What became of users' events on their way to the network.", []string{"bridge", "status"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (bridgeMetrics) Describe(out chan<- *prometheus.Desc) {
+	out <- bridgeRunning
+	out <- bridgeLogin
+	out <- bridgeEvents
+}
+
+// Collect implements prometheus.Collector.
+func (b bridgeMetrics) Collect(out chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, yes bool, labels ...string) {
+		value := 0.
+		if yes {
+			value = 1
+		}
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	for _, host := range b {
+		h := host.Health()
+		gauge(bridgeRunning, h.Running, host.id)
+		for _, l := range h.Logins {
+			gauge(bridgeLogin, l.State == "CONNECTED", host.id, l.ID, l.State)
+		}
+		for status, n := range h.Told {
+			out <- prometheus.MustNewConstMetric(bridgeEvents, prometheus.CounterValue, float64(n), host.id, string(status))
+		}
+	}
+}

@@ -96,6 +96,9 @@ func newProcess(ctx context.Context, log zerolog.Logger, conf Config) (*process,
 		p.bridges, err = openBridges(log.WithContext(context.WithoutCancel(ctx)), server, conf.Bridges, p.appservices, p.edges.Client)
 	}
 	if err == nil {
+		err = p.metrics.registry.Register(bridgeMetrics(p.bridges))
+	}
+	if err == nil {
 		err = p.open(ctx)
 	}
 	if err != nil {

@@ -354,7 +354,7 @@ func fetch(t *testing.T, url string) string {
 
 func TestMetrics(t *testing.T) {
 	t.Chdir(t.TempDir())
-	s := serve(t, "SWITCHBOARD_METRICS_ADDRESS=127.0.0.1:0", "SWITCHBOARD_PPROF_ADDRESS=127.0.0.1:0", "SWITCHBOARD_MEMORY=512M")
+	s := serve(t, "SWITCHBOARD_METRICS_ADDRESS=127.0.0.1:0", "SWITCHBOARD_PPROF_ADDRESS=127.0.0.1:0", "SWITCHBOARD_MEMORY=512M", "SWITCHBOARD_BRIDGES_WHATSAPP_ENABLED=true")
 	for _, path := range []string{"/_matrix/client/versions", "/nothing/" + strings.Repeat("x", 50), "/_matrix/client/v3/account/whoami"} {
 		s.ask("GET", path, "", nil)
 	}
@@ -368,6 +368,7 @@ func TestMetrics(t *testing.T) {
 		`switchboard_http_request_seconds_count{method="GET",route="/_matrix/client/v3/account/whoami",status="401"} 1`,
 		`switchboard_http_request_seconds_count{method="",route="other",status="404"} 1`,
 		"switchboard_log_position ", "switchboard_build_info{", "go_goroutines ", "process_resident_memory_bytes ",
+		`switchboard_bridge_running{bridge="whatsapp"} `, `switchboard_bridge_events_total{bridge="whatsapp",status="SUCCESS"} 0`,
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("%s is missing in\n%s", want, page)

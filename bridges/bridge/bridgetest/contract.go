@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 )
@@ -24,7 +23,7 @@ func Contract(t *testing.T, options func(settings string) Options, start func(t 
 	n := start(t)
 	st := &stage{t: t, network: n, f: n.Features(), server: startProcess(t, n.Settings())}
 	st.alice = st.server.User("alice")
-	st.bot = id.UserID("@" + options(n.Settings()).ID + "bot:" + ServerName)
+	st.bot = Bot(options(n.Settings()).ID)
 	for _, part := range []struct {
 		name string
 		run  func(*testing.T)
@@ -149,18 +148,13 @@ func (st *stage) portals(t *testing.T) {
 
 	// By an invitation of somebody's Matrix user.
 	carol := st.network.Person(t, "carol")
-	made, err := st.alice.CreateRoom(context.Background(), &mautrix.ReqCreateRoom{
-		Preset: "trusted_private_chat", Invite: []id.UserID{carol.Ghost()}, IsDirect: true,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	st.alice.Await("that carol comes", Member(made.RoomID, carol.Ghost(), event.MembershipJoin))
+	made := st.alice.Invite(carol.Ghost())
+	st.alice.Await("that carol comes", Member(made, carol.Ghost(), event.MembershipJoin))
 	Eventually(t, "the room is a portal", func() bool {
-		state, err := st.alice.State(context.Background(), made.RoomID)
+		state, err := st.alice.State(context.Background(), made)
 		return err == nil && len(state[event.StateBridge]) > 0
 	})
-	st.alice.Say(made.RoomID, "hello carol")
+	st.alice.Say(made, "hello carol")
 	sees(t, carol, "alice's message", func(s Seen) bool { return s.Kind == Said && s.Text == "hello carol" })
 
 	if st.f.Group != "" {

@@ -86,9 +86,9 @@ func (p *Proxy) forget(c net.Conn) {
 	delete(p.conns, c)
 }
 
-// Cut resets all connections, with what is under way in them, and reports
-// whether there were any. New ones are carried.
-func (p *Proxy) Cut() bool {
+// Cut resets all connections, with what is under way in them. New ones are
+// carried.
+func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for c := range p.conns {
@@ -97,7 +97,6 @@ func (p *Proxy) Cut() bool {
 		}
 		_ = c.Close()
 	}
-	return len(p.conns) > 0
 }
 
 // Down is Cut, and refuses new connections until Up.

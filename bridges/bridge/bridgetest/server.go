@@ -60,6 +60,7 @@ func (s *Server) setClient(h http.Handler) {
 
 // Options say how to run a bridge.
 type Options struct {
+	Beside    []Options // other bridges in the same process, which Run does not wait for
 	ID        string
 	Config    bridge.Config
 	Connector func() bridgev2.NetworkConnector
@@ -102,29 +103,16 @@ func (s *Server) Run() {
 	hs.ClientRoutes.Appservices.Ping = as.Ping
 	client := hs.Handlers().Client
 	s.setClient(client)
-	place := bridge.Place{ID: s.options.ID, ServerName: ServerName, PublicURL: PublicURL, Database: s.options.Database, Ephemeral: true}
-	if place.Database == "" {
-		place.Database = "sqlite:" + filepath.Join(s.dir, s.options.ID+".db")
-	}
-	if s.options.NoMedia {
-		place.PublicURL = ""
-	}
-	s.Host, err = bridge.New(ctx, place, s.options.Config, s.options.Connector, &appservices.Wire{Handler: client, Values: ctx})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, reg := range s.Host.Registrations() {
-		handler := s.Host.Handler()
-		if i > 0 {
-			handler = nil
-		}
-		if err := as.Attach(reg, handler); err != nil {
-			t.Fatal(err)
+	runs := []func(context.Context) error{hs.Run, as.Run}
+	for i, o := range append([]Options{s.options}, s.options.Beside...) {
+		host := s.attach(ctx, o, as, client)
+		if runs = append(runs, host.Run); i == 0 {
+			s.Host = host
 		}
 	}
 	var ended []chan error
 	var stops []func()
-	for _, run := range []func(context.Context) error{hs.Run, as.Run, s.Host.Run} {
+	for _, run := range runs {
 		one, stop := context.WithCancel(ctx)
 		done := make(chan error, 1)
 		go func() { done <- run(one) }()
@@ -150,6 +138,32 @@ func (s *Server) Run() {
 		}
 	}
 	s.waitForBridge()
+}
+
+// attach prepares a bridge and puts its registrations in force.
+func (s *Server) attach(ctx context.Context, o Options, as *appservices.Service, client http.Handler) *bridge.Host {
+	s.T.Helper()
+	place := bridge.Place{ID: o.ID, ServerName: ServerName, PublicURL: PublicURL, Database: o.Database, Ephemeral: true}
+	if place.Database == "" {
+		place.Database = "sqlite:" + filepath.Join(s.dir, o.ID+".db")
+	}
+	if o.NoMedia {
+		place.PublicURL = ""
+	}
+	host, err := bridge.New(ctx, place, o.Config, o.Connector, &appservices.Wire{Handler: client, Values: ctx})
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	for i, reg := range host.Registrations() {
+		var handler http.Handler
+		if i == 0 { // only the first one is told anything
+			handler = host.Handler()
+		}
+		if err := as.Attach(reg, handler); err != nil {
+			s.T.Fatal(err)
+		}
+	}
+	return host
 }
 
 // Stop ends the server. Run may follow.

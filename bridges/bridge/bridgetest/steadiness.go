@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -21,34 +20,22 @@ type stream struct {
 	chat  chat
 	label string
 	count int
-
-	mu   sync.Mutex   // tier 1; guards what follows
-	sent []id.EventID // by alice
+	sent  []id.EventID // by alice
 }
 
-// write sends everything, alice and bob at the same time, and calls at before
-// each of alice's. While the server is away alice tries again, as clients do.
+// write sends everything, bob and alice by turns, and calls at before each of
+// their numbers. While the server is away alice tries again, as clients do.
 func (s *stream) write(t *testing.T, at func(i int)) {
-	var both sync.WaitGroup
-	both.Go(func() {
-		for i := range s.count {
-			s.st.bob.Write(s.chat.name, Post{Text: s.text("bob", i)})
+	t.Helper()
+	for i := range s.count {
+		at(i)
+		s.st.bob.Write(s.chat.name, Post{Text: s.text("bob", i)})
+		e, err := s.send(s.text("alice", i))
+		if err != nil {
+			t.Fatalf("alice's message %d: %v", i, err)
 		}
-	})
-	both.Go(func() {
-		for i := range s.count {
-			at(i)
-			e, err := s.send(s.text("alice", i))
-			if err != nil {
-				t.Errorf("alice's message %d: %v", i, err)
-				return
-			}
-			s.mu.Lock()
-			s.sent = append(s.sent, e)
-			s.mu.Unlock()
-		}
-	})
-	both.Wait()
+		s.sent = append(s.sent, e)
+	}
 }
 
 // send is Say which outlives a restart of the server.
@@ -219,7 +206,7 @@ func (st *stage) awaitLink(t *testing.T, c chat) {
 	st.awaitThat(t, "the bridge is connected again", func(try int) bool {
 		text := fmt.Sprintf("are you there? %s %d", t.Name(), try)
 		st.bob.Write(c.name, Post{Text: text})
-		for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		for end := time.Now().Add(patience / 100); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 			if len(st.alice.Events(Message(c.room, text))) > 0 {
 				return true
 			}
@@ -247,35 +234,23 @@ func (st *stage) kill(t *testing.T) {
 	})
 }
 
-// gap is the time between two cuts, in which a network can connect again.
-const gap = 200 * time.Millisecond
-
-// loss is the test by fire: 1,000 messages in each direction, 20 cuts.
+// loss is the test by fire: 1,000 messages in each direction, 20 cuts of a
+// connection that works.
 func (st *stage) loss(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes long")
-	}
 	cuts := make(map[int]bool)
 	for len(cuts) < 20 {
-		cuts[rand.IntN(1000)] = true //nolint:gosec // no secret
-	}
-	owed := 0 // cuts that are still to be made, when there is a connection
-	var last time.Time
-	cut := func() bool {
-		if owed > 0 && time.Since(last) > gap && st.network.Proxy().Cut() {
-			owed, last = owed-1, time.Now()
-		}
-		return owed == 0
+		cuts[rand.IntN(995)] = true //nolint:gosec // no secret
 	}
 	c := st.chats[0]
 	s := &stream{st: st, chat: c, label: "loss", count: 1000}
 	s.write(t, func(i int) {
 		if cuts[i] {
-			owed++
+			st.awaitLink(t, c)
 		}
-		cut()
+		if cuts[i-3] { // by then some messages are under way
+			st.network.Proxy().Cut()
+		}
 	})
-	Eventually(t, "all cuts are made", cut)
 	st.awaitLink(t, c)
 	s.check(t, st.f.Exact, st.f.History, false)
 }

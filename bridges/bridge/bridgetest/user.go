@@ -137,17 +137,32 @@ func (u *User) Send(room id.RoomID, content any) id.EventID {
 	return resp.EventID
 }
 
-// Manage opens the management room with the bot.
-func (u *User) Manage(bot id.UserID) id.RoomID {
+// Bot is the bot of a bridge.
+func Bot(bridge string) id.UserID { return id.UserID("@" + bridge + "bot:" + ServerName) }
+
+// Ghost is the Matrix user of somebody on a bridge's network.
+func Ghost(bridge, user string) id.UserID {
+	return id.UserID("@" + bridge + "_" + user + ":" + ServerName)
+}
+
+// Invite makes a private room and invites somebody.
+func (u *User) Invite(whom id.UserID) id.RoomID {
 	u.T.Helper()
 	resp, err := u.CreateRoom(context.Background(), &mautrix.ReqCreateRoom{
-		Preset: "trusted_private_chat", Invite: []id.UserID{bot}, IsDirect: true,
+		Preset: "trusted_private_chat", Invite: []id.UserID{whom}, IsDirect: true,
 	})
 	if err != nil {
 		u.T.Fatal(err)
 	}
-	u.Await("the bot's greeting", Message(resp.RoomID, "management room"))
 	return resp.RoomID
+}
+
+// Manage opens the management room with the bot.
+func (u *User) Manage(bot id.UserID) id.RoomID {
+	u.T.Helper()
+	room := u.Invite(bot)
+	u.Await("the bot's greeting", Message(room, "management room"))
+	return room
 }
 
 // Ask says something in a room and waits for an answer with the given text
