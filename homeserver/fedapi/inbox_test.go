@@ -208,3 +208,24 @@ func TestReplay(t *testing.T) {
 		}
 	})
 }
+
+// TestLastDeviceGone has a user log out everywhere: other servers learn of it.
+func TestLastDeviceGone(t *testing.T) {
+	connected(t, 2, func(n *network) {
+		a, b := n.hosts[0], n.hosts[1]
+		alice, bob := a.user("alice"), b.user("bob")
+		n.shared("12", alice, bob)
+		b.device(bob, "PHONE")
+		a.ok(a.keys.Resync(a.ctx(), bob))
+		knows := func(number int) func() bool {
+			return func() bool {
+				list, err := a.st.RemoteDevices(a.ctx(), []matrix.UserID{bob})
+				a.ok(err)
+				return len(list) == number
+			}
+		}
+		n.await("the device is known", knows(1))
+		b.ok(b.accounts.DeleteDevices(b.ctx(), bob, []matrix.DeviceID{"PHONE"}))
+		n.await("the device is gone", knows(0))
+	})
+}

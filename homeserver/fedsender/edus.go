@@ -326,7 +326,8 @@ func (s *Service) devices(ctx context.Context, user matrix.UserID) ([]fedclient.
 	if err != nil {
 		return nil, err
 	}
-	u := update{User: user, Stream: stream, Prev: []int64{stream - 1}, Deleted: len(list) == 0}
+	// Where none is left any name will do, but there must be one.
+	u := update{User: user, Device: "GONE", Stream: stream, Prev: []int64{stream - 1}, Deleted: len(list) == 0}
 	if len(list) > 0 {
 		last := list[len(list)-1]
 		u.Device, u.Name, u.Keys = last.ID, last.DisplayName, keys.Devices[user][last.ID]
