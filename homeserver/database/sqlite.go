@@ -27,6 +27,7 @@ type sqliteBackend struct {
 	write *sqliteConn
 
 	tokens chan struct{} // one for each reader at work
+	closed chan struct{} // closed when all readers have come back for good
 	mu     sync.Mutex    // tier 1; guards idle
 	idle   []*sqliteConn
 }
@@ -78,6 +79,7 @@ func openSQLite(ctx context.Context, path string, opts Options) (*sqliteBackend,
 	b := &sqliteBackend{
 		dsn:    "file:" + (&url.URL{Path: path}).EscapedPath(),
 		tokens: make(chan struct{}, readers),
+		closed: make(chan struct{}),
 		setup: append(common[:len(common):len(common)],
 			fmt.Sprintf("PRAGMA cache_size = -%d", cache/int64(readers+3)>>10),
 			"PRAGMA query_only = ON"),
@@ -291,6 +293,8 @@ func (b *sqliteBackend) reader(ctx context.Context) (*sqliteConn, error) {
 	default:
 		select {
 		case b.tokens <- struct{}{}:
+		case <-b.closed:
+			return nil, ErrClosed
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -331,6 +335,7 @@ func (b *sqliteBackend) close() error {
 	for range cap(b.tokens) { // all readers have come back
 		b.tokens <- struct{}{}
 	}
+	close(b.closed)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, c := range b.idle {

@@ -297,6 +297,11 @@ func TestClose(t *testing.T) {
 		}
 		must(t, db.Close())
 		wg.Wait()
+		var n int
+		err = db.QueryRow(t.Context(), `SELECT COUNT(*) FROM notes`).Scan(&n)
+		if err == nil || db.Dialect() == database.SQLite && !errors.Is(err, database.ErrClosed) {
+			t.Errorf("Query after Close: %v", err)
+		}
 		db, err = database.Open(t.Context(), url, database.Options{Volatile: true})
 		must(t, err)
 		defer func() { must(t, db.Close()) }()
