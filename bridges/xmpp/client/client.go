@@ -162,6 +162,7 @@ func (c *Client) once(ctx context.Context) (connected bool, err error) {
 	resumed := theirs >= 0
 	if !resumed {
 		c.forget()
+		c.handle(Lost{})
 	}
 	if err := c.begin(s, uint32(max(theirs, 0)), resumed); err != nil {
 		return true, err

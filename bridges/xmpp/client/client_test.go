@@ -124,9 +124,9 @@ func post(to jid.JID, group bool, id, body string) *client.Element {
 func TestRoom(t *testing.T) {
 	s := xmpptest.Start(t)
 	room := jid.MustParse("den@" + xmpptest.Rooms)
-	bob := s.Person(t, "bob")
+	bob := s.Person("bob")
 	bob.Enter(room.String(), "bob")
-	carol := s.Person(t, "carol")
+	carol := s.Person("carol")
 	carol.Enter(room.String(), "alice")
 	alice := run(t, config(t, s, s.Address, "alice", xmpptest.Password))
 	nick, err := alice.Enter(t.Context(), client.Enter{Room: room, Nick: "alice"})
@@ -172,7 +172,7 @@ func TestRoom(t *testing.T) {
 
 func TestArchive(t *testing.T) {
 	s := xmpptest.Start(t)
-	bob := s.Person(t, "bob")
+	bob := s.Person("bob")
 	alice := run(t, config(t, s, s.Address, "alice", xmpptest.Password))
 	if ok, err := alice.HasArchive(t.Context()); !ok || err != nil {
 		t.Fatalf("there is no archive: %v", err)

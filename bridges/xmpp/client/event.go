@@ -20,6 +20,10 @@ type Disconnected struct {
 	Retry time.Duration
 }
 
+// Lost is that the stream of before can not go on: nothing is known any more of
+// what it carried last, and we are in no room.
+type Lost struct{}
+
 // Presence is that a contact comes, goes or changes.
 type Presence struct {
 	From      jid.JID
@@ -105,6 +109,7 @@ type Invited struct {
 
 func (Connected) event()       {}
 func (Disconnected) event()    {}
+func (Lost) event()            {}
 func (Presence) event()        {}
 func (Subscribe) event()       {}
 func (RosterChanged) event()   {}

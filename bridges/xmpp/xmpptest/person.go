@@ -96,8 +96,9 @@ type Stanza struct {
 	Inner string `xml:",innerxml"`
 }
 
-// Person logs somebody in until the test ends.
-func (s *Server) Person(t *testing.T, name string) *Person {
+// Person logs somebody in until the server's test ends.
+func (s *Server) Person(name string) *Person {
+	t := s.t
 	t.Helper()
 	account := s.Account(name)
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)

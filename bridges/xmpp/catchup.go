@@ -1,0 +1,144 @@
+package xmpp
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/rs/zerolog"
+	"mellium.im/xmpp/jid"
+
+	"switchboard/bridges/xmpp/client"
+)
+
+const (
+	askTimeout = 30 * time.Second // for the server to answer
+	pageSize   = 100              // messages of an archive that are asked for at once
+)
+
+// ask calls f with a limited time.
+func ask(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	return f(ctx)
+}
+
+// begin makes a new stream ready: it reads what was written meanwhile, and goes
+// back into the rooms. What comes while it runs is handled after it.
+func (s *session) begin(ctx context.Context) {
+	log := zerolog.Ctx(ctx)
+	if err := ask(ctx, s.client.Begin); err != nil {
+		log.Warn().Err(err).Msg("the connection could not be made ready")
+		return // it breaks, or has broken; the next one begins anew
+	}
+	s.loadRoster(ctx)
+	var archived bool
+	err := ask(ctx, func(ctx context.Context) (err error) { archived, err = s.client.HasArchive(ctx); return err })
+	if err == nil && archived {
+		err = s.catchUp(ctx, jid.JID{})
+	}
+	if err != nil {
+		log.Warn().Err(err).Msg("the archive of the account could not be read")
+		if errors.Is(err, client.ErrUnconfirmed) || errors.Is(err, client.ErrOffline) {
+			return
+		}
+	}
+	s.account.setReady(true)
+	s.online()
+	s.enterRooms(ctx)
+}
+
+func (s *session) loadRoster(ctx context.Context) {
+	var list []client.RosterItem
+	if err := ask(ctx, func(ctx context.Context) (err error) { list, err = s.client.Roster(ctx); return err }); err != nil {
+		zerolog.Ctx(ctx).Warn().Err(err).Msg("the contacts could not be read")
+		return
+	}
+	s.mu.Lock()
+	clear(s.roster)
+	for _, item := range list {
+		s.roster[item.JID.String()] = item
+	}
+	s.mu.Unlock()
+}
+
+// position is how far an archive has been read: the account's, or a room's.
+func (s *session) position(of jid.JID) Position {
+	if st, ok := s.room(of); ok {
+		return st.Position
+	}
+	if !of.Equal(jid.JID{}) {
+		return Position{}
+	}
+	s.saving.Lock()
+	defer s.saving.Unlock()
+	return s.meta().Position
+}
+
+func (s *session) setPosition(of jid.JID, p Position) {
+	if of.Equal(jid.JID{}) {
+		s.update(func(m *LoginMetadata) { m.Position = p })
+	} else if _, ok := s.room(of); ok {
+		s.setRoom(of, func(st *RoomState) { st.Position = p })
+	}
+}
+
+// reached notes that a message was handled.
+func (s *session) reached(m *client.Message) {
+	if m.Archive == "" {
+		return
+	}
+	of := jid.JID{}
+	if m.Type == "groupchat" {
+		of = m.From.Bare()
+	}
+	s.setPosition(of, Position{ID: m.Archive, Time: m.Time})
+	s.save(false)
+}
+
+// catchUp reads an archive from where it was left: at first an account's from the
+// log-in on, and of a room's the newest page.
+func (s *session) catchUp(ctx context.Context, of jid.JID) error {
+	at := s.position(of)
+	first := at.ID == "" && at.Time.IsZero()
+	for {
+		q := client.Query{Of: of, After: at.ID, Max: pageSize}
+		switch {
+		case first:
+			q.Max = max(1, s.connector.config.History)
+		case at.ID == "":
+			q.Since = at.Time
+		}
+		var page client.Page
+		err := ask(ctx, func(ctx context.Context) (err error) { page, err = s.client.Archive(ctx, q); return err })
+		var refused *client.StanzaError
+		if errors.As(err, &refused) && refused.Condition == "item-not-found" && at.ID != "" {
+			at.ID = "" // it is not kept any more
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		skip := first && s.connector.config.History == 0
+		for _, m := range page.Messages {
+			if !skip && (m.Type == "groupchat") == !of.Equal(jid.JID{}) {
+				s.onMessage(ctx, m)
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			at = Position{ID: m.Archive, Time: m.Time}
+		}
+		if at.ID == "" && at.Time.IsZero() {
+			at.Time = time.Now()
+		}
+		if page.Last != "" {
+			at.ID = page.Last
+		}
+		s.setPosition(of, at)
+		if first || page.Complete || len(page.Messages) == 0 {
+			s.save(true)
+			return nil
+		}
+	}
+}

@@ -1,0 +1,130 @@
+package xmpp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"go.mau.fi/util/configupgrade"
+	"maunium.net/go/mautrix/bridgev2"
+	"maunium.net/go/mautrix/bridgev2/commands"
+	"maunium.net/go/mautrix/bridgev2/database"
+	"maunium.net/go/mautrix/bridgev2/networkid"
+	"maunium.net/go/mautrix/event"
+
+	"switchboard/bridges/xmpp/client"
+)
+
+// Connector is the XMPP side of a bridge. Make one with New for each start.
+type Connector struct {
+	br     *bridgev2.Bridge
+	config Config
+	dial   client.Dial
+	web    *http.Client // for files
+}
+
+var (
+	_ bridgev2.NetworkConnector               = (*Connector)(nil)
+	_ bridgev2.IdentifierValidatingNetwork    = (*Connector)(nil)
+	_ bridgev2.PortalBridgeInfoFillingNetwork = (*Connector)(nil)
+	_ bridgev2.MaxFileSizeingNetwork          = (*Connector)(nil)
+)
+
+// fileTimeout is how long a file may take to come or go.
+const fileTimeout = 5 * time.Minute
+
+// New returns a connector. All its connections are made by dial, but for those
+// to the configured servers; nil is net.Dialer's. The configuration must have
+// passed Check.
+func New(config Config, dial client.Dial) *Connector {
+	if dial == nil {
+		dial = (&net.Dialer{}).DialContext
+	}
+	return &Connector{config: config, dial: dial, web: &http.Client{
+		Timeout:   fileTimeout,
+		Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true, TLSHandshakeTimeout: 20 * time.Second},
+	}}
+}
+
+// Init implements bridgev2.NetworkConnector.
+func (c *Connector) Init(br *bridgev2.Bridge) {
+	c.br = br
+	br.Commands.(*commands.Processor).AddHandlers(c.commands()...)
+}
+
+// Start implements bridgev2.NetworkConnector.
+func (c *Connector) Start(context.Context) error { return nil }
+
+// GetName implements bridgev2.NetworkConnector.
+func (c *Connector) GetName() bridgev2.BridgeName {
+	return bridgev2.BridgeName{
+		DisplayName: "XMPP", NetworkURL: "https://xmpp.org", NetworkID: "xmpp",
+		BeeperBridgeType: "xmpp", DefaultCommandPrefix: "!xmpp",
+	}
+}
+
+// GetDBMetaTypes implements bridgev2.NetworkConnector.
+func (c *Connector) GetDBMetaTypes() database.MetaTypes {
+	return database.MetaTypes{
+		Message:   func() any { return &MessageMetadata{} },
+		UserLogin: func() any { return &LoginMetadata{} },
+	}
+}
+
+// GetCapabilities implements bridgev2.NetworkConnector.
+func (c *Connector) GetCapabilities() *bridgev2.NetworkGeneralCapabilities {
+	return &bridgev2.NetworkGeneralCapabilities{
+		Provisioning: bridgev2.ProvisioningCapabilities{
+			ResolveIdentifier: bridgev2.ResolveIdentifierCapabilities{CreateDM: true, LookupUsername: true, ContactList: true},
+		},
+	}
+}
+
+// GetConfig implements bridgev2.NetworkConnector. The configuration is given to
+// New instead.
+func (c *Connector) GetConfig() (example string, data any, upgrader configupgrade.Upgrader) {
+	return "", nil, nil
+}
+
+// GetBridgeInfoVersion implements bridgev2.NetworkConnector.
+func (c *Connector) GetBridgeInfoVersion() (info, capabilities int) { return 1, 1 }
+
+// FillPortalBridgeInfo implements bridgev2.PortalBridgeInfoFillingNetwork.
+func (c *Connector) FillPortalBridgeInfo(p *bridgev2.Portal, content *event.BridgeEventContent) {
+	content.Channel.ExternalURL = "xmpp:" + string(p.ID)
+	if p.RoomType != database.RoomTypeDM {
+		content.Channel.ExternalURL += "?join"
+	}
+}
+
+// ValidateUserID implements bridgev2.IdentifierValidatingNetwork.
+func (c *Connector) ValidateUserID(id networkid.UserID) bool {
+	_, err := checkUserID(string(id))
+	return err == nil
+}
+
+// SetMaxFileSize implements bridgev2.MaxFileSizeingNetwork: the homeserver's
+// limit counts too.
+func (c *Connector) SetMaxFileSize(size int64) {
+	c.config.MaxFileSize = min(c.config.MaxFileSize, size)
+}
+
+// LoadUserLogin implements bridgev2.NetworkConnector.
+func (c *Connector) LoadUserLogin(_ context.Context, login *bridgev2.UserLogin) error {
+	meta, ok := login.Metadata.(*LoginMetadata)
+	if !ok {
+		return errors.New("the login has no metadata")
+	}
+	s := &session{connector: c, login: login, lanes: make(map[string]*lane), roster: make(map[string]client.RosterItem)}
+	config, err := c.config.client(parse(login.ID), meta.Password, c.dial)
+	if err != nil {
+		return fmt.Errorf("the server of %s: %w", login.ID, err)
+	}
+	s.client = client.New(config, s.onEvent)
+	s.account = &lane{session: s}
+	login.Client = s
+	return nil
+}

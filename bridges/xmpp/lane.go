@@ -1,0 +1,245 @@
+package xmpp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"mellium.im/xmpp/jid"
+
+	"switchboard/bridges/bridge"
+	"switchboard/bridges/xmpp/client"
+)
+
+// lane is where the order counts: one for all chats between two, whose archive
+// is the account's, and one for each room. What comes is handled one after the
+// other, the archive first; what goes out waits until that is done, so that it
+// is known which of our own messages are already there.
+type lane struct {
+	session *session
+	room    jid.JID // zero for the account's
+
+	mu        sync.Mutex // tier 1; guards what follows
+	free      *sync.Cond // tasks has room
+	tasks     []func(context.Context)
+	running   bool
+	ready     bool
+	out       []*outgoing       // not confirmed, in order
+	delivered map[string]string // our messages that the archive has, to its IDs
+}
+
+// outgoing is a stanza on its way.
+type outgoing struct {
+	order  uint64
+	id     string
+	stanza *client.Element
+	echoed bool // only the room's echo confirms it
+	sent   atomic.Bool
+	timer  *time.Timer
+	done   func(result)
+}
+
+// result is what became of a stanza.
+type result struct {
+	id  string // by which others refer to it
+	err error
+}
+
+// lane returns the lane of a room, or the account's for anything else.
+func (s *session) lane(room jid.JID) *lane {
+	if room.Equal(jid.JID{}) {
+		return s.account
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.lanes[room.String()]
+	if l == nil {
+		l = &lane{session: s, room: room}
+		s.lanes[room.String()] = l
+	}
+	return l
+}
+
+// all returns all lanes.
+func (s *session) all() []*lane {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := []*lane{s.account}
+	for _, l := range s.lanes {
+		out = append(out, l)
+	}
+	return out
+}
+
+// maxTasks bounds what waits for the homeserver. When it is reached the stream
+// is not read until the homeserver has caught up.
+const maxTasks = 4096
+
+// add puts a task behind all others. With wait it may take until there is room.
+func (l *lane) add(wait bool, f func(context.Context)) {
+	ctx := l.session.context()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.free == nil {
+		l.free = sync.NewCond(&l.mu)
+	}
+	for wait && len(l.tasks) >= maxTasks && ctx.Err() == nil {
+		l.free.Wait()
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	l.tasks = append(l.tasks, f)
+	if !l.running {
+		l.running = true
+		l.session.work.Add(1)
+		go l.run(ctx)
+	}
+}
+
+func (l *lane) run(ctx context.Context) {
+	defer l.session.work.Done()
+	for {
+		l.mu.Lock()
+		l.free.Broadcast()
+		if len(l.tasks) == 0 || ctx.Err() != nil {
+			l.running, l.tasks = false, nil
+			l.mu.Unlock()
+			return
+		}
+		f := l.tasks[0]
+		l.tasks = l.tasks[1:]
+		l.mu.Unlock()
+		bridge.Contain(ctx, "panic in the XMPP bridge", func() error { f(ctx); return nil })
+	}
+}
+
+// submit sends a stanza as soon as the lane is ready, in the order of the calls.
+// Done is called once.
+func (l *lane) submit(o *outgoing) {
+	s := l.session
+	s.mu.Lock()
+	refused := s.refused
+	s.order++
+	o.order = s.order
+	s.mu.Unlock()
+	if refused != nil {
+		o.done(result{err: refused})
+		return
+	}
+	l.mu.Lock()
+	l.out = append(l.out, o)
+	o.timer = time.AfterFunc(s.connector.config.SendTimeout, func() { l.giveUp(o) })
+	l.mu.Unlock()
+	l.flush()
+}
+
+// flush sends what waits.
+func (l *lane) flush() {
+	l.mu.Lock()
+	defer l.mu.Unlock() // also while sending, for the order
+	if !l.ready {
+		return
+	}
+	for _, o := range slices.Clone(l.out) {
+		if o.sent.Swap(true) {
+			continue
+		}
+		if id, ok := l.delivered[o.id]; ok {
+			delete(l.delivered, o.id)
+			go l.settle(o.id, result{id: id})
+			continue
+		}
+		l.session.client.Send(o.stanza, func(err error) { l.confirmed(o, err) })
+	}
+}
+
+// confirmed takes what the server says to a stanza, or that the connection broke
+// before it did: then it is sent again if the archive has it not. It may be
+// called while the lane or the connection are locked.
+func (l *lane) confirmed(o *outgoing, err error) {
+	switch {
+	case err == nil && o.echoed:
+	case err == nil:
+		go l.settle(o.id, result{id: o.id})
+	default:
+		o.sent.Store(false)
+	}
+}
+
+// settle ends the waiting for what became of a stanza. It reports whether anyone
+// waited.
+func (l *lane) settle(id string, r result) bool {
+	l.mu.Lock()
+	i := slices.IndexFunc(l.out, func(o *outgoing) bool { return o.id == id })
+	if i < 0 {
+		l.mu.Unlock()
+		return false
+	}
+	o := l.out[i]
+	l.out = slices.Delete(l.out, i, i+1)
+	l.mu.Unlock()
+	o.timer.Stop()
+	o.done(r)
+	return true
+}
+
+var errNotSent = errors.New("the connection did not come back in time, so the message was not sent")
+
+// giveUp fails a stanza that still waits.
+func (l *lane) giveUp(o *outgoing) {
+	l.mu.Lock()
+	sent, ready := o.sent.Load(), l.ready
+	l.mu.Unlock()
+	err := errNotSent
+	switch {
+	case sent:
+		err = client.ErrUnconfirmed
+	case !ready && l.session.client.Online() && !l.room.Equal(jid.JID{}):
+		err = fmt.Errorf("you are not in %s", l.room)
+	}
+	l.settle(o.id, result{err: err})
+}
+
+// fail ends the waiting of everything.
+func (l *lane) fail(err error) {
+	l.mu.Lock()
+	list := slices.Clone(l.out)
+	l.mu.Unlock()
+	for _, o := range list {
+		l.settle(o.id, result{err: err})
+	}
+}
+
+func (s *session) failAll(err error) {
+	for _, l := range s.all() {
+		l.fail(err)
+	}
+}
+
+// setReady opens or closes the lane for what goes out.
+func (l *lane) setReady(ready bool) {
+	l.mu.Lock()
+	l.ready = ready
+	l.mu.Unlock()
+	if ready {
+		l.flush()
+	}
+}
+
+// has notes that the archive has a message of ours.
+func (l *lane) has(id, archive string) {
+	if l.settle(id, result{id: archive}) {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.delivered == nil {
+		l.delivered = make(map[string]string)
+	}
+	l.delivered[id] = archive
+}

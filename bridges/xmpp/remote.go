@@ -1,0 +1,400 @@
+package xmpp
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+	"maunium.net/go/mautrix/bridgev2"
+	"maunium.net/go/mautrix/bridgev2/database"
+	"maunium.net/go/mautrix/bridgev2/networkid"
+	"maunium.net/go/mautrix/bridgev2/simplevent"
+	"maunium.net/go/mautrix/bridgev2/status"
+	"maunium.net/go/mautrix/event"
+	"mellium.im/xmpp/jid"
+
+	"switchboard/bridges/xmpp/client"
+)
+
+// onEvent takes an event of the connection. It returns soon; the work is done in
+// the lane that the event belongs to.
+func (s *session) onEvent(e client.Event) {
+	switch e := e.(type) {
+	case client.Lost:
+		for _, l := range s.all() {
+			l.setReady(false)
+		}
+	case client.Connected:
+		if e.Resumed {
+			s.online()
+			return
+		}
+		s.account.add(true, s.begin)
+	case client.Disconnected:
+		s.login.BridgeState.Send(status.BridgeState{
+			StateEvent: status.StateTransientDisconnect, Error: "xmpp-disconnected",
+			Message: fmt.Sprintf("No connection to %s: %v. What you write waits.", s.login.ID, e.Err),
+		})
+	case *client.Message:
+		s.laneOf(e).add(true, func(ctx context.Context) { s.onMessage(ctx, e) })
+	case client.RoomEntered: // enter does what is due
+	case client.OccupantHere:
+		s.lane(e.Room).add(true, func(ctx context.Context) { s.onHere(ctx, e) })
+	case client.OccupantGone:
+		s.lane(e.Room).add(true, func(ctx context.Context) { s.onGone(ctx, e) })
+	case client.OccupantRenamed:
+		s.lane(e.Room).add(true, func(ctx context.Context) { s.onRenamed(ctx, e) })
+	default:
+		s.account.add(true, func(ctx context.Context) { s.onContact(ctx, e) })
+	}
+}
+
+// online tells that all is well, and sends what waited.
+func (s *session) online() {
+	s.login.BridgeState.Send(status.BridgeState{StateEvent: status.StateConnected, RemoteName: string(s.login.ID)})
+	for _, l := range s.all() {
+		l.flush()
+	}
+}
+
+// laneOf is where a message belongs. What is said in a room is of the room, also
+// an error to what we said there.
+func (s *session) laneOf(m *client.Message) *lane {
+	if m.Type == "groupchat" {
+		return s.lane(m.From.Bare())
+	}
+	if m.Type == "error" && m.From.Resourcepart() == "" {
+		if _, ok := s.room(m.From); ok {
+			return s.lane(m.From)
+		}
+	}
+	return s.account
+}
+
+// chatOf is the chat of a message: a room, an account, or somebody in a room.
+func (s *session) chatOf(m *client.Message) jid.JID {
+	if m.Type == "groupchat" {
+		return m.From.Bare()
+	}
+	peer := m.Peer()
+	if _, in := s.room(peer.Bare()); in {
+		return peer
+	}
+	return peer.Bare()
+}
+
+// sender is who wrote a message.
+func (s *session) sender(m *client.Message) bridgev2.EventSender {
+	if m.Type == "groupchat" {
+		return s.occupant(m.From)
+	}
+	if m.Sent {
+		return bridgev2.EventSender{IsFromMe: true, Sender: s.GetUserID()}
+	}
+	return bridgev2.EventSender{Sender: userID(s.chatOf(m))}
+}
+
+// onMessage shows a message, whatever it is.
+func (s *session) onMessage(ctx context.Context, m *client.Message) {
+	chat := s.chatOf(m)
+	if !shown(chat) || m.Type == "headline" {
+		return
+	}
+	if m.Type == "error" {
+		s.onError(ctx, chat, m)
+		return
+	}
+	sender := s.sender(m)
+	if sender.Sender == "" || m.Type == "groupchat" && m.From.Resourcepart() == "" && m.Subject == nil && !m.Moderated {
+		s.onRoomText(ctx, m)
+	} else if sender.IsFromMe && strings.HasPrefix(m.ID, "$") {
+		s.laneOf(m).has(m.ID, s.reference(m)) // from Matrix
+	} else if !s.onMeta(ctx, chat, sender, m) && (m.Body != "" || m.URL != "") {
+		s.onText(ctx, chat, sender, m)
+	}
+	s.reached(m)
+}
+
+// reference is the ID by which others refer to a message.
+func (s *session) reference(m *client.Message) string {
+	if m.Type == "groupchat" && m.Archive != "" {
+		return m.Archive
+	}
+	if m.ID == "" {
+		return m.Archive
+	}
+	return m.ID
+}
+
+// onText shows what somebody says, or corrects.
+func (s *session) onText(ctx context.Context, chat jid.JID, sender bridgev2.EventSender, m *client.Message) {
+	meta := s.about(bridgev2.RemoteEventMessage, chat, sender, m.Time)
+	meta.CreatePortal = true
+	id := messageID(chat, s.reference(m))
+	out := &simplevent.Message[*client.Message]{EventMeta: meta, Data: m, ID: id, ConvertMessageFunc: s.convert, ConvertEditFunc: s.convertEdit}
+	if m.Replaces != "" {
+		if target := s.corrected(ctx, chat, sender, m); target != "" {
+			out.Type, out.TargetMessage, out.CreatePortal = bridgev2.RemoteEventEdit, target, false
+		}
+	}
+	if s.deliver(ctx, out) && m.WantsEcho && !m.Sent && !m.Old && m.ID != "" {
+		s.client.Send(client.Post{To: m.From, ID: client.NewID()}.Received(m.ID), nil)
+	}
+}
+
+// lookBack is how many messages of a room are looked through for the one that is
+// corrected.
+const lookBack = 200
+
+// corrected finds the message that another one corrects: by the sender's own ID
+// of it.
+func (s *session) corrected(ctx context.Context, chat jid.JID, sender bridgev2.EventSender, m *client.Message) networkid.MessageID {
+	db := s.connector.br.DB.Message
+	if m.Type != "groupchat" {
+		id := messageID(chat, m.Replaces)
+		if found, err := db.GetFirstPartByID(ctx, s.login.ID, id); err == nil && found != nil {
+			return id
+		}
+		return ""
+	}
+	list, err := db.GetLastNInPortal(ctx, s.key(chat), lookBack)
+	if err != nil {
+		zerolog.Ctx(ctx).Err(err).Msg("look for the message that is corrected")
+	}
+	for _, old := range list {
+		if meta, ok := old.Metadata.(*MessageMetadata); ok && meta.Origin == m.Replaces && old.SenderID == sender.Sender {
+			return old.ID
+		}
+	}
+	return ""
+}
+
+// onMeta handles messages that say nothing of their own. It is false for others.
+func (s *session) onMeta(ctx context.Context, chat jid.JID, sender bridgev2.EventSender, m *client.Message) bool {
+	about := func(t bridgev2.RemoteEventType) simplevent.EventMeta { return s.about(t, chat, sender, m.Time) }
+	switch {
+	case m.Subject != nil && m.Body == "":
+		topic := *m.Subject
+		s.deliver(ctx, &simplevent.ChatInfoChange{
+			EventMeta:      about(bridgev2.RemoteEventChatInfoChange),
+			ChatInfoChange: &bridgev2.ChatInfoChange{ChatInfo: &bridgev2.ChatInfo{Topic: &topic, ExcludeChangesFromTimeline: m.Old}},
+		})
+	case m.Retracts != "":
+		s.onRetraction(ctx, chat, sender, m)
+	case m.ReactsTo != "":
+		s.deliver(ctx, &simplevent.ReactionSync{
+			EventMeta: about(bridgev2.RemoteEventReactionSync), TargetMessage: messageID(chat, m.ReactsTo), Reactions: reactions(sender, m),
+		})
+	case m.Displayed != "" && m.Body == "":
+		s.deliver(ctx, &simplevent.Receipt{EventMeta: about(bridgev2.RemoteEventReadReceipt), LastTarget: messageID(chat, m.Displayed)})
+	case m.Received != "" && m.Body == "":
+		if !sender.IsFromMe {
+			s.deliver(ctx, &simplevent.Receipt{
+				EventMeta: about(bridgev2.RemoteEventDeliveryReceipt), Targets: []networkid.MessageID{messageID(chat, m.Received)},
+			})
+		}
+	case m.State != "" && m.Body == "" && m.URL == "":
+		if !m.Old && !sender.IsFromMe && s.exists(ctx, chat) {
+			timeout := time.Duration(0)
+			if m.State == "composing" {
+				timeout = typingTime
+			}
+			s.deliver(ctx, &simplevent.Typing{EventMeta: about(bridgev2.RemoteEventTyping), Timeout: timeout})
+		}
+	default:
+		return false
+	}
+	return true
+}
+
+// typingTime is how long somebody types without saying so again.
+const typingTime = 30 * time.Second
+
+// maxReactions bounds what one person can add to a message.
+const maxReactions = 20
+
+func reactions(sender bridgev2.EventSender, m *client.Message) *bridgev2.ReactionSyncData {
+	user := &bridgev2.ReactionSyncUser{HasAllReactions: true}
+	for _, emoji := range m.Reactions[:min(len(m.Reactions), maxReactions)] {
+		user.Reactions = append(user.Reactions, &bridgev2.BackfillReaction{
+			Timestamp: m.Time, Sender: sender, EmojiID: networkid.EmojiID(emoji), Emoji: emoji,
+		})
+	}
+	return &bridgev2.ReactionSyncData{Users: map[networkid.UserID]*bridgev2.ReactionSyncUser{sender.Sender: user}}
+}
+
+// onRetraction deletes a message, if it is the sender's own or a moderator says
+// so.
+func (s *session) onRetraction(ctx context.Context, chat jid.JID, sender bridgev2.EventSender, m *client.Message) {
+	target := messageID(chat, m.Retracts)
+	if m.Moderated {
+		if m.From.Resourcepart() != "" {
+			return // only the room itself may say that
+		}
+		sender = bridgev2.EventSender{}
+	} else {
+		old, err := s.connector.br.DB.Message.GetFirstPartByID(ctx, s.login.ID, target)
+		if err != nil || old == nil || old.SenderID != sender.Sender {
+			return
+		}
+	}
+	s.deliver(ctx, &simplevent.MessageRemove{EventMeta: s.about(bridgev2.RemoteEventMessageRemove, chat, sender, m.Time), TargetMessage: target})
+}
+
+// onError marks a message of ours as failed, with the reason.
+func (s *session) onError(ctx context.Context, chat jid.JID, m *client.Message) {
+	if m.ID == "" {
+		s.tell(ctx, "%s: %v", chat, m.Error)
+		return
+	}
+	for _, l := range []*lane{s.laneOf(m), s.account, s.lane(chat.Bare())} {
+		if l.settle(m.ID, result{err: m.Error}) {
+			return
+		}
+	}
+	// The server had taken it, and somebody further on refuses it.
+	for _, c := range []jid.JID{chat, chat.Bare()} {
+		part, err := s.connector.br.DB.Message.GetFirstPartByID(ctx, s.login.ID, messageID(c, m.ID))
+		if err != nil || part == nil {
+			continue
+		}
+		portal, err := s.connector.br.GetExistingPortalByKey(ctx, s.key(c))
+		if err == nil && portal != nil {
+			st := failure(m.Error)
+			s.connector.br.Matrix.SendMessageStatus(ctx, &st, &bridgev2.MessageStatusEventInfo{
+				RoomID: portal.MXID, SourceEventID: part.MXID, EventType: event.EventMessage, MessageType: event.MsgText, Sender: part.SenderMXID,
+			})
+		}
+		return
+	}
+}
+
+// notice writes a line into a chat, as the bot.
+func (s *session) notice(ctx context.Context, chat jid.JID, at time.Time, text string) {
+	if !s.exists(ctx, chat) {
+		return
+	}
+	s.deliver(ctx, &simplevent.PreConvertedMessage{
+		EventMeta: s.about(bridgev2.RemoteEventMessage, chat, bridgev2.EventSender{}, at), ID: messageID(chat, ""),
+		Data: &bridgev2.ConvertedMessage{Parts: []*bridgev2.ConvertedMessagePart{{
+			Type: event.EventMessage, Content: &event.MessageEventContent{MsgType: event.MsgNotice, Body: text, Mentions: &event.Mentions{}},
+		}}},
+	})
+}
+
+// onRoomText shows what a room itself says.
+func (s *session) onRoomText(ctx context.Context, m *client.Message) {
+	if m.Body != "" && !m.Old {
+		s.notice(ctx, m.From.Bare(), m.Time, m.Body)
+	}
+}
+
+// onContact handles what concerns contacts.
+func (s *session) onContact(ctx context.Context, e client.Event) {
+	switch e := e.(type) {
+	case client.RosterChanged:
+		s.mu.Lock()
+		if e.Item.Subscription == "remove" {
+			delete(s.roster, e.Item.JID.String())
+		} else {
+			s.roster[e.Item.JID.String()] = e.Item
+		}
+		s.mu.Unlock()
+		s.renamed(ctx, e.Item.JID, "")
+	case client.NickChanged:
+		s.renamed(ctx, e.Of, e.Nick)
+	case client.AvatarChanged:
+		s.avatarChanged(ctx, e.Of, e.Hash)
+	case client.Presence:
+		if e.HasPhoto {
+			s.avatarChanged(ctx, e.From.Bare(), e.Photo)
+		}
+	case client.Subscribe:
+		s.tell(ctx, "%s asks to see when you are there. Say `accept %s` to allow it.", e.From, e.From)
+	case client.Invited:
+		s.tell(ctx, "%s invites you into the room %s. %s Say `join %s` to go there.", e.By, e.Room, e.Reason, e.Room)
+	}
+}
+
+// known is the name of a contact: what the user calls them, or else nothing.
+func (s *session) known(j jid.JID) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.roster[j.Bare().String()].Name
+}
+
+// renamed gives a ghost that there is its name.
+func (s *session) renamed(ctx context.Context, j jid.JID, nick string) {
+	if name := s.known(j); name != "" {
+		nick = name
+	}
+	if nick == "" || !shown(j) {
+		return
+	}
+	ghost, err := s.connector.br.GetExistingGhostByID(ctx, userID(j))
+	if err == nil && ghost != nil {
+		ghost.UpdateInfo(ctx, &bridgev2.UserInfo{Name: &nick})
+	}
+}
+
+// avatarChanged gives a ghost that there is its avatar.
+func (s *session) avatarChanged(ctx context.Context, j jid.JID, hash string) {
+	if !shown(j) {
+		return
+	}
+	ghost, err := s.connector.br.GetExistingGhostByID(ctx, userID(j))
+	if err == nil && ghost != nil && ghost.AvatarID != networkid.AvatarID(hash) {
+		ghost.UpdateInfo(ctx, &bridgev2.UserInfo{Avatar: s.avatar(j, hash)})
+	}
+}
+
+func (s *session) avatar(j jid.JID, hash string) *bridgev2.Avatar {
+	if hash == "" {
+		return &bridgev2.Avatar{Remove: true}
+	}
+	return &bridgev2.Avatar{ID: networkid.AvatarID(hash), Get: func(ctx context.Context) ([]byte, error) {
+		ctx, cancel := context.WithTimeout(ctx, askTimeout)
+		defer cancel()
+		return s.client.Avatar(ctx, j, hash)
+	}}
+}
+
+// GetUserInfo implements bridgev2.NetworkAPI.
+func (s *session) GetUserInfo(_ context.Context, g *bridgev2.Ghost) (*bridgev2.UserInfo, error) {
+	j := parse(g.ID)
+	name := s.known(j)
+	if nick := j.Resourcepart(); nick != "" {
+		name = nick
+	}
+	if name == "" && g.Name != "" {
+		return nil, nil
+	}
+	if name == "" {
+		name = j.Localpart()
+	}
+	return &bridgev2.UserInfo{Name: &name, Identifiers: []string{"xmpp:" + j.String()}}, nil
+}
+
+// GetChatInfo implements bridgev2.NetworkAPI.
+func (s *session) GetChatInfo(ctx context.Context, p *bridgev2.Portal) (*bridgev2.ChatInfo, error) {
+	chat := parse(p.ID)
+	if _, ok := s.room(chat); ok {
+		return s.roomInfo(ctx, chat)
+	}
+	return s.directInfo(chat), nil
+}
+
+// directInfo is everything about a chat between two.
+func (s *session) directInfo(chat jid.JID) *bridgev2.ChatInfo {
+	kind := database.RoomTypeDM
+	other := userID(chat)
+	return &bridgev2.ChatInfo{Type: &kind, Members: &bridgev2.ChatMemberList{
+		IsFull: true, OtherUserID: other,
+		MemberMap: bridgev2.ChatMemberMap{
+			s.GetUserID(): {EventSender: bridgev2.EventSender{IsFromMe: true, Sender: s.GetUserID()}, Membership: event.MembershipJoin},
+			other:         {EventSender: bridgev2.EventSender{Sender: other}, Membership: event.MembershipJoin},
+		},
+	}}
+}

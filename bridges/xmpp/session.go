@@ -1,0 +1,232 @@
+package xmpp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"maunium.net/go/mautrix/bridgev2"
+	"maunium.net/go/mautrix/bridgev2/networkid"
+	"maunium.net/go/mautrix/bridgev2/simplevent"
+	"maunium.net/go/mautrix/bridgev2/status"
+	"maunium.net/go/mautrix/event"
+	"mellium.im/xmpp/jid"
+
+	"switchboard/bridges/bridge"
+	"switchboard/bridges/xmpp/client"
+)
+
+// session is one login with its connection.
+type session struct {
+	connector *Connector
+	client    *client.Client
+	login     *bridgev2.UserLogin
+	account   *lane // of all chats between two
+
+	saving sync.Mutex // tier 2; guards the login's metadata
+	saved  time.Time  // when it was last saved; guarded by saving
+	work   sync.WaitGroup
+
+	mu      sync.Mutex // tier 1; guards what follows
+	ctx     context.Context
+	cancel  context.CancelFunc
+	done    chan struct{} // closed when run has ended; nil when it never ran
+	refused error         // why the server does not want this login any more
+	lanes   map[string]*lane
+	roster  map[string]client.RosterItem
+	order   uint64
+}
+
+var (
+	_ bridgev2.NetworkAPI                    = (*session)(nil)
+	_ bridgev2.NetworkAPIWithUserID          = (*session)(nil)
+	_ bridgev2.EditHandlingNetworkAPI        = (*session)(nil)
+	_ bridgev2.ReactionHandlingNetworkAPI    = (*session)(nil)
+	_ bridgev2.RedactionHandlingNetworkAPI   = (*session)(nil)
+	_ bridgev2.ReadReceiptHandlingNetworkAPI = (*session)(nil)
+	_ bridgev2.TypingHandlingNetworkAPI      = (*session)(nil)
+	_ bridgev2.MembershipHandlingNetworkAPI  = (*session)(nil)
+	_ bridgev2.RoomTopicHandlingNetworkAPI   = (*session)(nil)
+	_ bridgev2.IdentifierResolvingNetworkAPI = (*session)(nil)
+	_ bridgev2.ContactListingNetworkAPI      = (*session)(nil)
+)
+
+func (s *session) meta() *LoginMetadata { return s.login.Metadata.(*LoginMetadata) }
+
+// Connect implements bridgev2.NetworkAPI.
+func (s *session) Connect(context.Context) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.done != nil || s.refused != nil {
+		return
+	}
+	s.ctx, s.cancel = context.WithCancel(s.login.Log.WithContext(s.connector.br.BackgroundCtx))
+	ctx, done := s.ctx, make(chan struct{})
+	s.done = done
+	s.login.BridgeState.Send(status.BridgeState{StateEvent: status.StateConnecting})
+	bridge.Go(ctx, "the XMPP session ended", func() error {
+		defer close(done)
+		return s.run(ctx)
+	})
+}
+
+// run keeps the connection until ctx is done or the server wants no more.
+func (s *session) run(ctx context.Context) error {
+	err := s.client.Run(ctx)
+	if err == nil {
+		return nil
+	}
+	s.mu.Lock()
+	s.refused = err
+	s.mu.Unlock()
+	s.failAll(err)
+	s.login.BridgeState.Send(status.BridgeState{
+		StateEvent: status.StateBadCredentials, Error: "xmpp-refused",
+		Message: fmt.Sprintf("%v. Was the password of %s changed? Say `login` to log in again.", err, s.login.ID),
+	})
+	return err
+}
+
+// context is for work that no caller waits for.
+func (s *session) context() context.Context {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx != nil {
+		return s.ctx
+	}
+	return s.login.Log.WithContext(s.connector.br.BackgroundCtx)
+}
+
+// Disconnect implements bridgev2.NetworkAPI.
+func (s *session) Disconnect() {
+	s.mu.Lock()
+	cancel, done := s.cancel, s.done
+	s.mu.Unlock()
+	if done == nil {
+		return
+	}
+	cancel()
+	<-done
+	s.work.Wait()
+	s.failAll(errors.New("the bridge is stopping"))
+	s.save(true)
+	s.mu.Lock()
+	s.cancel, s.done = nil, nil
+	s.mu.Unlock()
+}
+
+// IsLoggedIn implements bridgev2.NetworkAPI. A lost connection does not end a
+// login: messages wait for the next one.
+func (s *session) IsLoggedIn() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refused == nil
+}
+
+// LogoutRemote implements bridgev2.NetworkAPI.
+func (s *session) LogoutRemote(context.Context) { s.Disconnect() }
+
+// GetUserID implements bridgev2.NetworkAPIWithUserID.
+func (s *session) GetUserID() networkid.UserID { return networkid.UserID(s.login.ID) }
+
+// IsThisUser implements bridgev2.NetworkAPI.
+func (s *session) IsThisUser(_ context.Context, id networkid.UserID) bool { return id == s.GetUserID() }
+
+// update changes what is kept of the login; save writes it down.
+func (s *session) update(change func(*LoginMetadata)) {
+	s.saving.Lock()
+	defer s.saving.Unlock()
+	change(s.meta())
+}
+
+// room is what is kept of a room.
+func (s *session) room(room jid.JID) (RoomState, bool) {
+	s.saving.Lock()
+	defer s.saving.Unlock()
+	st, ok := s.meta().Rooms[room.String()]
+	return st, ok
+}
+
+func (s *session) setRoom(room jid.JID, change func(*RoomState)) {
+	s.update(func(m *LoginMetadata) {
+		if m.Rooms == nil {
+			m.Rooms = make(map[string]RoomState)
+		}
+		st := m.Rooms[room.String()]
+		change(&st)
+		m.Rooms[room.String()] = st
+	})
+}
+
+func (s *session) dropRoom(room jid.JID) {
+	s.update(func(m *LoginMetadata) { delete(m.Rooms, room.String()) })
+	s.save(true)
+}
+
+// saveGap is how often a position in an archive is written down. After a kill
+// what came later is read again, and known to be there.
+const saveGap = 5 * time.Second
+
+func (s *session) save(now bool) {
+	s.saving.Lock()
+	defer s.saving.Unlock()
+	if !now && time.Since(s.saved) < saveGap {
+		return
+	}
+	s.saved = time.Now()
+	ctx := s.login.Log.WithContext(context.Background())
+	if err := s.login.Save(ctx); err != nil {
+		s.login.Log.Err(err).Msg("the login could not be saved")
+	}
+}
+
+// tell writes to the user in the management room.
+func (s *session) tell(ctx context.Context, format string, args ...any) {
+	room, err := s.login.User.GetManagementRoom(ctx)
+	if err == nil {
+		content := &event.Content{Parsed: &event.MessageEventContent{MsgType: event.MsgNotice, Body: fmt.Sprintf(format, args...)}}
+		_, err = s.connector.br.Bot.SendMessage(ctx, room, event.EventMessage, content, nil)
+	}
+	if err != nil {
+		zerolog.Ctx(ctx).Err(err).Msg("a notice could not be sent to the user")
+	}
+}
+
+// about is what an event says of itself.
+func (s *session) about(t bridgev2.RemoteEventType, chat jid.JID, sender bridgev2.EventSender, at time.Time) simplevent.EventMeta {
+	if at.IsZero() {
+		at = time.Now()
+	}
+	return simplevent.EventMeta{Type: t, PortalKey: s.key(chat), Sender: sender, Timestamp: at}
+}
+
+// deliver gives an event to its room and waits until it has been handled. It is
+// false if the bridge stops before that.
+func (s *session) deliver(ctx context.Context, e bridgev2.RemoteEvent) bool {
+	if !s.login.QueueRemoteEvent(e).Queued {
+		return false
+	}
+	// A room handles one event after the other, so the next one shows that the
+	// first is done, however it ended.
+	done := make(chan struct{})
+	fence := simplevent.EventMeta{Type: bridgev2.RemoteEventUnknown, PortalKey: e.GetPortalKey()}
+	fence.MutateContextFunc = func(ctx context.Context) context.Context { close(done); return ctx }
+	if !s.login.QueueRemoteEvent(&fence).Queued {
+		return false
+	}
+	select {
+	case <-done:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// exists reports whether a chat has a room.
+func (s *session) exists(ctx context.Context, chat jid.JID) bool {
+	portal, err := s.connector.br.GetExistingPortalByKey(ctx, s.key(chat))
+	return err == nil && portal != nil && portal.MXID != ""
+}
