@@ -162,8 +162,8 @@ func living(t *testing.T, ours, peer *homeserver) {
 	both(t, versions[0], besides)
 }
 
-// inRooms are the scenarios for each room version.
-var inRooms = slices.Concat(membership, rooms, history, conversation)
+// inRooms are the scenarios for each room version, the longest first.
+var inRooms = slices.Concat(history, membership, rooms, conversation)
 
 // equal waits until both servers have the same state of a room.
 func equal(room string, alice, bob *user) {

@@ -165,12 +165,15 @@ func (u *user) eventually(what string, attempt func() bool) {
 	}
 }
 
-// inTime repeats an attempt and reports whether it succeeded.
+// inTime repeats an attempt, ever more slowly, and reports whether it succeeded.
 func inTime(attempt func() bool) bool {
-	for deadline := time.Now().Add(patience); !attempt(); time.Sleep(100 * time.Millisecond) {
+	pause, deadline := 50*time.Millisecond, time.Now().Add(patience)
+	for !attempt() {
 		if time.Now().After(deadline) {
 			return false
 		}
+		time.Sleep(pause)
+		pause = min(2*pause, time.Second)
 	}
 	return true
 }
