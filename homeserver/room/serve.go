@@ -254,6 +254,7 @@ func (s *Service) attend(ctx context.Context, a *attendance, server matrix.Serve
 		more[store.EventNum(changes[k].old)]--
 		more[store.EventNum(changes[k].new)]++
 	}
+	delete(more, 0) // none
 	for part := range slices.Chunk(slices.Sorted(maps.Keys(more)), membersAtOnce) {
 		found, err := s.Store.EventsByNum(ctx, part)
 		if err != nil {
