@@ -1,9 +1,11 @@
 package bridge
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 
@@ -112,6 +114,10 @@ type Place struct {
 
 	// Ephemeral asks the homeserver for typing, receipts and presence.
 	Ephemeral bool
+
+	// Dial makes connections to hosts whose names anybody can choose, as far as
+	// the operator allows their addresses. Nil allows all.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // MediaPath is where Host.Media must be mounted.

@@ -11,7 +11,9 @@ import (
 	"switchboard/appservices"
 	"switchboard/bridges/bridge"
 	"switchboard/bridges/irc"
+	"switchboard/bridges/xmpp"
 	"switchboard/homeserver"
+	"switchboard/homeserver/fedclient"
 )
 
 // BridgesConfig is the section "bridges".
@@ -21,6 +23,14 @@ type BridgesConfig struct {
 
 	// WhatsApp links WhatsApp accounts.
 	WhatsApp whatsAppConfig `yaml:"whatsapp"`
+
+	// XMPP logs in to XMPP accounts.
+	XMPP xmpp.Config `yaml:"xmpp"`
+}
+
+func defaultXMPP() (c xmpp.Config) {
+	c.SetDefaults()
+	return c
 }
 
 // network is a bridge as the configuration has it.
@@ -39,6 +49,9 @@ func (c BridgesConfig) networks() []network {
 		}},
 		{"whatsapp", c.WhatsApp.Enabled, c.WhatsApp.Check, func(ctx context.Context, at bridge.Place, wire *appservices.Wire) (*bridge.Host, error) {
 			return openWhatsApp(ctx, at, c.WhatsApp, wire)
+		}},
+		{"xmpp", c.XMPP.Enabled, c.XMPP.Check, func(ctx context.Context, at bridge.Place, wire *appservices.Wire) (*bridge.Host, error) {
+			return xmpp.NewHost(ctx, at, c.XMPP, wire)
 		}},
 	}
 }
@@ -100,6 +113,7 @@ func place(id string, c homeserver.Config) bridge.Place {
 	p := bridge.Place{
 		ID: id, ServerName: string(c.ServerName), Ephemeral: true,
 		Database: "sqlite:" + filepath.Join(c.DataDir, "bridge_"+id+".db"),
+		Dial:     fedclient.NewDialer(c.Outbound, nil).DialContext,
 	}
 	if c.Database.URL != "" && !strings.HasPrefix(c.Database.URL, "sqlite:") {
 		p.Database = c.Database.URL

@@ -157,7 +157,7 @@ func defaultConfig() Config {
 			MaxHeader: 64 << 10, Grace: 30 * time.Second,
 		},
 		Log:     LogConfig{Level: "info", Format: "auto"},
-		Bridges: BridgesConfig{WhatsApp: defaultWhatsApp()},
+		Bridges: BridgesConfig{WhatsApp: defaultWhatsApp(), XMPP: defaultXMPP()},
 	}
 }
 

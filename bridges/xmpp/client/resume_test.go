@@ -1,0 +1,74 @@
+package client_test
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"mellium.im/xmpp/jid"
+
+	"switchboard/bridges/bridge/bridgetest"
+	"switchboard/bridges/xmpp/client"
+	"switchboard/bridges/xmpp/xmpptest"
+)
+
+// TestResume cuts the connection while both sides write: everything arrives,
+// once, in order.
+func TestResume(t *testing.T) {
+	s := xmpptest.Start(t)
+	proxy := bridgetest.NewProxy(t, s.Address)
+	bob := s.Person("bob")
+	alice := run(t, config(t, s, proxy.Address, "alice", xmpptest.Password))
+	const count = 200
+	var mu sync.Mutex
+	confirmed := 0
+	for i := range count {
+		alice.Send(post(jid.MustParse(bob.JID), false, fmt.Sprintf("a%d", i), fmt.Sprint(i)), func(err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				confirmed++
+			}
+		})
+		bob.Send(`<message to="%s" type="chat" id="%s"><body>%s</body></message>`, "alice@"+xmpptest.Domain, fmt.Sprintf("b%d", i), fmt.Sprint(i))
+		if i%40 == 20 {
+			proxy.Cut()
+		}
+		time.Sleep(time.Millisecond)
+	}
+	bridgetest.Eventually(t, "all is confirmed", func() bool { mu.Lock(); defer mu.Unlock(); return confirmed == count })
+	var want, atBob []string
+	for i := range count {
+		want = append(want, fmt.Sprint(i))
+	}
+	bob.Await("the last message", func(m xmpptest.Stanza) bool { return m.Body == fmt.Sprint(count-1) })
+	for _, m := range bob.Stanzas() {
+		if m.Body != "" {
+			atBob = append(atBob, m.Body)
+		}
+	}
+	if !slices.Equal(atBob, want) {
+		t.Errorf("bob got %v", atBob)
+	}
+	await(alice, "bob's last message", func(m *client.Message) bool { return m.Body == fmt.Sprint(count-1) })
+	var atAlice []string
+	for _, m := range all[*client.Message](alice) {
+		if m.Body != "" {
+			atAlice = append(atAlice, m.Body)
+		}
+	}
+	if !slices.Equal(atAlice, want) {
+		t.Errorf("alice got %v", atAlice)
+	}
+	resumed := 0
+	for _, e := range all[client.Connected](alice) {
+		if e.Resumed {
+			resumed++
+		}
+	}
+	if resumed == 0 {
+		t.Error("the stream was never resumed")
+	}
+}

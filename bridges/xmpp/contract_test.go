@@ -1,0 +1,230 @@
+package xmpp_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"maunium.net/go/mautrix/bridgev2"
+	"maunium.net/go/mautrix/id"
+
+	"switchboard/bridges/bridge/bridgetest"
+	"switchboard/bridges/xmpp"
+	"switchboard/bridges/xmpp/xmpptest"
+)
+
+// den is the room of the tests.
+const den = "den@" + xmpptest.Rooms
+
+// settings are how the process with the bridge reaches the server.
+type settings struct{ Address, CAFile string }
+
+// options run the bridge, which reaches the server under an address.
+func options(address, caFile string) bridgetest.Options {
+	return bridgetest.Options{ID: "xmpp", Connector: func() bridgev2.NetworkConnector {
+		var c xmpp.Config
+		c.SetDefaults()
+		c.Servers = []xmpp.Server{{Domain: xmpptest.Domain, Address: address, CAFile: caFile}}
+		return xmpp.New(c, nil)
+	}}
+}
+
+// TestContract holds the bridge to what every bridge must do, on Prosody.
+func TestContract(t *testing.T) {
+	bridgetest.Contract(t, func(text string) bridgetest.Options {
+		var s settings
+		_ = json.Unmarshal([]byte(text), &s)
+		return options(s.Address, s.CAFile)
+	}, func(t *testing.T) bridgetest.Network {
+		server := xmpptest.Start(t)
+		return &prosody{server: server, proxy: bridgetest.NewProxy(t, server.Address)}
+	})
+}
+
+// prosody is the network of the contract.
+type prosody struct {
+	server *xmpptest.Server
+	proxy  *bridgetest.Proxy
+}
+
+// Features implements bridgetest.Network.
+func (n *prosody) Features() bridgetest.Features {
+	both := bridgetest.Both
+	return bridgetest.Features{
+		Group: den, Join: "join " + den, StartChat: "dora@" + xmpptest.Domain,
+		Formatting: both, Media: both, Replies: both, Edits: both, Reactions: both, Deletions: both, Receipts: both, Typing: both,
+		History: true, Exact: true,
+	}
+}
+
+func (n *prosody) Settings() string {
+	text, _ := json.Marshal(settings{n.proxy.Address, n.server.CAFile})
+	return string(text)
+}
+
+func (n *prosody) Proxy() *bridgetest.Proxy { return n.proxy }
+
+func (n *prosody) LogIn(u *bridgetest.User, manage id.RoomID) string {
+	account := n.server.Account("alice")
+	u.Ask(manage, "login", "XMPP address")
+	u.Ask(manage, account, "password")
+	u.Ask(manage, xmpptest.Password, "You are "+account)
+	return account
+}
+
+func (n *prosody) Person(_ *testing.T, name string) bridgetest.Person {
+	p := &person{Person: n.server.Person(name), nick: name}
+	p.Enter(den, name)
+	return p
+}
+
+// person is somebody on XMPP.
+type person struct {
+	*xmpptest.Person
+	nick string
+	ids  atomic.Int64
+	mu   sync.Mutex
+	data map[string][]byte // files that were fetched
+}
+
+// ghost is the Matrix user of an account, or of somebody in a room.
+func ghost(j string) id.UserID {
+	return id.UserID("@xmpp_" + id.EncodeUserLocalpart(j) + ":" + bridgetest.ServerName)
+}
+
+func (p *person) Ghost() id.UserID { return ghost(p.JID) }
+
+// write sends a message with content, and returns the ID by which others refer
+// to it.
+func (p *person) write(chat, content string, args ...string) string {
+	key := fmt.Sprintf("%s-%d", p.nick, p.ids.Add(1))
+	kind := "chat"
+	if chat == den {
+		kind = "groupchat"
+	}
+	p.Send(`<message to="%s" type="%s" id="%s">`+content+`</message>`, append([]string{chat, kind, key}, args...)...)
+	return key
+}
+
+// reference is the ID by which others refer to a message: in a room its own.
+func (p *person) reference(chat, key string) string {
+	if chat != den {
+		return key
+	}
+	return p.Await("the echo of "+key, func(s xmpptest.Stanza) bool { return s.ID == key && s.From == den+"/"+p.nick }).StanzaID.ID
+}
+
+func (p *person) Write(chat string, m bridgetest.Post) string {
+	text := m.Text
+	if m.Bold != "" {
+		text = strings.Replace(text, m.Bold, "*"+m.Bold+"*", 1)
+	}
+	content, args := `<body>%s</body>`, []string{text}
+	if m.File != nil {
+		address := p.Upload(m.File.Name, m.File.MimeType, m.File.Data)
+		content, args = `<body>%s</body><x xmlns="jabber:x:oob"><url>%s</url></x>`, []string{address, address}
+	}
+	if m.ReplyTo != "" {
+		content += `<reply xmlns="urn:xmpp:reply:0" id="%s" to="` + chat + `"/>`
+		args = append(args, m.ReplyTo)
+	}
+	if m.Replaces != "" {
+		content += `<replace xmlns="urn:xmpp:message-correct:0" id="%s"/>`
+		args = append(args, p.origin(m.Replaces))
+	}
+	return p.reference(chat, p.write(chat, content, args...))
+}
+
+// origin is the sender's ID of a message.
+func (p *person) origin(reference string) string {
+	for _, s := range p.Stanzas() {
+		if s.StanzaID.ID == reference && s.StanzaID.By == den {
+			return s.ID
+		}
+	}
+	return reference
+}
+
+func (p *person) React(chat, message, emoji string) {
+	content, args := `<reactions xmlns="urn:xmpp:reactions:0" id="%s">`, []string{message}
+	if emoji != "" {
+		content, args = content+`<reaction>%s</reaction>`, append(args, emoji)
+	}
+	p.write(chat, content+`</reactions>`, args...)
+}
+
+func (p *person) Delete(chat, message string) {
+	p.write(chat, `<retract xmlns="urn:xmpp:message-retract:1" id="%s"/>`, message)
+}
+
+func (p *person) Read(chat, message string) {
+	p.write(chat, `<displayed xmlns="urn:xmpp:chat-markers:0" id="%s"/>`, message)
+}
+
+func (p *person) Type(chat string) {
+	p.write(chat, `<composing xmlns="http://jabber.org/protocol/chatstates"/>`)
+}
+
+// file fetches a file once.
+func (p *person) file(address string) *bridgetest.File {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.data == nil {
+		p.data = make(map[string][]byte)
+	}
+	if _, ok := p.data[address]; !ok {
+		p.data[address] = p.Fetch(address)
+	}
+	return &bridgetest.File{Data: p.data[address]}
+}
+
+func (p *person) Seen() []bridgetest.Seen {
+	var out []bridgetest.Seen
+	for _, s := range p.Stanzas() {
+		if s.XMLName.Local != "message" || s.From == den+"/"+p.nick {
+			continue
+		}
+		chat, _, _ := strings.Cut(s.From, "/")
+		seen := bridgetest.Seen{Chat: chat, From: s.From, ID: s.ID}
+		if chat == den {
+			seen.ID = s.StanzaID.ID
+		}
+		switch {
+		case s.Retract != nil:
+			seen.Kind, seen.Target = bridgetest.Deleted, s.Retract.ID
+		case s.Reactions != nil:
+			seen.Kind, seen.Target, seen.Emoji = bridgetest.Reacted, s.Reactions.ID, strings.Join(s.Reactions.List, " ")
+		case s.Displayed != nil:
+			seen.Kind, seen.Target = bridgetest.HasRead, s.Displayed.ID
+		case s.Composing != nil:
+			seen.Kind = bridgetest.IsTyping
+		case s.Body != "":
+			seen.Kind, seen.Text, seen.ReplyTo = bridgetest.Said, s.Text(), s.Reply.ID
+			seen.Replaces = p.reached(s.Replace.ID)
+			if parts := strings.Split(seen.Text, "*"); len(parts) == 3 {
+				seen.Bold, seen.Text = parts[1], strings.Join(parts, "")
+			}
+			if s.URL != "" {
+				seen.File = p.file(s.URL)
+			}
+		default:
+			continue
+		}
+		out = append(out, seen)
+	}
+	return out
+}
+
+// reached is the ID by which others refer to a message that its sender calls
+// origin.
+func (p *person) reached(origin string) string {
+	for _, s := range p.Stanzas() {
+		if s.ID == origin && s.StanzaID.By == den && origin != "" {
+			return s.StanzaID.ID
+		}
+	}
+	return origin
+}
