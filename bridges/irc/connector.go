@@ -50,6 +50,7 @@ func New(config Config) *Connector {
 type network struct {
 	Network
 	connector *Connector
+	naming    sync.Mutex // tier 2; guards the names of ghosts
 
 	mu          sync.Mutex // tier 1; guards what follows
 	sessions    map[networkid.UserLoginID]*session

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/bridgev2/database"
 	"maunium.net/go/mautrix/bridgev2/networkid"
@@ -52,6 +53,24 @@ func levels(ch client.Channel) *bridgev2.PowerLevelOverrides {
 
 func userInfo(nick string) *bridgev2.UserInfo { return &bridgev2.UserInfo{Name: &nick} }
 
+// introduce gives a ghost its name before a room asks for it, one ghost after
+// the other: mautrix lets two rooms name one at once, without a lock. Without
+// info it is what GetUserInfo knows, if the ghost has no name yet.
+func (s *session) introduce(ctx context.Context, id networkid.UserID, info *bridgev2.UserInfo) {
+	ghost, err := s.network.connector.br.GetGhostByID(ctx, id)
+	if err != nil {
+		zerolog.Ctx(ctx).Err(err).Msg("a ghost could not be named")
+		return
+	}
+	s.network.naming.Lock()
+	defer s.network.naming.Unlock()
+	if info == nil {
+		ghost.UpdateInfoIfNecessary(ctx, s.login, bridgev2.RemoteEventUnknown)
+	} else {
+		ghost.UpdateInfo(ctx, info)
+	}
+}
+
 // member is a member of a channel for the room. A login of ours is its Matrix
 // user.
 func (s *session) member(u client.Member) bridgev2.ChatMember {
@@ -59,6 +78,7 @@ func (s *session) member(u client.Member) bridgev2.ChatMember {
 	m := bridgev2.ChatMember{EventSender: s.user(u.Nick), Membership: event.MembershipJoin, PowerLevel: &level}
 	if m.Sender != "" {
 		m.UserInfo = userInfo(u.Nick)
+		s.introduce(s.context(), m.Sender, m.UserInfo)
 	}
 	return m
 }
@@ -116,6 +136,7 @@ func (s *session) channelInfo(ch client.Channel) *bridgev2.ChatInfo {
 func (s *session) privateInfo(nick string) *bridgev2.ChatInfo {
 	kind := database.RoomTypeDM
 	other := s.network.userID(nick)
+	s.introduce(s.context(), other, userInfo(nick))
 	topic := fmt.Sprintf("Private messages with %s on %s", nick, s.network.Name)
 	return &bridgev2.ChatInfo{
 		Topic: &topic, Type: &kind, ExtraUpdates: named(nick),
@@ -212,7 +233,7 @@ func (s *session) onSynced(channel string) {
 // resync makes the room of a channel what the channel is now. Done, if not nil,
 // is called when that has been done.
 func (s *session) resync(channel string, create bool, done func()) {
-	meta := about(bridgev2.RemoteEventChatResync, s.network.channelKey(channel), bridgev2.EventSender{}, time.Now())
+	meta := s.about(bridgev2.RemoteEventChatResync, s.network.channelKey(channel), bridgev2.EventSender{}, time.Now())
 	meta.CreatePortal = create
 	if done != nil {
 		meta.PostHandleFunc = func(context.Context, *bridgev2.Portal) { done() }

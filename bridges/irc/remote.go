@@ -121,11 +121,18 @@ func (s *session) tell(ctx context.Context, text string) {
 }
 
 // about is what an event says of itself.
-func about(t bridgev2.RemoteEventType, key networkid.PortalKey, sender bridgev2.EventSender, at time.Time) simplevent.EventMeta {
+func (s *session) about(t bridgev2.RemoteEventType, key networkid.PortalKey, sender bridgev2.EventSender, at time.Time) simplevent.EventMeta {
 	if at.IsZero() {
 		at = time.Now()
 	}
-	return simplevent.EventMeta{Type: t, PortalKey: key, Sender: sender, Timestamp: at}
+	meta := simplevent.EventMeta{Type: t, PortalKey: key, Sender: sender, Timestamp: at}
+	if sender.Sender != "" {
+		meta.MutateContextFunc = func(ctx context.Context) context.Context {
+			s.introduce(ctx, sender.Sender, nil)
+			return ctx
+		}
+	}
+	return meta
 }
 
 // drainTimeout is how long a stop waits for the rooms to get what has come.
@@ -140,7 +147,7 @@ func (s *session) drain() {
 	var open sync.WaitGroup
 	for _, key := range keys {
 		open.Add(1)
-		meta := about(bridgev2.RemoteEventUnknown, key, bridgev2.EventSender{}, time.Time{})
+		meta := s.about(bridgev2.RemoteEventUnknown, key, bridgev2.EventSender{}, time.Time{})
 		meta.MutateContextFunc = func(ctx context.Context) context.Context {
 			open.Done()
 			return ctx
@@ -188,7 +195,7 @@ func (s *session) onMessage(ctx context.Context, e client.Message) {
 	} else if !s.network.speaks(s, e.Channel) {
 		return
 	}
-	meta := about(bridgev2.RemoteEventMessage, s.network.channelKey(e.Channel), sender, e.Time)
+	meta := s.about(bridgev2.RemoteEventMessage, s.network.channelKey(e.Channel), sender, e.Time)
 	meta.CreatePortal = true
 	s.queueMessage(meta, e)
 }
@@ -199,7 +206,7 @@ func (s *session) onPrivate(ctx context.Context, e client.Message) {
 	if e.Source.Own {
 		sender.IsFromMe = true
 	}
-	meta := about(bridgev2.RemoteEventMessage, key, sender, e.Time)
+	meta := s.about(bridgev2.RemoteEventMessage, key, sender, e.Time)
 	meta.CreatePortal = e.Kind != client.Notice
 	if e.Kind == client.Notice {
 		if !s.exists(key) {
@@ -321,7 +328,7 @@ func (s *session) onCTCP(ctx context.Context, e client.CTCP) {
 // notice writes a line into a room on behalf of the sender, or of the bot.
 func (s *session) notice(key networkid.PortalKey, sender bridgev2.EventSender, at time.Time, text string) {
 	s.queue(&simplevent.PreConvertedMessage{
-		EventMeta: about(bridgev2.RemoteEventMessage, key, sender, at),
+		EventMeta: s.about(bridgev2.RemoteEventMessage, key, sender, at),
 		ID:        s.network.messageID(""),
 		Data: &bridgev2.ConvertedMessage{Parts: []*bridgev2.ConvertedMessagePart{{
 			Type: event.EventMessage, Content: &event.MessageEventContent{MsgType: event.MsgNotice, Body: text, Mentions: &event.Mentions{}},
@@ -332,7 +339,7 @@ func (s *session) notice(key networkid.PortalKey, sender bridgev2.EventSender, a
 // change queues a change of a channel.
 func (s *session) change(channel string, sender bridgev2.EventSender, at time.Time, c *bridgev2.ChatInfoChange) {
 	s.queue(&simplevent.ChatInfoChange{
-		EventMeta:      about(bridgev2.RemoteEventChatInfoChange, s.network.channelKey(channel), sender, at),
+		EventMeta:      s.about(bridgev2.RemoteEventChatInfoChange, s.network.channelKey(channel), sender, at),
 		ChatInfoChange: c,
 	})
 }
@@ -420,7 +427,7 @@ func (s *session) onRenamed(ctx context.Context, e client.Renamed) {
 		return // another login of ours
 	}
 	if n.fold(e.Source.Name) == n.fold(e.Nick) {
-		s.rename(ctx, e.Nick)
+		s.introduce(ctx, n.userID(e.Nick), userInfo(e.Nick))
 		return
 	}
 	for _, channel := range e.Channels {
@@ -440,16 +447,6 @@ func (s *session) onRenamed(ctx context.Context, e client.Renamed) {
 	s.follow(ctx, e)
 }
 
-// rename changes the display name of a ghost.
-func (s *session) rename(ctx context.Context, nick string) {
-	ghost, err := s.network.connector.br.GetGhostByID(ctx, s.network.userID(nick))
-	if err != nil {
-		zerolog.Ctx(ctx).Err(err).Msg("a ghost could not be renamed")
-		return
-	}
-	ghost.UpdateInfo(ctx, userInfo(nick))
-}
-
 // follow moves the private room with a nick to its new nick.
 func (s *session) follow(ctx context.Context, e client.Renamed) {
 	br := s.network.connector.br
@@ -466,7 +463,7 @@ func (s *session) follow(ctx context.Context, e client.Renamed) {
 		return
 	}
 	s.queue(&simplevent.ChatResync{
-		EventMeta: about(bridgev2.RemoteEventChatResync, to, bridgev2.EventSender{}, e.Time),
+		EventMeta: s.about(bridgev2.RemoteEventChatResync, to, bridgev2.EventSender{}, e.Time),
 		ChatInfo:  s.privateInfo(e.Nick),
 	})
 	s.notice(to, bridgev2.EventSender{}, e.Time, fmt.Sprintf("%s is now known as %s", e.Source.Name, e.Nick))
