@@ -273,15 +273,16 @@ func (r *reader) keepAll(ctx context.Context, servers []matrix.ServerName, edus 
 	}
 }
 
-// devicesChanged is what a server that was away is told about devices.
-func (s *Service) devicesChanged(ctx context.Context, server matrix.ServerName, since, upto int64) ([]fedclient.EDU, error) {
+// devicesChanged are the users of this server whose devices changed and who
+// share a room with another server.
+func (s *Service) devicesChanged(ctx context.Context, server matrix.ServerName, since, upto int64) ([]matrix.UserID, error) {
 	users, err := s.Store.DeviceListChanges(ctx, "", since, upto)
 	if err != nil {
 		return nil, err
 	}
-	var all []fedclient.EDU
+	var list []matrix.UserID
 	for _, u := range users {
-		if u.Server() != s.ServerName || len(all) >= fedclient.MaxEDUs {
+		if u.Server() != s.ServerName {
 			continue
 		}
 		servers, err := s.neighbours(ctx, u)
@@ -289,15 +290,14 @@ func (s *Service) devicesChanged(ctx context.Context, server matrix.ServerName, 
 			return nil, err
 		}
 		if slices.Contains(servers, server) {
-			edus, err := s.devices(ctx, u)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, edus...)
+			list = append(list, u)
 		}
 	}
-	return all[:min(len(all), fedclient.MaxEDUs)], nil
+	return list, nil
 }
+
+// edusOfUser is how many messages devices makes at most.
+const edusOfUser = 2
 
 // devices says that the devices of a user changed. The log does not keep which
 // of them did, so that the message follows on a change that never was, which no
@@ -332,7 +332,7 @@ func (s *Service) devices(ctx context.Context, user matrix.UserID) ([]fedclient.
 		last := list[len(list)-1]
 		u.Device, u.Name, u.Keys = last.ID, last.DisplayName, keys.Devices[user][last.ID]
 	}
-	edus := make([]fedclient.EDU, 0, 2)
+	edus := make([]fedclient.EDU, 0, edusOfUser)
 	add := func(typ string, content any) error {
 		b, err := json.Marshal(content)
 		edus = append(edus, fedclient.EDU{Type: typ, Content: b})

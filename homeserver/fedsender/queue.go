@@ -188,8 +188,9 @@ func (s *Service) sendSome(ctx context.Context, q *queue) (bool, error) {
 	events, edus, behind, sent := q.take()
 	var missed catchUp
 	if behind {
+		edus = edus[:min(len(edus), fedclient.MaxEDUs/2)] // so that there is room for what was missed
 		var err error
-		if missed, err = s.missed(ctx, q.server, sent); err != nil {
+		if missed, err = s.missed(ctx, q.server, sent, fedclient.MaxEDUs-len(edus)); err != nil {
 			return false, err
 		}
 		events = missed.events
@@ -246,9 +247,10 @@ type catchUp struct {
 	all    bool  // nothing is left
 }
 
-// missed finds what a server lacks behind a position. Of rooms that it is not in
-// any more, that is how its users were put out.
-func (s *Service) missed(ctx context.Context, server matrix.ServerName, since int64) (catchUp, error) {
+// missed finds what a server lacks behind a position, as far as it fits into a
+// transaction with so many EDUs. Of rooms that the server is not in any more,
+// that is how its users were put out.
+func (s *Service) missed(ctx context.Context, server matrix.ServerName, since int64, most int) (catchUp, error) {
 	c := catchUp{upto: s.Store.Position(), all: true}
 	list, err := s.departures(ctx, server, since)
 	if err != nil {
@@ -268,9 +270,23 @@ func (s *Service) missed(ctx context.Context, server matrix.ServerName, since in
 		list = list[:fedclient.MaxPDUs]
 		c.upto, c.all = list[len(list)-1].Pos, false
 	}
-	c.events = list
-	c.edus, err = s.devicesChanged(ctx, server, since, c.upto)
-	return c, err
+	users, err := s.devicesChanged(ctx, server, since, c.upto)
+	for err == nil && len(users)*edusOfUser > most { // a position is that of one user, so some will fit
+		c.upto, c.all = since+(c.upto-since)/2, false
+		users, err = s.devicesChanged(ctx, server, since, c.upto)
+	}
+	if err != nil {
+		return c, err
+	}
+	for _, u := range users {
+		edus, err := s.devices(ctx, u)
+		if err != nil {
+			return c, err
+		}
+		c.edus = append(c.edus, edus...)
+	}
+	c.events = slices.DeleteFunc(list, func(e *store.Event) bool { return e.Pos > c.upto })
+	return c, nil
 }
 
 // departures are the events of this server that put users of another one out of

@@ -57,7 +57,7 @@ func (o *other) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			Type string `json:"edu_type"`
 		}
 	}
-	if err := json.NewDecoder(r.Body).Decode(&t); err != nil {
+	if err := json.NewDecoder(r.Body).Decode(&t); err != nil || len(t.PDUs) > fedclient.MaxPDUs || len(t.EDUs) > fedclient.MaxEDUs {
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
@@ -82,16 +82,23 @@ func (o *other) set(down bool) {
 // waitFor waits until what the server got ends with want.
 func (o *other) waitFor(t *testing.T, want ...string) {
 	t.Helper()
+	t.Logf("%s should have %q at the end", o.name, want)
+	o.waitUntil(t, func(got []string) bool { return len(got) >= len(want) && slices.Equal(got[len(got)-len(want):], want) })
+}
+
+// waitUntil waits until the server got what it should.
+func (o *other) waitUntil(t *testing.T, enough func(got []string) bool) {
+	t.Helper()
 	var got []string
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		o.mu.Lock()
 		got = slices.Clone(o.got)
 		o.mu.Unlock()
-		if len(got) >= len(want) && slices.Equal(got[len(got)-len(want):], want) {
+		if enough(got) {
 			return
 		}
 	}
-	t.Fatalf("%s got %q, want %q at the end", o.name, got, want)
+	t.Fatalf("%s got %q", o.name, got)
 }
 
 // world is a server with a sender.
@@ -229,6 +236,41 @@ func TestServerThatWasAway(t *testing.T) {
 		if len(left) != 0 {
 			t.Errorf("%d messages are left for a server that has them", len(left))
 		}
+	})
+}
+
+// TestManyDevicesMeanwhile has the devices of more users change, while a server is
+// away, than one transaction can tell.
+func TestManyDevicesMeanwhile(t *testing.T) {
+	each(t, func(w *world) {
+		id := w.shared()
+		stop := w.run()
+		w.say(id, "before")
+		w.other.waitFor(t, "before")
+		stop()
+		const users = fedclient.MaxEDUs + 20
+		ctx := t.Context()
+		for i := range users {
+			u := matrix.NewUserID(fmt.Sprint("user", i), us)
+			w.ok(w.rooms.Join(ctx, room.Change{Room: id, Actor: u}))
+			w.ok(w.Store.Update(ctx, func(tx *store.Tx) error {
+				_, err := tx.PutDeviceListChange(ctx, u, "")
+				return err
+			}))
+		}
+		w.say(id, "after")
+		w.Service = &Service{Store: w.Store, Client: w.Client, Bell: w.Bell, Keys: w.Keys, Ephemeral: w.Ephemeral, ServerName: us}
+		stop = w.run()
+		defer stop()
+		w.other.waitUntil(t, func(got []string) bool {
+			n := 0
+			for _, what := range got {
+				if what == "m.device_list_update" {
+					n++
+				}
+			}
+			return n >= users && slices.Contains(got, "after")
+		})
 	})
 }
 
