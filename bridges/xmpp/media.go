@@ -143,7 +143,11 @@ func (s *session) download(ctx context.Context, portal *bridgev2.Portal, intent 
 			return content
 		}
 	}
-	zerolog.Ctx(ctx).Warn().Err(err).Msg("a file could not be brought to Matrix")
+	cause := err
+	if inside := (*url.Error)(nil); errors.As(err, &inside) {
+		cause = inside.Err // without the address, which is a part of the message
+	}
+	zerolog.Ctx(ctx).Warn().Err(cause).Msg("a file could not be brought to Matrix")
 	text := "A file that could not be fetched: " + address
 	if errors.Is(err, errTooLarge) {
 		text = "A file that is too large for this server: " + address
@@ -154,7 +158,7 @@ func (s *session) download(ctx context.Context, portal *bridgev2.Portal, intent 
 func (s *session) fetch(ctx context.Context, address string) (data []byte, mimeType string, err error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" {
-		return nil, "", fmt.Errorf("%q is no web address", address)
+		return nil, "", errors.New("that is no web address")
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {

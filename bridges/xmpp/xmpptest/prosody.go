@@ -116,6 +116,7 @@ s2s_ports = { }
 http_ports = { %[3]s }
 http_interfaces = { "127.0.0.1" }
 https_ports = { }
+http_default_host = "%[6]s"
 ssl = { key = "%[1]s/key.pem"; certificate = "%[1]s/cert.pem" }
 modules_enabled = { "roster"; "saslauth"; "tls"; "disco"; "carbons"; "pep"; "ping"; "mam"; "smacks"; "blocklist"; "vcard4"; "vcard_legacy"; "bookmarks"; "posix" }
 modules_disabled = { "s2s"; "offline" }
