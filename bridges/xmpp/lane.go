@@ -127,8 +127,11 @@ func (l *lane) submit(o *outgoing) {
 	s.order++
 	o.order = s.order
 	s.mu.Unlock()
+	if _, in := s.room(l.room); refused == nil && !in && l != s.account {
+		refused = fmt.Errorf("you are not in %s", l.room)
+	}
 	if refused != nil {
-		o.done(result{err: refused})
+		go o.done(result{err: refused}) // the caller may be who it tells
 		return
 	}
 	l.mu.Lock()

@@ -254,7 +254,16 @@ func (s *session) onError(ctx context.Context, chat jid.JID, m *client.Message) 
 			return
 		}
 	}
-	// The server had taken it, and somebody further on refuses it.
+	// The server had taken it, and somebody further on refuses it. That it was
+	// taken may be about to be written down.
+	for try := 0; try < 20 && !s.refuse(ctx, chat, m) && ctx.Err() == nil; try++ {
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// refuse marks a message as failed that counted as sent. It is false if there is
+// no such message.
+func (s *session) refuse(ctx context.Context, chat jid.JID, m *client.Message) bool {
 	for _, c := range []jid.JID{chat, chat.Bare()} {
 		part, err := s.connector.br.DB.Message.GetFirstPartByID(ctx, s.login.ID, messageID(c, m.ID))
 		if err != nil || part == nil {
@@ -267,8 +276,9 @@ func (s *session) onError(ctx context.Context, chat jid.JID, m *client.Message) 
 				RoomID: portal.MXID, SourceEventID: part.MXID, EventType: event.EventMessage, MessageType: event.MsgText, Sender: part.SenderMXID,
 			})
 		}
-		return
+		return true
 	}
+	return false
 }
 
 // notice writes a line into a chat, as the bot.
