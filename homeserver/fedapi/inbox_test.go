@@ -40,14 +40,15 @@ func (n *network) lost(from, to *host) {
 	})
 }
 
-// served checks that a server was never told to send anything again.
+// served waits until a server takes what another one sends: an event is in the
+// inbox a moment before its transaction is answered.
 func (n *network) served(from, to *host) {
 	n.Helper()
-	d, _, err := from.st.Destination(from.ctx(), to.name)
-	from.ok(err)
-	if d.Failures != 0 || d.RetryTS != 0 {
-		n.Errorf("%s was turned away by %s: %+v", from.name, to.name, d)
-	}
+	n.await(string(from.name)+" is turned away by "+string(to.name), func() bool {
+		d, _, err := from.st.Destination(from.ctx(), to.name)
+		from.ok(err)
+		return d.Failures == 0 && d.RetryTS == 0
+	})
 }
 
 // TestInboxRestart restarts a server while an event waits whose earlier ones it
