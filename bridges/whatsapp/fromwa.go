@@ -66,7 +66,7 @@ func blocks(text string) string {
 	var b strings.Builder
 	after := true // at the beginning, or behind a block
 	for i := 0; i < len(lines); {
-		kind, rest := kindOf(lines[i])
+		kind, _ := kindOf(lines[i])
 		if kind == "" {
 			if !after {
 				b.WriteString("<br>")
@@ -79,11 +79,10 @@ func blocks(text string) string {
 		var items []string
 		start := i
 		for ; i < len(lines); i++ {
-			k, r := kindOf(lines[i])
+			k, rest := kindOf(lines[i])
 			if k != kind {
 				break
 			}
-			rest = r
 			items = append(items, inline(rest))
 		}
 		switch kind {

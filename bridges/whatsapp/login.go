@@ -237,7 +237,7 @@ func (l *login) fail(e any) error {
 	l.Cancel()
 	switch e := e.(type) {
 	case *events.ClientOutdated:
-		return errors.New(textOutdated)
+		return errors.New("this version of the bridge is too old for WhatsApp; whoever runs this server must update it")
 	case *events.PairError:
 		return fmt.Errorf("the phone and the bridge do not agree: %w; try again", e.Error)
 	case *events.QRScannedWithoutMultidevice:

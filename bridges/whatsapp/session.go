@@ -25,13 +25,12 @@ type session struct {
 	client    *whatsmeow.Client // nil when the device is linked no more
 	history   history
 
-	mu      sync.Mutex // tier 1; guards what follows
-	ctx     context.Context
-	cancel  context.CancelFunc
-	work    sync.WaitGroup // goroutines; added to only while ctx is alive
-	ended   bool           // WhatsApp wants this device no more
-	active  *time.Timer    // ends that we are shown as online
-	waiting bool           // the disconnection was told
+	mu     sync.Mutex // tier 1; guards what follows
+	ctx    context.Context
+	cancel context.CancelFunc
+	work   sync.WaitGroup // goroutines; added to only while ctx is alive
+	ended  bool           // WhatsApp wants this device no more
+	active *time.Timer    // ends that we are shown as online
 }
 
 var (

@@ -76,7 +76,7 @@ func (s *idServer) authorized(f func(*http.Request) any) http.HandlerFunc {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if r.Header.Get("Authorization") != "Bearer token" {
-			http.Error(w, `{"errcode":"M_UNAUTHORIZED"}`, 401)
+			http.Error(w, `{"errcode":"M_UNAUTHORIZED"}`, http.StatusUnauthorized)
 			return
 		}
 		json.NewEncoder(w).Encode(f(r))

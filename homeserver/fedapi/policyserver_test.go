@@ -43,7 +43,7 @@ func newPolicyHost(h *host) *policyHost {
 		}
 		body, err := io.ReadAll(r.Body)
 		if _, refused := h.api.KeyRing.Authenticate(r, body); err != nil || refused != nil {
-			http.Error(w, `{"errcode":"M_UNAUTHORIZED"}`, 401)
+			http.Error(w, `{"errcode":"M_UNAUTHORIZED"}`, http.StatusUnauthorized)
 			return
 		}
 		p.sign(w, body)

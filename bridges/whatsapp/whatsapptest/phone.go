@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -111,14 +112,11 @@ const patience = 30 * time.Second
 func (p *Phone) Await(what string, match func(any) bool) any {
 	p.T.Helper()
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		p.mu.Lock()
-		for _, e := range p.events {
+		for _, e := range p.Events() {
 			if match(e) {
-				p.mu.Unlock()
 				return e
 			}
 		}
-		p.mu.Unlock()
 	}
 	for _, e := range p.Messages() {
 		p.T.Logf("%s has %s: %v", p.Account.Name, e.Info.SourceString(), e.Message)
@@ -176,11 +174,16 @@ func (p *Phone) Receipt(id types.MessageID, kinds ...types.ReceiptType) *events.
 	return e.(*events.Receipt)
 }
 
-// Messages are the messages so far, in the order in which they came.
-func (p *Phone) Messages() (list []*events.Message) {
+// Events are whatsmeow's events so far.
+func (p *Phone) Events() []any {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, e := range p.events {
+	return slices.Clone(p.events)
+}
+
+// Messages are the messages so far, in the order in which they came.
+func (p *Phone) Messages() (list []*events.Message) {
+	for _, e := range p.Events() {
 		if m, ok := e.(*events.Message); ok {
 			list = append(list, m)
 		}
@@ -249,7 +252,7 @@ func (p *Phone) peer(m *waE2E.Message) {
 	p.server.mu.Lock()
 	companions := p.server.companions(p.Account)
 	p.server.mu.Unlock()
-	inside := p.DangerousInternals()
+	inside := p.DangerousInternals() //lint:ignore SA1019 the only way to speak as a phone
 	for _, d := range companions {
 		to, id := d.jid(), p.GenerateMessageID()
 		parts, first, err := inside.EncryptMessageForDevices(ctx, []types.JID{to}, id, must(proto.Marshal(m)), nil, waBinary.Attrs{})

@@ -176,14 +176,6 @@ func (r *bigRoom) put(user matrix.UserID, typ, key string, content map[string]an
 	return nil, fmt.Errorf("%s is of no server of the room", user)
 }
 
-// bytes is how long the events of the state are as JSON.
-func (r *bigRoom) bytes() (n int) {
-	for _, p := range r.state {
-		n += len(p.JSON)
-	}
-	return n
-}
-
 // verify checks the signature of every event on all cores, which is what a join
 // cannot do without, and answers how long that takes.
 func (r *bigRoom) verify() (time.Duration, error) {
