@@ -23,6 +23,7 @@ const inboxBell = "inbox"
 const (
 	inboxServers   = 4                      // how many servers are asked for what one event lacks
 	inboxQuestions = 100                    // how many are asked in one attempt on a room
+	inboxBegin     = 3 * time.Second        // how long what is new waits: the server that sent it has just been asked
 	inboxFirst     = 10 * time.Second       // after the first attempt, twice as long after each other one
 	inboxMost      = time.Hour              // at most
 	inboxStep      = 100 * time.Millisecond // times the square of the attempts: how soon the next may follow
@@ -62,7 +63,8 @@ func (b *inbox) stir(id matrix.RoomID, more bool) bool {
 		if b.rooms == nil {
 			b.rooms = map[matrix.RoomID]*waiting{}
 		}
-		b.rooms[id] = &waiting{}
+		begin := time.Now().Add(inboxBegin)
+		b.rooms[id] = &waiting{due: begin, soonest: begin}
 	default:
 		w.again = w.working
 		w.due = w.soonest
