@@ -177,7 +177,7 @@ func (s *session) save(now bool) {
 		return
 	}
 	s.saved = time.Now()
-	ctx := s.login.Log.WithContext(context.Background())
+	ctx := s.login.Log.WithContext(s.connector.br.BackgroundCtx)
 	if err := s.login.Save(ctx); err != nil {
 		s.login.Log.Err(err).Msg("the login could not be saved")
 	}

@@ -232,7 +232,7 @@ func (c *Client) onHere(r *Room, e *Element, nick string) {
 		default:
 		}
 		if slices.Contains(status, "201") { // the room is new: take it as it is
-			go c.unlock(r.JID)
+			c.unlock(r.JID)
 		}
 		return
 	}
@@ -241,11 +241,11 @@ func (c *Client) onHere(r *Room, e *Element, nick string) {
 	}
 }
 
-// unlock accepts the settings of a room that we have made.
+// unlock accepts the settings of a room that we have made. The answer tells
+// nothing that the room's presence would not.
 func (c *Client) unlock(room jid.JID) {
-	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
-	defer cancel()
-	_, _ = c.Ask(ctx, "set", room, El(nsMUCOwner, "query", El(nsForms, "x").Set("type", "submit")))
+	accepted := El(nsMUCOwner, "query", El(nsForms, "x").Set("type", "submit"))
+	c.Send(El(nsClient, "iq", accepted).Set("type", "set", "id", NewID(), "to", room.String()), nil)
 }
 
 func (c *Client) onGone(r *Room, e *Element, nick string) {
