@@ -35,6 +35,9 @@ func (s *session) begin(ctx context.Context) {
 	var archived bool
 	err := ask(ctx, func(ctx context.Context) (err error) { archived, err = s.client.HasArchive(ctx); return err })
 	if err == nil && archived {
+		err = s.recall(ctx)
+	}
+	if err == nil && archived {
 		err = s.catchUp(ctx, jid.JID{})
 	}
 	if err != nil {
@@ -96,26 +99,54 @@ func (s *session) reached(m *client.Message) {
 	s.save(false)
 }
 
+// page reads up to count messages of an archive: those after a position, or the
+// newest.
+func (s *session) page(ctx context.Context, of jid.JID, at Position, count int) (page client.Page, err error) {
+	err = ask(ctx, func(ctx context.Context) (err error) {
+		page, err = s.client.Archive(ctx, client.Query{Of: of, After: at.ID, Since: at.Time, Max: count})
+		return err
+	})
+	var refused *client.StanzaError
+	if errors.As(err, &refused) && refused.Condition == "item-not-found" && at.ID != "" {
+		return s.page(ctx, of, Position{Time: at.Time}, count) // it is not kept any more
+	}
+	return page, err
+}
+
+// recall looks in the account's archive for what was sent but not confirmed. What
+// others wrote may have moved the position beyond it: of what one sends oneself
+// there is no echo, unlike in rooms.
+func (s *session) recall(ctx context.Context) error {
+	at, waits := s.account.oldest()
+	end := s.position(jid.JID{})
+	for waits && at != end && at != (Position{}) {
+		page, err := s.page(ctx, jid.JID{}, at, pageSize)
+		if err != nil {
+			return err
+		}
+		for _, m := range page.Messages {
+			if m.Sent {
+				s.account.settle(m.ID, result{id: m.ID})
+			}
+			at = Position{ID: m.Archive, Time: m.Time}
+			waits = waits && m.Archive != end.ID
+		}
+		waits = waits && !page.Complete && len(page.Messages) > 0
+	}
+	return nil
+}
+
 // catchUp reads an archive from where it was left: at first an account's from the
 // log-in on, and of a room's the newest page.
 func (s *session) catchUp(ctx context.Context, of jid.JID) error {
 	at := s.position(of)
 	first := at.ID == "" && at.Time.IsZero()
 	for {
-		q := client.Query{Of: of, After: at.ID, Max: pageSize}
-		switch {
-		case first:
-			q.Max = max(1, s.connector.config.History)
-		case at.ID == "":
-			q.Since = at.Time
+		count := pageSize
+		if first {
+			count = max(1, s.connector.config.History)
 		}
-		var page client.Page
-		err := ask(ctx, func(ctx context.Context) (err error) { page, err = s.client.Archive(ctx, q); return err })
-		var refused *client.StanzaError
-		if errors.As(err, &refused) && refused.Condition == "item-not-found" && at.ID != "" {
-			at.ID = "" // it is not kept any more
-			continue
-		}
+		page, err := s.page(ctx, of, at, count)
 		if err != nil {
 			return err
 		}

@@ -35,6 +35,7 @@ type lane struct {
 // outgoing is a stanza on its way.
 type outgoing struct {
 	order  uint64
+	after  Position // in the archive, of something older
 	id     string
 	stanza *client.Element
 	echoed bool // only the room's echo confirms it
@@ -134,6 +135,7 @@ func (l *lane) submit(o *outgoing) {
 		go o.done(result{err: refused}) // the caller may be who it tells
 		return
 	}
+	o.after = s.position(l.room)
 	l.mu.Lock()
 	l.out = append(l.out, o)
 	o.timer = time.AfterFunc(s.connector.config.SendTimeout, func() { l.giveUp(o) })
@@ -192,6 +194,16 @@ func (l *lane) settle(id string, r result) bool {
 }
 
 var errNotSent = errors.New("the connection did not come back in time, so the message was not sent")
+
+// oldest is where in the archive to look for what has not been confirmed.
+func (l *lane) oldest() (after Position, waits bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.out) == 0 {
+		return Position{}, false
+	}
+	return l.out[0].after, true
+}
 
 // giveUp fails a stanza that still waits.
 func (l *lane) giveUp(o *outgoing) {

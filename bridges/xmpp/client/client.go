@@ -152,19 +152,21 @@ func (c *Client) once(ctx context.Context) (connected bool, err error) {
 	c.mu.Lock()
 	id, handled := c.sm.id, c.sm.in
 	c.mu.Unlock()
-	s, theirs, err := c.config.open(ctx, id, handled)
+	s, old, err := c.config.open(ctx, id, handled)
+	if old.counted {
+		c.acknowledged(old.handled)
+	}
 	if err != nil {
 		return false, err
 	}
 	conn := s.Conn()
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { c.goodbye(s) })()
-	resumed := theirs >= 0
-	if !resumed {
+	if !old.resumed {
 		c.forget()
 		c.handle(Lost{})
 	}
-	if err := c.begin(s, uint32(max(theirs, 0)), resumed); err != nil {
+	if err := c.begin(s, old.resumed); err != nil {
 		return true, err
 	}
 	defer func() {
@@ -172,7 +174,7 @@ func (c *Client) once(ctx context.Context) (connected bool, err error) {
 		c.session = nil
 		c.mu.Unlock()
 	}()
-	c.handle(Connected{Resumed: resumed})
+	c.handle(Connected{Resumed: old.resumed})
 	alive, stop := context.WithCancel(ctx)
 	defer stop()
 	go c.keepAlive(alive, s)
@@ -181,12 +183,9 @@ func (c *Client) once(ctx context.Context) (connected bool, err error) {
 
 // begin makes s the connection: it sends again what the server did not get, or
 // asks for a stream that can go on after a break.
-func (c *Client) begin(s *xmpp.Session, theirs uint32, resumed bool) error {
+func (c *Client) begin(s *xmpp.Session, resumed bool) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	if resumed {
-		c.acknowledged(theirs)
-	}
 	c.mu.Lock()
 	c.session, c.seen = s, time.Now()
 	var first bytes.Buffer

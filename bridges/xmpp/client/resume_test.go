@@ -1,9 +1,12 @@
 package client_test
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -71,4 +74,63 @@ func TestResume(t *testing.T) {
 	if resumed == 0 {
 		t.Error("the stream was never resumed")
 	}
+}
+
+// deaf is a connection from which at some time nothing is read any more.
+type deaf struct {
+	net.Conn
+	ears   *atomic.Bool
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (d *deaf) Read(b []byte) (int, error) {
+	n, err := d.Conn.Read(b)
+	if d.ears.Load() {
+		return n, err
+	}
+	<-d.closed
+	return 0, net.ErrClosed
+}
+
+func (d *deaf) Close() error {
+	d.once.Do(func() { close(d.closed) })
+	return d.Conn.Close()
+}
+
+// TestResumeExpired has a server that knows an old stream's count, but not the
+// stream: what it had is confirmed.
+func TestResumeExpired(t *testing.T) {
+	s := xmpptest.Start(t)
+	c := config(t, s, s.Address, "alice", xmpptest.Password)
+	var ears atomic.Bool
+	ears.Store(true)
+	conns := make(chan net.Conn, 100)
+	c.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		conn = &deaf{Conn: conn, ears: &ears, closed: make(chan struct{})}
+		conns <- conn
+		return conn, nil
+	}
+	alice, bob := run(t, c), s.Person("bob")
+	const count = 20
+	results := make(chan error, count)
+	ears.Store(false)
+	for i := range count {
+		alice.Send(post(jid.MustParse(bob.JID), false, fmt.Sprint(i), fmt.Sprint(i)), func(err error) { results <- err })
+	}
+	bob.Await("the last message", func(m xmpptest.Stanza) bool { return m.Body == fmt.Sprint(count-1) })
+	s.Stop()
+	s.Run()
+	ears.Store(true)
+	_ = (<-conns).Close()
+	for i := range count {
+		if err := <-results; err != nil {
+			t.Errorf("message %d: %v", i, err)
+		}
+	}
+	await(alice, "a new stream", func(client.Lost) bool { return len(all[client.Lost](alice)) == 2 })
 }

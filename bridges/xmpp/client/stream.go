@@ -73,31 +73,35 @@ const dialTimeout = 30 * time.Second
 
 // open connects and negotiates a stream. Resume, unless empty, is the ID of the
 // stream that is to go on, and handled how many stanzas of it have come; the
-// answer is how many of ours the server had, or -1 if it knows that stream no
-// more.
-func (c Config) open(ctx context.Context, resume string, handled uint32) (s *xmpp.Session, theirs int64, err error) {
+// answer is what became of it, which is known also when the log-in fails after it.
+func (c Config) open(ctx context.Context, resume string, handled uint32) (s *xmpp.Session, old former, err error) {
 	dial := c.Dial
 	if dial == nil {
 		dial = (&net.Dialer{}).DialContext
 	}
 	for _, t := range c.targets(ctx) {
-		if s, theirs, err = c.try(ctx, dial, t, resume, handled); err == nil {
-			return s, theirs, nil
-		}
+		s, old, err = c.try(ctx, dial, t, resume, handled)
 		var refused *AuthError
-		if errors.As(err, &refused) || ctx.Err() != nil {
-			return nil, 0, err
+		if err == nil || old.counted || errors.As(err, &refused) || ctx.Err() != nil {
+			break
 		}
 	}
-	return nil, 0, err
+	return s, old, err
 }
 
-func (c Config) try(ctx context.Context, dial Dial, t target, resume string, handled uint32) (*xmpp.Session, int64, error) {
+// former is what a server says of the stream of before.
+type former struct {
+	resumed bool
+	counted bool   // it says handled
+	handled uint32 // how many of our stanzas the server had
+}
+
+func (c Config) try(ctx context.Context, dial Dial, t target, resume string, handled uint32) (_ *xmpp.Session, old former, _ error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	conn, err := dial(ctx, "tcp", t.address)
 	if err != nil {
-		return nil, 0, fmt.Errorf("connect to %s: %w", t.address, err)
+		return nil, old, fmt.Errorf("connect to %s: %w", t.address, err)
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.TLS != nil {
@@ -108,21 +112,20 @@ func (c Config) try(ctx context.Context, dial Dial, t target, resume string, han
 		config.NextProtos = []string{"xmpp-client"}
 		conn = tls.Client(conn, config)
 	}
-	theirs := int64(-1)
 	last := xmpp.BindResource()
 	if resume != "" {
-		last = resumption(resume, handled, &theirs)
+		last = resumption(resume, handled, &old)
 	}
 	s, err := xmpp.NewClientSession(ctx, c.JID, conn, xmpp.StartTLS(config), login(c.Password), last)
 	if err != nil {
 		_ = conn.Close()
-		return nil, 0, fmt.Errorf("log in to %s: %w", t.address, err)
+		return nil, old, fmt.Errorf("log in to %s: %w", t.address, err)
 	}
 	if s.State()&xmpp.Secure == 0 {
 		_ = conn.Close()
-		return nil, 0, fmt.Errorf("the server %s offers no encryption", t.address)
+		return nil, old, fmt.Errorf("the server %s offers no encryption", t.address)
 	}
-	return s, theirs, nil
+	return s, old, nil
 }
 
 // login is SASL, with refusals told apart from broken connections.
@@ -142,8 +145,9 @@ func login(password string) xmpp.StreamFeature {
 }
 
 // resumption takes the place of binding a resource when the stream of before can
-// go on (XEP-0198). When it can not, a resource is bound all the same.
-func resumption(id string, handled uint32, theirs *int64) xmpp.StreamFeature {
+// go on (XEP-0198). When it can not, a resource is bound all the same; the server
+// may still know how far it went.
+func resumption(id string, handled uint32, old *former) xmpp.StreamFeature {
 	bind := xmpp.BindResource()
 	return xmpp.StreamFeature{
 		Name:      xml.Name{Space: nsSM, Local: "sm"},
@@ -162,14 +166,14 @@ func resumption(id string, handled uint32, theirs *int64) xmpp.StreamFeature {
 			if err != nil {
 				return 0, nil, err
 			}
-			if answer.Local != "resumed" {
-				return bind.Negotiate(ctx, s, nil)
-			}
 			h, err := strconv.ParseUint(answer.At("h"), 10, 32)
-			if err != nil {
+			*old = former{resumed: answer.Local == "resumed", counted: err == nil, handled: uint32(h)}
+			switch {
+			case !old.resumed:
+				return bind.Negotiate(ctx, s, nil)
+			case err != nil:
 				return 0, nil, fmt.Errorf("the server resumes without a count: %w", err)
 			}
-			*theirs = int64(h)
 			return xmpp.Ready, nil, nil
 		},
 	}

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -184,6 +185,17 @@ func (s *Server) Kill() {
 		_ = s.process.Wait()
 		s.process = nil
 	}
+}
+
+// Stop ends the server in good order: it remembers how much it had of the
+// streams.
+func (s *Server) Stop() {
+	s.t.Helper()
+	if err := s.process.Process.Signal(syscall.SIGTERM); err != nil {
+		s.t.Fatal(err)
+	}
+	_ = s.process.Wait()
+	s.process = nil
 }
 
 // Log is what the server has written.
