@@ -84,7 +84,7 @@ func test(ctx context.Context, c *check) tally {
 // racyLibrary is where the tests run mautrix as a whole, which races with itself:
 // a ghost's name and the state of a login are read without the lock under which
 // they are written. What is ours in it, the connections, are packages of their own.
-var racyLibrary = []string{"switchboard/bridges/irc", "switchboard/bridges/whatsapp", "switchboard/bridges/xmpp"}
+var racyLibrary = []string{"switchboard/bridges/bridge", "switchboard/bridges/irc", "switchboard/bridges/whatsapp", "switchboard/bridges/xmpp"}
 
 // race runs the tests of the packages where goroutines meet, with the race
 // detector. What runs a built program as a whole is not among them.
