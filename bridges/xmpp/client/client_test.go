@@ -66,6 +66,9 @@ func run(t *testing.T, c client.Config) *recorder {
 	if err := r.Begin(ctx); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := r.Roster(ctx); err != nil { // by then the server knows that we are here
+		t.Fatal(err)
+	}
 	return r
 }
 
