@@ -73,36 +73,33 @@ func (w *world) linked(name, number string) *person {
 // link logs in.
 func (p *person) link() {
 	p.T.Helper()
-	before := len(p.Events(bridgetest.Message(p.manage, "You are linked")))
+	before, shown := len(p.Events(bridgetest.Message(p.manage, "You are linked"))), len(p.codes())
 	p.Say(p.manage, "login qr")
-	p.phone.Scan(p.code())
+	p.phone.Scan(p.code(shown))
 	bridgetest.Eventually(p.T, "the device is linked", func() bool {
 		return len(p.Events(bridgetest.Message(p.manage, "You are linked"))) > before
 	})
 }
 
-// code waits for the newest QR code.
-func (p *person) code() string {
-	p.T.Helper()
-	var code string
-	seen := func(e *event.Event) bool {
+// codes are the QR codes that were shown so far.
+func (p *person) codes() (list []string) {
+	for _, e := range p.Events(bridgetest.Message(p.manage, "")) {
 		c := e.Content.AsMessage()
-		return e.Type == event.EventMessage && e.RoomID == p.manage && c.MsgType == event.MsgImage
-	}
-	before := len(p.Events(seen))
-	bridgetest.Eventually(p.T, "a QR code is shown", func() bool {
-		all := p.Events(seen)
-		if len(all) <= before && before == 0 || len(all) == 0 {
-			return false
-		}
-		c := all[len(all)-1].Content.AsMessage()
 		if c.NewContent != nil {
 			c = c.NewContent
 		}
-		code = c.Body
-		return true
-	})
-	return code
+		if c.MsgType == event.MsgImage {
+			list = append(list, c.Body)
+		}
+	}
+	return list
+}
+
+// code waits for a QR code after so many.
+func (p *person) code(after int) string {
+	p.T.Helper()
+	bridgetest.Eventually(p.T, "a QR code is shown", func() bool { return len(p.codes()) > after })
+	return p.codes()[after]
 }
 
 // chat is the room with somebody, once it is there.
