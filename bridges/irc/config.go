@@ -84,6 +84,10 @@ type Network struct {
 	// to five minutes, until a connection has lasted. Zero means two seconds.
 	Backoff time.Duration `yaml:"-"`
 
+	// Gap is the time between two new connections to the network, whose servers
+	// take many at once from one address for an attack. Zero means one second.
+	Gap time.Duration `yaml:"-"`
+
 	// Relay is the login by which users without one of their own take part.
 	// Without it somebody who is logged in can offer to relay in a room.
 	Relay *Relay `yaml:"relay"`
@@ -114,6 +118,7 @@ func (n *Network) SetDefaults() {
 	setDefault(&n.MemberLimit, 500)
 	setDefault(&n.SplitDelay, 10*time.Minute)
 	setDefault(&n.SendTimeout, 2*time.Minute)
+	setDefault(&n.Gap, time.Second)
 }
 
 func setDefault[T comparable](value *T, def T) {

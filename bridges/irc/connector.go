@@ -123,10 +123,6 @@ func (n *network) byNick(nick string) *session {
 	return nil
 }
 
-// connectGap is the time between two new connections to a network, whose
-// servers take many at once from one address for an attack.
-const connectGap = time.Second
-
 // turn waits until it is time for another connection.
 func (n *network) turn(ctx context.Context) error {
 	n.mu.Lock()
@@ -135,7 +131,7 @@ func (n *network) turn(ctx context.Context) error {
 	if at.Before(now) {
 		at = now
 	}
-	n.nextConnect = at.Add(connectGap)
+	n.nextConnect = at.Add(n.Gap)
 	n.mu.Unlock()
 	select {
 	case <-ctx.Done():

@@ -14,16 +14,25 @@ import (
 )
 
 // TestContract holds the bridge to what every bridge must do, on InspIRCd.
-func TestContract(t *testing.T) {
-	bridgetest.Contract(t, func(address string) bridgetest.Options {
-		network := irc.Network{ID: "test", Name: "TestNet", Address: address, TLS: "off", Burst: 100, Interval: time.Millisecond, Backoff: time.Millisecond}
-		return bridgetest.Options{ID: "irc", Connector: func() bridgev2.NetworkConnector {
-			return irc.New(irc.Config{Networks: []irc.Network{network}})
-		}}
-	}, func(t *testing.T) bridgetest.Network {
-		server := irctest.Start(t, false)
-		return &inspircd{server: server, proxy: bridgetest.NewProxy(t, server.Address)}
-	})
+func TestContract(t *testing.T) { bridgetest.Contract(t, onInspIRCd, startInspIRCd) }
+
+// TestFootprint measures the memory of an idle login.
+func TestFootprint(t *testing.T) { bridgetest.Footprint(t, onInspIRCd, startInspIRCd, 50, 256<<10) }
+
+// onInspIRCd are the options of the bridge to a server at an address.
+func onInspIRCd(address string) bridgetest.Options {
+	network := irc.Network{
+		ID: "test", Name: "TestNet", Address: address, TLS: "off",
+		Burst: 100, Interval: time.Millisecond, Backoff: time.Millisecond, Gap: time.Millisecond,
+	}
+	return bridgetest.Options{ID: "irc", Connector: func() bridgev2.NetworkConnector {
+		return irc.New(irc.Config{Networks: []irc.Network{network}})
+	}}
+}
+
+func startInspIRCd(t *testing.T) bridgetest.Network {
+	server := irctest.Start(t, false)
+	return &inspircd{server: server, proxy: bridgetest.NewProxy(t, server.Address)}
 }
 
 // inspircd is the network of the contract.
@@ -42,10 +51,11 @@ func (n *inspircd) Settings() string         { return n.proxy.Address }
 func (n *inspircd) Proxy() *bridgetest.Proxy { return n.proxy }
 
 func (n *inspircd) LogIn(u *bridgetest.User, manage id.RoomID) string {
+	nick := u.UserID.Localpart()
 	u.Ask(manage, "login", "nick on TestNet")
-	u.Ask(manage, "alice", "enter your account")
-	u.Ask(manage, "-", "You are alice")
-	return "alice"
+	u.Ask(manage, nick, "enter your account")
+	u.Ask(manage, "-", "You are "+nick)
+	return nick
 }
 
 func (n *inspircd) Person(_ *testing.T, name string) bridgetest.Person {

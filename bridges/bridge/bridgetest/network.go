@@ -21,7 +21,7 @@ type Network interface {
 
 	// LogIn logs a Matrix user in, from the word "login" to the bot on, and
 	// returns the account on the network. The same user gets the same account
-	// each time.
+	// each time, another user another one.
 	LogIn(u *User, manage id.RoomID) (account string)
 
 	// Person connects somebody who uses the network with another client than the

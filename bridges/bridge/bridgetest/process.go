@@ -43,7 +43,13 @@ func serve(t *testing.T, options func(settings string) Options) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	web := &http.Server{Handler: s, ReadHeaderTimeout: time.Minute}
+	web := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == footprintPath {
+			tellFootprint(w, s.Host)
+			return
+		}
+		s.ServeHTTP(w, r)
+	}), ReadHeaderTimeout: time.Minute}
 	go func() { _ = web.Serve(l) }()
 	// A rename, so that the reader never sees half of it.
 	file := filepath.Join(o.Dir, "address")
