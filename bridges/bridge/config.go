@@ -112,6 +112,10 @@ type Place struct {
 	// or a "postgres://" URL, where the bridge uses the schema "bridge_" + ID.
 	Database string
 
+	// URL is where a homeserver that is another program reaches Host.Handler,
+	// without a slash at the end. It is empty when that is in this process.
+	URL string
+
 	// Ephemeral asks the homeserver for typing, receipts and presence.
 	Ephemeral bool
 

@@ -21,7 +21,7 @@ import (
 func (h *Host) registrations() ([]*registrations.Registration, error) {
 	server := regexp.QuoteMeta(h.place.ServerName)
 	main, err := registrations.Generate(registrations.Registration{
-		ID: "switchboard-" + h.place.ID, ASToken: h.secrets.asToken, HSToken: h.secrets.hsToken,
+		ID: "switchboard-" + h.place.ID, URL: h.place.URL, ASToken: h.secrets.asToken, HSToken: h.secrets.hsToken,
 		SenderLocalpart: h.bot(),
 		Users: []registrations.Namespace{
 			{Regex: "@" + regexp.QuoteMeta(h.bot()) + ":" + server + "$", Exclusive: true},

@@ -38,19 +38,19 @@ type network struct {
 	id      string
 	enabled bool
 	check   func() error
-	open    func(context.Context, bridge.Place, *appservices.Wire) (*bridge.Host, error)
+	open    func(context.Context, bridge.Place, bridge.Wire) (*bridge.Host, error)
 }
 
 // networks are all bridges that this program knows.
 func (c BridgesConfig) networks() []network {
 	return []network{
-		{"irc", c.IRC.Enabled, c.IRC.Check, func(ctx context.Context, at bridge.Place, wire *appservices.Wire) (*bridge.Host, error) {
+		{"irc", c.IRC.Enabled, c.IRC.Check, func(ctx context.Context, at bridge.Place, wire bridge.Wire) (*bridge.Host, error) {
 			return irc.NewHost(ctx, at, c.IRC, wire)
 		}},
-		{"whatsapp", c.WhatsApp.Enabled, c.WhatsApp.Check, func(ctx context.Context, at bridge.Place, wire *appservices.Wire) (*bridge.Host, error) {
+		{"whatsapp", c.WhatsApp.Enabled, c.WhatsApp.Check, func(ctx context.Context, at bridge.Place, wire bridge.Wire) (*bridge.Host, error) {
 			return openWhatsApp(ctx, at, c.WhatsApp, wire)
 		}},
-		{"xmpp", c.XMPP.Enabled, c.XMPP.Check, func(ctx context.Context, at bridge.Place, wire *appservices.Wire) (*bridge.Host, error) {
+		{"xmpp", c.XMPP.Enabled, c.XMPP.Check, func(ctx context.Context, at bridge.Place, wire bridge.Wire) (*bridge.Host, error) {
 			return xmpp.NewHost(ctx, at, c.XMPP, wire)
 		}},
 	}

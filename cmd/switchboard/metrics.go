@@ -20,8 +20,8 @@ type metrics struct {
 	running  prometheus.Gauge
 }
 
-// newMetrics makes the metrics; position tells the newest position of the log.
-func newMetrics(position func() int64) *metrics {
+// newMetrics makes the metrics of any command that serves, and more.
+func newMetrics(more ...prometheus.Collector) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -43,12 +43,17 @@ func newMetrics(position func() int64) *metrics {
 	})
 	build.Set(1)
 	m.registry.MustRegister(m.requests, m.running, build,
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "switchboard_log_position",
-			Help: "The newest position of the log: it grows with everything that is stored.",
-		}, func() float64 { return float64(position()) }),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(more...)
 	return m
+}
+
+// logPosition shows the newest position of the log.
+func logPosition(position func() int64) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "switchboard_log_position",
+		Help: "The newest position of the log: it grows with everything that is stored.",
+	}, func() float64 { return float64(position()) })
 }
 
 // handler is the page that Prometheus reads.

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 
-	"switchboard/appservices"
 	"switchboard/bridges/bridge"
 )
 
@@ -24,6 +23,6 @@ func (whatsAppConfig) Check() error {
 
 func defaultWhatsApp() whatsAppConfig { return whatsAppConfig{} }
 
-func openWhatsApp(_ context.Context, _ bridge.Place, c whatsAppConfig, _ *appservices.Wire) (*bridge.Host, error) {
+func openWhatsApp(_ context.Context, _ bridge.Place, c whatsAppConfig, _ bridge.Wire) (*bridge.Host, error) {
 	return nil, c.Check()
 }

@@ -88,7 +88,7 @@ func newProcess(ctx context.Context, log zerolog.Logger, conf Config) (*process,
 	if err != nil {
 		return nil, err
 	}
-	p := &process{log: log, conf: conf, server: server, metrics: newMetrics(server.Store.Position)}
+	p := &process{log: log, conf: conf, server: server, metrics: newMetrics(logPosition(server.Store.Position))}
 	p.appservices = newAppservices(server, conf.Appservices)
 	err = p.appservices.Load(ctx)
 	if err == nil {
@@ -290,6 +290,7 @@ func (p *process) run(ctx context.Context) error {
 		}
 	}
 	p.draining.Store(true)
+	p.server.Drain()
 	err = errors.Join(err, p.shutdown())
 	endParts()
 	return errors.Join(err, parts.Wait())
@@ -297,7 +298,6 @@ func (p *process) run(ctx context.Context) error {
 
 // shutdown stops accepting and lets requests finish, as long as the grace goes.
 func (p *process) shutdown() error {
-	p.server.Drain()
 	ctx, cancel := context.WithTimeout(context.Background(), p.conf.HTTP.Grace)
 	defer cancel()
 	var all errgroup.Group

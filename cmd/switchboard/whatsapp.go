@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 
-	"switchboard/appservices"
 	"switchboard/bridges/bridge"
 	"switchboard/bridges/whatsapp"
 )
@@ -18,6 +17,6 @@ func defaultWhatsApp() (c whatsAppConfig) {
 	return c
 }
 
-func openWhatsApp(ctx context.Context, at bridge.Place, c whatsAppConfig, wire *appservices.Wire) (*bridge.Host, error) {
+func openWhatsApp(ctx context.Context, at bridge.Place, c whatsAppConfig, wire bridge.Wire) (*bridge.Host, error) {
 	return whatsapp.NewHost(ctx, at, c, wire)
 }
