@@ -116,6 +116,10 @@ func (p *PowerLevels) Event(typ string, state bool) Level {
 	return p.lone[eventsDefault]
 }
 
+// Events are the levels of the types of events that are listed. They are not to
+// be changed.
+func (p *PowerLevels) Events() map[string]Level { return p.events }
+
 // Ban is the level that banning needs.
 func (p *PowerLevels) Ban() Level { return p.lone[ban] }
 

@@ -41,26 +41,39 @@ func (s *Store) readStateKey(ctx context.Context, q querier, typ, key string) (s
 // MemberKeys picks of the numbers of state keys those that stand for memberships of
 // a server's users.
 func (s *Store) MemberKeys(ctx context.Context, server matrix.ServerName, keys []statetree.Key) ([]statetree.Key, error) {
-	var members []statetree.Key
+	return s.pickKeys(ctx, keys, event.TypeMember, "%:"+likeText(string(server)), func(user string) bool {
+		return matrix.UserID(user).Server() == server // LIKE may not tell letters' cases apart
+	})
+}
+
+// KeysOfType picks of the numbers of state keys those of a type of events.
+func (s *Store) KeysOfType(ctx context.Context, typ string, keys []statetree.Key) ([]statetree.Key, error) {
+	return s.pickKeys(ctx, keys, typ, "%", func(string) bool { return true })
+}
+
+// pickKeys picks of the numbers of state keys those of a type whose state key is
+// like a pattern and wanted.
+func (s *Store) pickKeys(ctx context.Context, keys []statetree.Key, typ, like string, wanted func(string) bool) ([]statetree.Key, error) {
+	var picked []statetree.Key
 	for part := range slices.Chunk(keys, keysAtOnce) {
 		nums := make([]int64, len(part))
 		for i, k := range part {
 			nums[i] = int64(k)
 		}
 		rows, err := s.db.Query(ctx, `SELECT num, state_key FROM state_keys
-			WHERE num IN LIST($1) AND type = $2 AND state_key LIKE $3 ESCAPE '!'`, nums, event.TypeMember, "%:"+likeText(string(server)))
+			WHERE num IN LIST($1) AND type = $2 AND state_key LIKE $3 ESCAPE '!'`, nums, typ, like)
 		if err != nil {
 			return nil, fmt.Errorf("read state keys: %w", err)
 		}
 		for rows.Next() {
 			var k statetree.Key
-			var user matrix.UserID
-			if err := rows.Scan(&k, &user); err != nil {
+			var key string
+			if err := rows.Scan(&k, &key); err != nil {
 				rows.Close()
 				return nil, fmt.Errorf("read state keys: %w", err)
 			}
-			if user.Server() == server { // LIKE may not tell letters' cases apart
-				members = append(members, k)
+			if wanted(key) {
+				picked = append(picked, k)
 			}
 		}
 		rows.Close()
@@ -68,7 +81,7 @@ func (s *Store) MemberKeys(ctx context.Context, server matrix.ServerName, keys [
 			return nil, fmt.Errorf("read state keys: %w", err)
 		}
 	}
-	return members, nil
+	return picked, nil
 }
 
 func (s *Store) keepStateKey(typ, key string, k statetree.Key) {
