@@ -2,6 +2,7 @@ package whatsapp
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"switchboard/bridges/bridge"
@@ -29,6 +30,10 @@ type Config struct {
 	// read here, or "never". Where you are not online, WhatsApp does not tell
 	// that others type, and your phone notifies you.
 	Presence string `yaml:"presence" oneof:"active never"`
+
+	// TestServer is the server of a test, used instead of WhatsApp's: host:port,
+	// a blank, and the public key that vouches for it, in hexadecimal digits.
+	TestServer string `yaml:"test_server"`
 }
 
 // SetDefaults fills in everything that may be left out.
@@ -59,6 +64,9 @@ func (c Config) Check() error {
 	}
 	if c.Presence != presenceActive && c.Presence != presenceNever {
 		errs = append(errs, errors.New(`bridges.whatsapp.presence: must be "active" or "never"`))
+	}
+	if _, _, err := c.testServer(); c.TestServer != "" && err != nil {
+		errs = append(errs, fmt.Errorf("bridges.whatsapp.test_server: %w", err))
 	}
 	return errors.Join(errs...)
 }

@@ -25,7 +25,7 @@ import (
 // Connector is the WhatsApp side of a bridge. Make one with New for each start.
 type Connector struct {
 	config Config
-	web    *http.Client // or nil
+	web    *http.Client // makes all connections to WhatsApp, unless it is nil
 	br     *bridgev2.Bridge
 	store  *sqlstore.Container
 }
@@ -36,9 +36,8 @@ var (
 	_ bridgev2.MaxFileSizeingNetwork       = (*Connector)(nil)
 )
 
-// New returns a connector. The configuration must have passed Check. Web, if
-// not nil, makes all connections to WhatsApp.
-func New(config Config, web *http.Client) *Connector { return &Connector{config: config, web: web} }
+// New returns a connector. The configuration must have passed Check.
+func New(config Config) *Connector { return &Connector{config: config, web: config.web()} }
 
 // Init implements bridgev2.NetworkConnector.
 func (c *Connector) Init(br *bridgev2.Bridge) {

@@ -23,10 +23,10 @@ import (
 // TestContract holds the bridge to what every bridge must do.
 func TestContract(t *testing.T) {
 	bridgetest.Contract(t, func(settings string) bridgetest.Options {
-		config := whatsapp.Config{}
+		config := whatsapp.Config{TestServer: settings}
 		config.SetDefaults()
 		return bridgetest.Options{ID: "whatsapp", Connector: func() bridgev2.NetworkConnector {
-			return whatsapp.New(config, whatsapptest.Client(settings))
+			return whatsapp.New(config)
 		}}
 	}, func(t *testing.T) bridgetest.Network {
 		s := whatsapptest.NewServer()

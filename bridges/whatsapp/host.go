@@ -12,5 +12,5 @@ import (
 // NewHost prepares the bridge to run at place. The wire carries its requests to
 // the homeserver. The configuration must have passed Check.
 func NewHost(ctx context.Context, place bridge.Place, config Config, wire http.RoundTripper) (*bridge.Host, error) {
-	return bridge.New(ctx, place, config.Config, func() bridgev2.NetworkConnector { return New(config, nil) }, wire)
+	return bridge.New(ctx, place, config.Config, func() bridgev2.NetworkConnector { return New(config) }, wire)
 }

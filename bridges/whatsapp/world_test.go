@@ -33,13 +33,13 @@ func start(t *testing.T, change func(*whatsapp.Config, *bridgetest.Options)) *wo
 		}
 		wa.Close()
 	})
-	config := whatsapp.Config{}
+	config := whatsapp.Config{TestServer: whatsapptest.Settings(wa.Address())}
 	config.SetDefaults()
 	options := bridgetest.Options{ID: "whatsapp"}
 	if change != nil {
 		change(&config, &options)
 	}
-	options.Connector = func() bridgev2.NetworkConnector { return whatsapp.New(config, wa.Client()) }
+	options.Connector = func() bridgev2.NetworkConnector { return whatsapp.New(config) }
 	return &world{Server: bridgetest.Start(t, options), t: t, wa: wa}
 }
 

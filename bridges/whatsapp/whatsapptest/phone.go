@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"testing"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -31,7 +30,7 @@ import (
 type Phone struct {
 	*whatsmeow.Client
 	Account *Account
-	T       *testing.T
+	T       T
 
 	server *Server
 	mu     sync.Mutex // tier 1; guards what follows
@@ -39,8 +38,20 @@ type Phone struct {
 	events []any
 }
 
+// T is what a phone needs of a *testing.T. A program that is no test gives
+// something of its own.
+type T interface {
+	Helper()
+	Context() context.Context
+	TempDir() string
+	Cleanup(f func())
+	Logf(format string, args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
 // Phone switches the phone of an account on, until the test ends.
-func (s *Server) Phone(t *testing.T, phone, name string) *Phone {
+func (s *Server) Phone(t T, phone, name string) *Phone {
 	t.Helper()
 	ctx := t.Context()
 	p := &Phone{Account: s.Account(phone, name), T: t, server: s, seen: make(map[string]bool)}

@@ -117,28 +117,18 @@ func (s *Server) Address() string { return s.web.Listener.Addr().String() }
 
 // Client is an HTTP client for whatsmeow in this process: every host is this
 // server.
-func (s *Server) Client() *http.Client { return client(s.Address()) }
-
-// Settings tell another process all that Client needs, when the server is
-// reached through an address.
-func Settings(address string) string { return address + " " + hex.EncodeToString(authority().Pub[:]) }
-
-// Client is an HTTP client for whatsmeow in another process than the server's,
-// by Settings. It makes whatsmeow trust the server.
-func Client(settings string) *http.Client {
-	address, key, _ := strings.Cut(settings, " ")
-	copy(whatsmeow.WACertPubKey[:], must(hex.DecodeString(key)))
-	return client(address)
-}
-
-func client(address string) *http.Client {
+func (s *Server) Client() *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // the certificate names another host
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "tcp", address)
+			return (&net.Dialer{}).DialContext(ctx, "tcp", s.Address())
 		},
 	}}
 }
+
+// Settings are what the bridge's option test_server needs, when the server is
+// reached through an address.
+func Settings(address string) string { return address + " " + hex.EncodeToString(authority().Pub[:]) }
 
 // Account makes an account. The LID is the phone number with a 9 before it.
 func (s *Server) Account(phone, name string) *Account {
