@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,6 +15,7 @@ import (
 	"go.mau.fi/util/variationselector"
 	"go.mau.fi/whatsmeow"
 	"go.mau.fi/whatsmeow/proto/waE2E"
+	"go.mau.fi/whatsmeow/socket"
 	"go.mau.fi/whatsmeow/types"
 	"google.golang.org/protobuf/proto"
 	"maunium.net/go/mautrix/bridgev2"
@@ -51,11 +55,16 @@ func failure(err error) error {
 	}
 }
 
-// disconnected reports whether an error means that the connection was lost.
+// disconnected reports whether an error means that the connection was lost, so
+// that nobody knows what became of a request. Whatsmeow tells it in its own words
+// where it waits for an answer, and in those of the socket where it writes.
 func disconnected(err error) bool {
 	var lost *whatsmeow.DisconnectedError
-	return errors.As(err, &lost) || errors.Is(err, whatsmeow.ErrNotConnected) || errors.Is(err, whatsmeow.ErrIQTimedOut) ||
-		errors.Is(err, whatsmeow.ErrMessageTimedOut) || errors.Is(err, context.DeadlineExceeded)
+	var network net.Error
+	return errors.As(err, &lost) || errors.As(err, &network) || slices.ContainsFunc([]error{
+		whatsmeow.ErrNotConnected, whatsmeow.ErrIQTimedOut, whatsmeow.ErrMessageTimedOut,
+		socket.ErrSocketClosed, net.ErrClosed, io.EOF, io.ErrUnexpectedEOF, context.DeadlineExceeded, context.Canceled,
+	}, func(known error) bool { return errors.Is(err, known) })
 }
 
 // lookAgain is how often a message that waits looks for the connection.

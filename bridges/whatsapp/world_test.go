@@ -19,8 +19,9 @@ const bot id.UserID = "@whatsappbot:switchboard.test"
 // world is a WhatsApp server and a homeserver with the bridge.
 type world struct {
 	*bridgetest.Server
-	t  *testing.T
-	wa *whatsapptest.Server
+	t     *testing.T
+	wa    *whatsapptest.Server
+	lines *lines // the bridge's
 }
 
 // start runs both until the test ends.
@@ -39,8 +40,9 @@ func start(t *testing.T, change func(*whatsapp.Config, *bridgetest.Options)) *wo
 	if change != nil {
 		change(&config, &options)
 	}
-	options.Connector = func() bridgev2.NetworkConnector { return whatsapp.New(config) }
-	return &world{Server: bridgetest.Start(t, options), t: t, wa: wa}
+	l := &lines{}
+	options.Connector = func() bridgev2.NetworkConnector { return whatsapp.NewOver(config, l.carry) }
+	return &world{Server: bridgetest.Start(t, options), t: t, wa: wa, lines: l}
 }
 
 // ghost is the Matrix user of an account.
