@@ -64,7 +64,9 @@ func (r *request) caller() directory.Caller {
 }
 
 // reader is who asks, for reading events.
-func (r *request) reader() room.Reader { return room.Reader{User: r.User, Device: r.Device} }
+func (r *request) reader() room.Reader {
+	return room.Reader{User: r.User, Device: r.Device, Related: true}
+}
 
 // resolve finds the room that the path names by its ID or an alias, and servers
 // that may be in it.

@@ -29,6 +29,7 @@ var tables = [][]route{
 	syncRoutes,
 	tagRoutes,
 	thirdPartyRoutes,
+	threadRoutes,
 	toDeviceRoutes,
 	timestampRoutes,
 	typingRoutes,

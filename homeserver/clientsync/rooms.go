@@ -159,7 +159,7 @@ func (rd *reading) readEvents(j *joined, p part) error {
 		return nil // nothing to tell
 	}
 	j.Timeline = &timeline{Limited: limited || p.anew, PrevBatch: room.SyncToken(start, rd.now.pos)}
-	j.Timeline.Events, err = rd.clients(found)
+	j.Timeline.Events, err = rd.clients(found, j.Timeline.Limited || p.whole)
 	return err
 }
 
@@ -217,7 +217,7 @@ func (rd *reading) setState(j *joined, state []*store.Event) error {
 	if len(state) == 0 && !rd.StateAfter {
 		return nil
 	}
-	list, err := rd.clients(seen(state))
+	list, err := rd.clients(seen(state), false)
 	if err != nil {
 		return err
 	}
@@ -230,8 +230,8 @@ func (rd *reading) setState(j *joined, state []*store.Event) error {
 }
 
 // clients gives events the shape that the client wants.
-func (rd *reading) clients(list []room.Seen) ([]json.RawMessage, error) {
-	raw, err := rd.Rooms.Clients(rd.ctx, room.Reader{User: rd.User, Device: rd.Device, Sync: true, New: rd.unheard}, list)
+func (rd *reading) clients(list []room.Seen, related bool) ([]json.RawMessage, error) {
+	raw, err := rd.Rooms.Clients(rd.ctx, room.Reader{User: rd.User, Device: rd.Device, Sync: true, New: rd.unheard, Related: related}, list)
 	if err != nil || rd.Filter.EventFields.all() {
 		return raw, err
 	}

@@ -1,10 +1,12 @@
 package room
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"math"
+	"net/http"
 	"slices"
 
 	"switchboard/homeserver/matrix"
@@ -140,6 +142,59 @@ func relation(e *store.Event) (typ string, parent matrix.EventID) {
 		return "", ""
 	}
 	return c.Relates.Type, c.Relates.Event
+}
+
+// checkRelation refuses a thread that begins inside of a relation, and a second
+// annotation with the same key.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#validation-of-mthread-relationships
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#avoiding-duplicate-annotations
+func (s *Service) checkRelation(ctx context.Context, r *store.Room, d Sending) error {
+	var c annotation
+	if d.StateKey != nil || !bytes.Contains(d.Content, []byte(`"m.relates_to"`)) || json.Unmarshal(d.Content, &c) != nil {
+		return nil
+	}
+	e, err := s.Store.Event(ctx, c.Relates.Event)
+	if errors.Is(err, store.ErrNotFound) || err == nil && e.Room != r.Num {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	switch c.Relates.Type {
+	case store.Threaded:
+		if typ, _ := relation(e); typ != "" {
+			return &matrix.Error{Code: matrix.Unknown, Status: http.StatusBadRequest,
+				Text: "a thread cannot begin at an event that refers to another one: name the root of its thread, or an event with no rel_type"}
+		}
+	case "m.annotation":
+		return s.checkAnnotation(ctx, e, d, c)
+	}
+	return nil
+}
+
+// annotation is a content that refers to another event with a key.
+type annotation struct {
+	Relates struct {
+		Type  string         `json:"rel_type"`
+		Event matrix.EventID `json:"event_id"`
+		Key   string         `json:"key"`
+	} `json:"m.relates_to"`
+}
+
+// checkAnnotation refuses the annotation c of an event that the user made already.
+func (s *Service) checkAnnotation(ctx context.Context, e *store.Event, d Sending, c annotation) error {
+	made, err := s.Store.Annotations(ctx, e, d.User)
+	if err != nil {
+		return err
+	}
+	for _, old := range made {
+		var oc annotation
+		if old.PDU.Type == d.Type && json.Unmarshal(old.PDU.Content, &oc) == nil && oc.Relates.Key == c.Relates.Key {
+			return matrix.Errorf(matrix.DuplicateAnnotation, "you have annotated this event so already: redact %s first", old.PDU.ID)
+		}
+	}
+	return nil
 }
 
 // hops is how many relations are followed to find the thread of an event.

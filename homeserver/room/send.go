@@ -76,6 +76,9 @@ func (s *Service) Send(ctx context.Context, d Sending) (matrix.EventID, error) {
 			return id, err
 		}
 	}
+	if err := s.checkRelation(ctx, r, d); err != nil {
+		return "", err
+	}
 	d.Redacts = redacts(r, d)
 	redact, err := s.redaction(ctx, h, d)
 	if err != nil {

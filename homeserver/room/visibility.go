@@ -223,12 +223,27 @@ type Reader struct {
 
 	// New devices have sent nothing: they have no transactions to look for.
 	New bool
+
+	// Related tells with each event what refers to it.
+	Related bool
 }
 
 // Clients gives events the shape in which clients get them.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#room-event-format
 func (s *Service) Clients(ctx context.Context, rd Reader, events []Seen) ([]json.RawMessage, error) {
+	var related map[store.EventNum]*children
+	if rd.Related {
+		var err error
+		if related, err = s.children(ctx, rd, events, true); err != nil {
+			return nil, err
+		}
+	}
+	return s.shape(ctx, rd, events, related)
+}
+
+// shape is Clients where what refers to the events is known.
+func (s *Service) shape(ctx context.Context, rd Reader, events []Seen, related map[store.EventNum]*children) ([]json.RawMessage, error) {
 	plain := make([]*store.Event, len(events))
 	var also []store.EventNum
 	for i, e := range events {
@@ -255,6 +270,13 @@ func (s *Service) Clients(ctx context.Context, rd Reader, events []Seen) ([]json
 	list := make([]json.RawMessage, len(events))
 	for i, e := range events {
 		u := unsigned(e, at, txns[e.Num], others)
+		if c := related[e.Num]; c != nil {
+			raw, err := json.Marshal(c)
+			if err != nil {
+				return nil, err
+			}
+			u = append(append(append(u[:len(u)-1], `,"m.relations":`...), raw...), '}')
+		}
 		if rd.Sync {
 			list[i] = e.PDU.Sync(make([]byte, 0, len(e.PDU.JSON)+len(u)), u)
 		} else {

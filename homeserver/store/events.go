@@ -2,11 +2,9 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"switchboard/homeserver/database"
 	"switchboard/homeserver/event"
@@ -248,6 +246,9 @@ func (tx *Tx) Redact(ctx context.Context, e *Event, redacted *event.PDU, by Even
 	if err := tx.Exec(ctx, `UPDATE events SET redaction = $1, json = $2 WHERE num = $3`, by, pack(redacted), e.Num); err != nil {
 		return fmt.Errorf("redact event: %w", err)
 	}
+	if err := tx.shortenThread(ctx, e); err != nil {
+		return err
+	}
 	tx.OnCommit(func() {
 		c := *e
 		c.PDU, c.RedactedBy = redacted, by
@@ -263,80 +264,6 @@ func (tx *Tx) PutRedaction(ctx context.Context, target matrix.EventID, by EventN
 		return fmt.Errorf("put redaction: %w", err)
 	}
 	return nil
-}
-
-// relation is the part of a content that refers to another event.
-type relation struct {
-	RelatesTo struct {
-		Type  string         `json:"rel_type"`
-		Event matrix.EventID `json:"event_id"`
-	} `json:"m.relates_to"`
-}
-
-// longestRelation bounds the length of what is indexed, as databases do.
-const longestRelation = 255
-
-// putRelation indexes an event of a timeline under the event that it refers to.
-// Relations that could not be asked for are left out.
-//
-// Spec: https://spec.matrix.org/v1.19/client-server-api/#forming-relationships-between-events
-func (tx *Tx) putRelation(ctx context.Context, e *Event) error {
-	var r relation
-	if e.Pos == 0 || e.PDU.ContentValue("m.relates_to") == nil || json.Unmarshal(e.PDU.Content, &r) != nil ||
-		r.RelatesTo.Type == "" || r.RelatesTo.Event == "" {
-		return nil
-	}
-	for _, text := range []string{r.RelatesTo.Type, string(r.RelatesTo.Event)} {
-		if len(text) > longestRelation || strings.IndexByte(text, 0) >= 0 {
-			return nil
-		}
-	}
-	err := tx.Exec(ctx, `INSERT INTO relations (target, pos, event, rel_type) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`,
-		eventKey(r.RelatesTo.Event), e.Pos, e.Num, r.RelatesTo.Type)
-	if err != nil {
-		return fmt.Errorf("put relation: %w", err)
-	}
-	return nil
-}
-
-// Relating are the events of a room's timeline that refer to another event.
-type Relating struct {
-	Room    RoomNum
-	Target  matrix.EventID
-	RelType string // "" for every type
-	Depth   int    // 1: only those that refer to the target itself; 2: also, with any type, those that refer to these; and so on
-
-	Since, Upto int64 // places behind the one and not behind the other
-	Forward     bool  // the oldest first
-}
-
-// What the questions for related events have in common: where they are looked
-// for, and which of them count.
-const (
-	relatingDirectly = `SELECT f.event FROM relations f JOIN events e ON e.num = f.event
-		WHERE f.target = $1 AND ($2 = '' OR f.rel_type = $2) AND ` + relatingCounts
-	relatingDeeply = `WITH RECURSIVE found (event, pos, depth) AS (
-			SELECT event, pos, 1 FROM relations WHERE target = $1 AND ($2 = '' OR rel_type = $2)
-			UNION
-			SELECT r.event, r.pos, f.depth + 1 FROM found f JOIN events e ON e.num = f.event JOIN relations r ON r.target = e.event_id
-			WHERE e.room = $3 AND f.depth < $7
-		)
-		SELECT f.event FROM found f JOIN events e ON e.num = f.event WHERE ` + relatingCounts + ` GROUP BY f.event, f.pos`
-	relatingCounts = `e.room = $3 AND e.redaction IS NULL AND f.pos > $4 AND f.pos <= $5`
-)
-
-// Related gives up to limit events that refer to another and are not redacted, the
-// newest first unless q says otherwise.
-func (s *Store) Related(ctx context.Context, q Relating, limit int) ([]*Event, error) {
-	text, order := relatingDirectly, ` ORDER BY f.pos DESC LIMIT $6`
-	args := []any{eventKey(q.Target), q.RelType, q.Room, q.Since, q.Upto, limit}
-	if q.Depth > 1 {
-		text, args = relatingDeeply, append(args, q.Depth)
-	}
-	if q.Forward {
-		order = ` ORDER BY f.pos LIMIT $6`
-	}
-	return s.places(ctx, text+order, args...)
 }
 
 func scanNums(rows *database.Rows) ([]EventNum, error) {

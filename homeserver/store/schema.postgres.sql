@@ -302,6 +302,11 @@ stripped.room bigint NOT NULL
 stripped.user_id text NOT NULL
 stripped.events text NOT NULL
 stripped: PRIMARY KEY (room, user_id)
+threads.room bigint NOT NULL
+threads.root bytea NOT NULL
+threads.last bigint NOT NULL
+threads: PRIMARY KEY (room, root)
+CREATE INDEX threads_by_last ON public.threads USING btree (room, last)
 thumbnails.original bytea NOT NULL
 thumbnails.width bigint NOT NULL
 thumbnails.height bigint NOT NULL

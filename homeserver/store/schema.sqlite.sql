@@ -372,6 +372,13 @@ CREATE TABLE stripped (
 	events  TEXT   NOT NULL, -- a JSON array
 	PRIMARY KEY (room, user_id)
 );
+CREATE TABLE threads (
+	room BIGINT NOT NULL,
+	root BLOB   NOT NULL, -- as events.event_id
+	last BIGINT NOT NULL,
+	PRIMARY KEY (room, root)
+);
+CREATE INDEX threads_by_last ON threads (room, last);
 CREATE TABLE thumbnails (
 	original BLOB   NOT NULL, -- SHA-256
 	width    BIGINT NOT NULL, -- of the frame that was asked for

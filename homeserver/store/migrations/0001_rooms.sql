@@ -81,6 +81,15 @@ CREATE TABLE relations (
 	PRIMARY KEY (target, pos, event)
 );
 
+-- threads tells where the newest event of a thread stands.
+CREATE TABLE threads (
+	room BIGINT NOT NULL,
+	root BLOB   NOT NULL, -- as events.event_id
+	last BIGINT NOT NULL,
+	PRIMARY KEY (room, root)
+);
+CREATE INDEX threads_by_last ON threads (room, last);
+
 -- Redactions whose target has not been seen.
 CREATE TABLE redactions (
 	target TEXT   NOT NULL,
