@@ -41,6 +41,9 @@ conformance: ## Complement; ARGS="-run regexp -logs directory -update", "-with s
 federation: ## federation with Dendrite and Synapse; ARGS="-run living/synapse/v12/join -v"
 	SWITCHBOARD_TEST_PEERS=$(or $(PEERS),dendrite,synapse) go test -count=1 -tags $(TAGS) -timeout 15m -parallel 8 ./cmd/dev/federate $(ARGS)
 
+alone: ## bridges as programs of their own, beside our server and Synapse; ARGS="-run synapse -v"
+	SWITCHBOARD_TEST_PEERS=synapse go run ./cmd/dev/withpostgres go test -count=1 -tags $(TAGS) ./cmd/dev/alone $(ARGS)
+
 demo: build cmd/dev/demo/node_modules ## a conversation through Matrix and IRC with real clients
 	SWITCHBOARD_BIN=$(CURDIR)/$(BIN) node cmd/dev/demo/main.js
 
@@ -54,4 +57,4 @@ bench: ## compare with Dendrite and write docs/performance.md; takes most of an 
 clean: ## remove what was built and downloaded
 	rm -rf bin .cache cmd/dev/demo/node_modules
 
-.PHONY: help build run test unit lint race fuzz conformance federation demo bench clean
+.PHONY: help build run test unit lint race fuzz conformance federation alone demo bench clean

@@ -71,6 +71,14 @@ func openPostgres(ctx context.Context, address, schema string) (*dbutil.Database
 		pool.Close()
 		return nil, nil, fmt.Errorf("create schema %s: %w", schema, err)
 	}
+	// mautrix looks for its tables of versions in all schemas, and would believe
+	// those of another bridge to be its own.
+	for _, table := range []string{"version", "mx_version"} {
+		if _, err := pool.Exec(ctx, "CREATE TABLE IF NOT EXISTS "+name+"."+table+" (version INTEGER, compat INTEGER)"); err != nil {
+			pool.Close()
+			return nil, nil, fmt.Errorf("create table %s.%s: %w", schema, table, err)
+		}
+	}
 	raw := stdlib.OpenDBFromPool(pool)
 	return wrap(ctx, raw, "pgx", func() { _ = raw.Close(); pool.Close() })
 }

@@ -212,7 +212,7 @@ func (s *Server) Fetch(address string) (status int, body string) {
 }
 
 // patience is how long something may take that must happen.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // Eventually fails the test if cond does not become true.
 func Eventually(t *testing.T, what string, cond func() bool) {

@@ -29,18 +29,25 @@ type User struct {
 // User registers a user and syncs until the test ends.
 func (s *Server) User(name string) *User {
 	s.T.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
 	c, err := mautrix.NewClient("http://homeserver.invalid", "", "")
 	if err != nil {
 		s.T.Fatal(err)
 	}
 	c.Client.Transport = &appservices.Wire{Handler: s}
-	u := &User{Client: c, T: s.T, seen: make(map[id.EventID]bool)}
-	resp, err := c.RegisterDummy(ctx, &mautrix.ReqRegister[any]{Username: name, Password: "correct horse battery"})
+	resp, err := c.RegisterDummy(context.Background(), &mautrix.ReqRegister[any]{Username: name, Password: "correct horse battery"})
 	if err != nil {
 		s.T.Fatalf("register %s: %v", name, err)
 	}
 	c.UserID, c.AccessToken, c.DeviceID = resp.UserID, resp.AccessToken, resp.DeviceID
+	return Sync(s.T, c)
+}
+
+// Sync makes a user of any homeserver of a client that is logged in, which syncs
+// until the test ends.
+func Sync(t *testing.T, c *mautrix.Client) *User {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	u := &User{Client: c, T: t, seen: make(map[id.EventID]bool)}
 	syncer := impatient{mautrix.NewDefaultSyncer()}
 	syncer.OnEvent(func(_ context.Context, e *event.Event) { u.keep(e) })
 	c.Syncer = syncer
@@ -52,7 +59,7 @@ func (s *Server) User(name string) *User {
 			_ = c.SyncWithContext(ctx)
 		}
 	}()
-	s.T.Cleanup(func() { cancel(); <-done })
+	t.Cleanup(func() { cancel(); <-done })
 	return u
 }
 

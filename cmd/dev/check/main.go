@@ -1,9 +1,9 @@
 // Command check runs every suite of this checkout: the linters, the tests on
 // SQLite and PostgreSQL, the race detector where goroutines live, the
-// conformance ratchets, federation with other homeservers and the demo. "make
-// test" is this command.
+// conformance ratchets, federation with other homeservers, bridges beside them
+// and the demo. "make test" is this command.
 //
-//	go run ./cmd/dev/check [lint] [test] [race] [conformance] [mixed] [federation] [demo]
+//	go run ./cmd/dev/check [lint] [test] [race] [conformance] [mixed] [federation] [alone] [demo]
 //
 // Programs that the suites need and the machine lacks are installed on Debian
 // when it runs as root; otherwise they are named. The last line counts what
@@ -46,6 +46,7 @@ var suites = []suite{
 	{"conformance", conformance, 1},
 	{"mixed", mixed, 1},
 	{"federation", federation, 1},
+	{"alone", alone, 1},
 	{"demo", demo, 1},
 }
 

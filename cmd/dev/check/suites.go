@@ -177,6 +177,13 @@ func federation(ctx context.Context, c *check) tally {
 	return c.goTest(ctx, "federation", cmd)
 }
 
+// alone runs each bridge as a program of its own, beside each homeserver.
+func alone(ctx context.Context, c *check) tally {
+	cmd := c.command(ctx, "go", "test", "-json", "-count=1", "-vet=off", "-tags", tags, "-timeout", "15m", "./cmd/dev/alone")
+	cmd.Env = append(cmd.Env, "SWITCHBOARD_TEST_PEERS=synapse")
+	return c.goTest(ctx, "alone", cmd)
+}
+
 // demo runs the conversation with real clients, which counts as one.
 func demo(ctx context.Context, c *check) tally {
 	cmd := c.command(ctx, "make", "--no-print-directory", "demo")

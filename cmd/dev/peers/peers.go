@@ -53,6 +53,9 @@ type Options struct {
 	// has all of 127.0.0.0/8 on the loopback interface.
 	Host string
 
+	// Appservices are the registration files of bridges and bots.
+	Appservices []string
+
 	// Authority signs the certificate for federation. Without one the server
 	// is called localhost and federates with nobody.
 	Authority *Authority

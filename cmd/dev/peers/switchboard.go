@@ -24,6 +24,7 @@ func (s Switchboard) command(ctx context.Context, p place) (*exec.Cmd, error) {
 		"registration": map[string]any{"mode": "open", "shared_secret": Secret},
 		"rate_limits":  map[string]any{"enabled": false},
 		"log":          map[string]any{"level": "warn"},
+		"appservices":  map[string]any{"files": p.Appservices},
 	}
 	if p.tls != nil {
 		listeners = append(listeners, map[string]any{

@@ -103,6 +103,7 @@ func (Synapse) configuration(p place) (map[string]any, error) {
 		"room_list_publication_rules":              []any{map[string]any{"action": "allow"}},
 		"allow_public_rooms_over_federation":       true,
 		"allow_device_name_lookup_over_federation": true,
+		"app_service_config_files":                 p.Appservices,
 	}
 	for _, name := range limits {
 		section := config
