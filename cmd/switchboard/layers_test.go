@@ -26,7 +26,7 @@ var floors = [][]string{
 	{"homeserver/clientsync", "homeserver/fedsender", "homeserver/push", "homeserver/edge"},
 	{"homeserver/clientapi", "homeserver/fedapi", "homeserver/adminapi"},
 	{"homeserver"},
-	{"appservices", "voip", "jitsi"},
+	{"appservices", "voip", "voip/calltest", "jitsi"},
 	{"bridges/bridge"},
 	{"bridges/whatsapp", "bridges/irc", "bridges/xmpp"},
 	{"cmd/switchboard"},
@@ -131,7 +131,8 @@ var permits = []struct {
 	},
 	{[]string{"go.mau.fi/whatsmeow", "go.mau.fi/libsignal"}, []string{"bridges/whatsapp"}},
 	{[]string{"github.com/pion", "github.com/livekit"}, []string{"voip"}},
-	{[]string{"maunium.net/go/mautrix"}, []string{"appservices", "bridges"}},
+	{[]string{"github.com/pion/webrtc"}, []string{"voip/calltest"}},
+	{[]string{"maunium.net/go/mautrix"}, []string{"appservices", "bridges", "voip/calltest"}},
 	{[]string{"mellium.im/xmpp", "mellium.im/xmlstream", "mellium.im/sasl"}, []string{"bridges/xmpp", "bridges/irc"}},
 	{[]string{"github.com/ergochat/irc-go"}, []string{"bridges/irc"}},
 	// Oracles that our own engines differ from: tests only.
