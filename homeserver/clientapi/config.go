@@ -41,6 +41,10 @@ type API struct {
 	// tells them nothing.
 	PublicURL string
 
+	// WellKnown is told beside PublicURL, by key: what clients know that is not in
+	// the specification.
+	WellKnown map[string]any
+
 	// Delegate is the host and port where other servers reach this one. ""
 	// tells them nothing.
 	Delegate string

@@ -1,6 +1,8 @@
 package clientapi
 
 import (
+	"maps"
+
 	"switchboard/homeserver/matrix"
 )
 
@@ -96,7 +98,12 @@ func (a *API) getWellknown(*request) (any, error) {
 	if a.PublicURL == "" {
 		return nil, matrix.Errorf(matrix.NotFound, "nothing is told here")
 	}
-	return a.discovery(), nil
+	told := map[string]any{}
+	for key, value := range a.discovery() {
+		told[key] = value
+	}
+	maps.Copy(told, a.WellKnown)
+	return told, nil
 }
 
 // getWellKnown tells other servers where the server is.

@@ -338,6 +338,12 @@ func (s *Service) JoinedRooms(ctx context.Context, user matrix.UserID) ([]matrix
 	return rooms, nil
 }
 
+// SharedRooms lists the rooms that two users are joined to, as far as this server
+// knows.
+func (s *Service) SharedRooms(ctx context.Context, a, b matrix.UserID) ([]matrix.RoomID, error) {
+	return s.Store.SharedRooms(ctx, a, b)
+}
+
 // Event gives one event that user may see.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomideventeventid

@@ -129,6 +129,26 @@ func (s *Store) Neighbours(user matrix.UserID) []matrix.UserID {
 	return list
 }
 
+// SharedRooms lists the rooms that two users are joined to, whatever servers they
+// are on.
+func (s *Store) SharedRooms(ctx context.Context, a, b matrix.UserID) ([]matrix.RoomID, error) {
+	rows, err := s.db.Query(ctx, `SELECT r.room_id FROM memberships x JOIN memberships y ON y.room = x.room JOIN rooms r ON r.num = x.room
+		WHERE x.user_id = $1 AND y.user_id = $2 AND x.membership = 'join' AND y.membership = 'join' ORDER BY r.room_id`, a, b)
+	if err != nil {
+		return nil, fmt.Errorf("read shared rooms: %w", err)
+	}
+	defer rows.Close()
+	list := []matrix.RoomID{}
+	for rows.Next() {
+		var id matrix.RoomID
+		if err := rows.Scan(&id); err != nil {
+			return nil, fmt.Errorf("read shared rooms: %w", err)
+		}
+		list = append(list, id)
+	}
+	return list, rows.Err()
+}
+
 // Members lists the members of a room of the given membership, users of other
 // servers included.
 func (s *Store) Members(ctx context.Context, room RoomNum, membership string, limit int) ([]Membership, error) {

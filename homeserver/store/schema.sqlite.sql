@@ -313,6 +313,16 @@ CREATE TABLE remote_media (
 );
 CREATE INDEX remote_media_by_digest ON remote_media (digest);
 CREATE INDEX remote_media_by_use ON remote_media (used_ts, size);
+CREATE TABLE reports (
+	reporter TEXT   NOT NULL,
+	room_id  TEXT   NOT NULL, -- '' for a user
+	event_id TEXT   NOT NULL, -- '' for a user or a whole room
+	user_id  TEXT   NOT NULL, -- who is reported: the event's sender, '' for a room
+	reason   TEXT   NOT NULL,
+	ts       BIGINT NOT NULL, -- milliseconds
+	PRIMARY KEY (reporter, room_id, event_id, user_id)
+);
+CREATE INDEX reports_by_ts ON reports (ts);
 CREATE TABLE requests (
 	user_id  TEXT   NOT NULL,
 	device   TEXT   NOT NULL,
