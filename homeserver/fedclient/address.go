@@ -65,8 +65,9 @@ func plainAddress(a netip.Addr) netip.Addr {
 	return a.Unmap()
 }
 
-// public tells whether a is a place on the internet.
-func public(a netip.Addr) bool {
+// Public tells whether a is a place on the internet. An IPv4 address that is
+// written as one of IPv6 is none.
+func Public(a netip.Addr) bool {
 	if a.Is6() && !unicast.Contains(a) {
 		return false // loopback, link-local, site-local, unique local, multicast, embedded IPv4 …
 	}
@@ -100,7 +101,7 @@ func (g *guard) check(a netip.Addr) error {
 	switch {
 	case within(g.deny, plain) || within(g.deny, a):
 		return fmt.Errorf("%w: %s is denied", ErrRefused, a)
-	case public(plain) || within(g.allow, plain) || within(g.allow, a):
+	case Public(plain) || within(g.allow, plain) || within(g.allow, a):
 		return nil
 	}
 	return fmt.Errorf("%w: %s is not a public address", ErrRefused, a)

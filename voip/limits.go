@@ -1,0 +1,110 @@
+package voip
+
+import (
+	"encoding/binary"
+	"hash/maphash"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// slots is how many buckets there are. Sources share them by chance, so that
+// memory stays what it is however many there are.
+const slots = 1 << 13
+
+// throttle bounds how often each source is answered.
+type throttle struct {
+	rate  float64 // a second
+	burst float64
+	seed  maphash.Seed
+
+	mu   sync.Mutex // tier 3; guards left and last
+	left [slots]float32
+	last [slots]int64 // when left was true, in nanoseconds
+}
+
+func newThrottle(rate, burst float64) *throttle {
+	return &throttle{rate: rate, burst: burst, seed: maphash.MakeSeed()}
+}
+
+// take tells whether a source may be answered now. All of an IPv6 /64 is one
+// source.
+func (t *throttle) take(source netip.Addr, now time.Time) bool {
+	b := source.Unmap().As16()
+	if !source.Unmap().Is4() {
+		clear(b[8:])
+	}
+	i := maphash.Bytes(t.seed, b[:]) % slots
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	at := now.UnixNano()
+	left := min(t.burst, float64(t.left[i])+t.rate*float64(at-t.last[i])/1e9)
+	t.last[i] = at
+	if left < 1 {
+		t.left[i] = float32(left)
+		return false
+	}
+	t.left[i] = float32(left - 1)
+	return true
+}
+
+// bucket bounds the bytes of one direction. It is used under a lock.
+type bucket struct {
+	left int64
+	last int64 // nanoseconds
+}
+
+// take tells whether n more bytes may pass, at a rate of bytes a second and half
+// a second's worth at once. A rate of 0 bounds nothing.
+func (b *bucket) take(n int, rate int64, now int64) bool {
+	if rate == 0 {
+		return true
+	}
+	b.left = min(rate/2, b.left+int64(float64(now-b.last)*float64(rate)/1e9))
+	b.last = now
+	if b.left < int64(n) {
+		return false
+	}
+	b.left -= int64(n)
+	return true
+}
+
+// quotas count what users hold.
+type quotas struct {
+	user, total int
+
+	mu   sync.Mutex // tier 3; guards held and all
+	held map[string]int
+	all  int
+}
+
+// take counts n more for a user; false if that is too many.
+func (q *quotas) take(user string, n int) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.held[user]+n > q.user || q.all+n > q.total {
+		return false
+	}
+	if q.held == nil {
+		q.held = map[string]int{}
+	}
+	q.held[user] += n
+	q.all += n
+	return true
+}
+
+// give back what was taken.
+func (q *quotas) give(user string, n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.all -= n
+	if q.held[user] -= n; q.held[user] <= 0 {
+		delete(q.held, user)
+	}
+}
+
+// addressBytes is what of an address goes into a nonce.
+func addressBytes(a netip.AddrPort) []byte {
+	b := a.Addr().As16()
+	return binary.BigEndian.AppendUint16(b[:], a.Port())
+}

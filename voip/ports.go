@@ -1,0 +1,167 @@
+package voip
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"math/big"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// relaySocket is where a relayed address sends and receives.
+type relaySocket interface {
+	// send sends to a peer.
+	send(on *loop, data []byte, peer netip.AddrPort)
+
+	// close gives the address back. It may be called twice.
+	close()
+
+	// done is closed when the address was given back.
+	done() <-chan struct{}
+}
+
+// reservationTime is how long a port is kept for the one who holds the token.
+const reservationTime = 30 * time.Second
+
+var (
+	errNoPort   = errors.New("no port is free")
+	errNoFamily = errors.New("this machine has no such address")
+)
+
+// ports give out relayed addresses: each one a UDP port of its own.
+type ports struct {
+	network   *network
+	addresses *addresses
+	min, max  uint16
+
+	mu       sync.Mutex // tier 3; guards taken and reserved
+	taken    map[netip.AddrPort]*relayPort
+	reserved map[string]*relayPort
+}
+
+// relayPort is one of these ports.
+type relayPort struct {
+	ports   *ports
+	udp     *udpPort
+	address netip.AddrPort      // as others see it
+	leg     atomic.Pointer[leg] // nil while it is reserved
+}
+
+// take opens a port. With even its number is even; with reserve the next one is
+// kept, too, and the token is for it.
+func (p *ports) take(family int, even, reserve bool) (socket *relayPort, token string, err error) {
+	local, external := p.addresses.of(family)
+	if !external.IsValid() {
+		return nil, "", errNoFamily
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	size := int(p.max) - int(p.min) + 1
+	start, err := rand.Int(rand.Reader, big.NewInt(int64(size)))
+	if err != nil {
+		return nil, "", err
+	}
+	for i := range size {
+		number := p.min + uint16((int(start.Int64())+i)%size)
+		if even && number%2 == 1 || reserve && number == p.max {
+			continue
+		}
+		first, err := p.open(local, external, number)
+		if errors.Is(err, errNoPort) {
+			continue
+		}
+		if err != nil || !reserve {
+			return first, "", err
+		}
+		second, err := p.open(local, external, number+1)
+		if err != nil {
+			p.shut(first)
+			continue
+		}
+		token := rand.Text()[:8]
+		p.reserved[token] = second
+		time.AfterFunc(reservationTime, func() { p.forget(token) })
+		return first, token, nil
+	}
+	return nil, "", errNoPort
+}
+
+// claim gives out the port that was kept for a token; nil if there is none.
+func (p *ports) claim(token string) *relayPort {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r := p.reserved[token]
+	delete(p.reserved, token)
+	return r
+}
+
+func (p *ports) forget(token string) {
+	if r := p.claim(token); r != nil {
+		r.close()
+	}
+}
+
+// open opens one port; errNoPort if somebody has it. The lock is held.
+func (p *ports) open(local, external netip.Addr, number uint16) (*relayPort, error) {
+	r := &relayPort{ports: p, address: netip.AddrPortFrom(external, number)}
+	if p.taken[r.address] != nil {
+		return nil, errNoPort
+	}
+	var err error
+	r.udp, err = p.network.open(netip.AddrPortFrom(local, number), 1, r.receive)
+	if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EACCES) {
+		return nil, errNoPort
+	}
+	if err != nil {
+		return nil, fmt.Errorf("relay port %d: %w", number, err)
+	}
+	p.taken[r.address] = r
+	return r, nil
+}
+
+// shut closes a port. The lock is held.
+func (p *ports) shut(r *relayPort) {
+	r.udp.close()
+	if p.taken[r.address] == r {
+		delete(p.taken, r.address)
+	}
+}
+
+// at finds who has a relayed address.
+func (p *ports) at(address netip.AddrPort) *leg {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if r := p.taken[address]; r != nil {
+		return r.leg.Load()
+	}
+	return nil
+}
+
+// isRelay tells whether a port number may be one of a relayed address.
+func (p *ports) isRelay(number uint16) bool { return number >= p.min && number <= p.max }
+
+// receive is the handler of the port.
+func (r *relayPort) receive(on *loop, buf []byte, n int, from netip.AddrPort, _ netip.Addr) {
+	if l := r.leg.Load(); l != nil {
+		l.receive(on, buf, n, from)
+	}
+}
+
+// send implements relaySocket.
+func (r *relayPort) send(on *loop, data []byte, peer netip.AddrPort) {
+	r.udp.send(on, data, peer, netip.Addr{})
+}
+
+// close implements relaySocket.
+func (r *relayPort) close() {
+	r.ports.mu.Lock()
+	defer r.ports.mu.Unlock()
+	r.ports.shut(r)
+}
+
+// done implements relaySocket.
+func (r *relayPort) done() <-chan struct{} { return r.udp.ended }

@@ -1,0 +1,106 @@
+package voip
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/pion/stun/v3"
+	"github.com/pion/turn/v5"
+)
+
+// startRelay runs a relay on loopback, which may relay to loopback.
+func startRelay(t *testing.T, change func(*Options)) *Relay {
+	t.Helper()
+	c := DefaultConfig().TURN
+	c.UDP, c.TCP, c.TLS = []string{"127.0.0.1:0"}, []string{"127.0.0.1:0"}, nil
+	c.STUNServers = nil
+	c.Grace = 0
+	c.AllowPeers = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
+	o := Options{Config: c, Lifetime: time.Hour, Realm: "a.test", Host: "127.0.0.1"}
+	if change != nil {
+		change(&o)
+	}
+	r, err := NewRelay(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	<-r.serving
+	return r
+}
+
+func udpAddress(r *Relay) string { return r.udp[0].addr().String() }
+
+// dial gives a client of pion over UDP with fresh credentials.
+func dial(t *testing.T, r *Relay) *turn.Client {
+	t.Helper()
+	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := r.Issue("@alice:a.test")
+	client, err := turn.NewClient(&turn.ClientConfig{
+		STUNServerAddr: udpAddress(r), TURNServerAddr: udpAddress(r), Conn: conn, Username: have.Username, Password: have.Password, LoggerFactory: silent{},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close(); conn.Close() })
+	if err := client.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+func TestRelay(t *testing.T) {
+	r := startRelay(t, nil)
+	client := dial(t, r)
+	relayed, err := client.Allocate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	for range 3 { // a Send indication, and then a channel
+		exchange(t, relayed, peer)
+		time.Sleep(50 * time.Millisecond)
+	}
+	relayed.Close()
+	_ = stun.CodeForbidden
+}
+
+// exchange sends a packet from a to b and back.
+func exchange(t *testing.T, relayed, peer net.PacketConn) {
+	t.Helper()
+	if _, err := relayed.WriteTo([]byte("ping"), peer.LocalAddr()); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 100)
+	peer.SetReadDeadline(time.Now().Add(time.Minute))
+	n, from, err := peer.ReadFrom(b)
+	if err != nil || string(b[:n]) != "ping" || from.String() != relayed.LocalAddr().String() {
+		t.Fatalf("%q from %v, %v", b[:n], from, err)
+	}
+	if _, err := peer.WriteTo([]byte("pong!"), from); err != nil {
+		t.Fatal(err)
+	}
+	relayed.SetReadDeadline(time.Now().Add(time.Minute))
+	n, from, err = relayed.ReadFrom(b)
+	if err != nil || string(b[:n]) != "pong!" || from.String() != peer.LocalAddr().String() {
+		t.Fatalf("%q from %v, %v", b[:n], from, err)
+	}
+}

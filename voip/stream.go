@@ -1,0 +1,265 @@
+package voip
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Bounds of clients over TCP and TLS.
+const (
+	maxFrame      = 8 << 10          // bytes of one message
+	maxBacklog    = 256 << 10        // bytes that wait for a slow client; what is more is lost
+	authTime      = 30 * time.Second // how long one may be connected without a relayed address
+	writeTime     = 10 * time.Second
+	maxStreams    = 8192
+	maxUnknown    = 512 // streams without a relayed address, all together
+	maxUnknownOne = 64  // and from one address
+)
+
+// gate bounds the connections of those who have shown no credentials yet.
+type gate struct {
+	mu      sync.Mutex // tier 3; guards what follows
+	all     int
+	unknown int
+	from    map[netip.Addr]int
+}
+
+// enter lets a connection in; false if there are too many.
+func (g *gate) enter(a netip.Addr) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.all >= maxStreams || g.unknown >= maxUnknown || g.from[a] >= maxUnknownOne {
+		return false
+	}
+	if g.from == nil {
+		g.from = map[netip.Addr]int{}
+	}
+	g.all++
+	g.unknown++
+	g.from[a]++
+	return true
+}
+
+// know counts a connection as one of a user, or no more.
+func (g *gate) know(a netip.Addr, known bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if known {
+		g.forget(a)
+	} else {
+		g.unknown++
+		g.from[a]++
+	}
+}
+
+// leave lets a connection out.
+func (g *gate) leave(a netip.Addr, known bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.all--
+	if !known {
+		g.forget(a)
+	}
+}
+
+// forget counts one less that is not known. The lock is held.
+func (g *gate) forget(a netip.Addr) {
+	g.unknown--
+	if g.from[a]--; g.from[a] <= 0 {
+		delete(g.from, a)
+	}
+}
+
+// stream is a client over TCP or TLS.
+type stream struct {
+	conn net.Conn
+
+	mu      sync.Mutex // tier 3; guards what follows
+	known   bool       // it has a relayed address
+	waiting []byte
+	spare   []byte
+	closed  bool
+	wake    *sync.Cond
+}
+
+// send puts a message in line. It does not wait; b may be used again.
+func (s *stream) send(b []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || len(s.waiting)+len(b) > maxBacklog {
+		return
+	}
+	s.waiting = append(s.waiting, b...)
+	s.wake.Signal()
+}
+
+// write writes what waits until the stream is closed.
+func (s *stream) write() {
+	for {
+		s.mu.Lock()
+		for len(s.waiting) == 0 && !s.closed {
+			s.wake.Wait()
+		}
+		if s.closed {
+			s.mu.Unlock()
+			return
+		}
+		b := s.waiting
+		s.waiting = s.spare[:0]
+		s.mu.Unlock()
+		s.conn.SetWriteDeadline(time.Now().Add(writeTime))
+		if _, err := s.conn.Write(b); err != nil {
+			s.close()
+			return
+		}
+		s.mu.Lock()
+		s.spare = b
+		s.mu.Unlock()
+	}
+}
+
+func (s *stream) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.wake.Signal()
+	s.mu.Unlock()
+	s.conn.Close()
+}
+
+// ServeConn serves a client that is connected over TCP or TLS, until it or the
+// relay ends. What of it was read already, to see what it is, must come from
+// conn's Read again.
+func (r *Relay) ServeConn(ctx context.Context, conn net.Conn) {
+	defer conn.Close()
+	remote, err := netip.ParseAddrPort(conn.RemoteAddr().String())
+	if err != nil {
+		return
+	}
+	remote = netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
+	if !r.gate.enter(remote.Addr()) {
+		r.count.dropped(tooMany)
+		return
+	}
+	s := &stream{conn: conn}
+	s.wake = sync.NewCond(&s.mu)
+	p := path{stream: s, remote: remote}
+	defer func() {
+		if session := r.session(p); session != nil {
+			r.end(session)
+		}
+		s.mu.Lock()
+		known := s.known
+		s.mu.Unlock()
+		r.gate.leave(remote.Addr(), known)
+	}()
+	defer context.AfterFunc(ctx, s.close)()
+	conn.SetDeadline(time.Now().Add(authTime))
+	if t, ok := conn.(*tls.Conn); ok {
+		if err := t.HandshakeContext(ctx); err != nil {
+			return
+		}
+	}
+	var writer sync.WaitGroup
+	writer.Go(s.write)
+	defer writer.Wait()
+	defer s.close()
+	in := bufio.NewReaderSize(conn, maxFrame)
+	for {
+		frame, err := nextFrame(in)
+		if err != nil {
+			return
+		}
+		r.packet(nil, p, frame)
+		if _, err := in.Discard(len(frame) + (4-len(frame)%4)%4); err != nil {
+			return
+		}
+	}
+}
+
+// know notes whether a client over a stream has a relayed address. Those that
+// have none must ask for one in time.
+func (r *Relay) know(p path, known bool) {
+	s := p.stream
+	s.mu.Lock()
+	changed := s.known != known && !s.closed
+	if changed {
+		s.known = known
+	}
+	s.mu.Unlock()
+	if !changed {
+		return
+	}
+	r.gate.know(p.remote.Addr(), known)
+	deadline := time.Time{}
+	if !known {
+		deadline = time.Now().Add(authTime)
+	}
+	s.conn.SetReadDeadline(deadline)
+}
+
+// errFrame ends a stream that does not speak TURN.
+var errFrame = errors.New("neither STUN nor ChannelData")
+
+// nextFrame reads the next message of a stream. It stays in the reader. Behind
+// ChannelData are up to three bytes more, so that the next message begins at a
+// multiple of four (RFC 8656, 12.5).
+func nextFrame(in *bufio.Reader) ([]byte, error) {
+	head, err := in.Peek(4)
+	if err != nil {
+		return nil, err
+	}
+	n := int(binary.BigEndian.Uint16(head[2:]))
+	padded := n
+	switch head[0] & 0xc0 {
+	case 0:
+		if n%4 != 0 {
+			return nil, errFrame
+		}
+		n += 20
+		padded = n
+	case 0x40:
+		n += 4
+		padded = (n + 3) &^ 3
+	default:
+		return nil, errFrame
+	}
+	if padded > maxFrame {
+		return nil, errFrame
+	}
+	b, err := in.Peek(padded)
+	if err != nil {
+		return nil, err
+	}
+	return b[:n], nil
+}
+
+// accept serves the clients of a listener until ctx is done.
+func (r *Relay) accept(ctx context.Context, l net.Listener, config *tls.Config) error {
+	defer context.AfterFunc(ctx, func() { l.Close() })()
+	var running sync.WaitGroup
+	defer running.Wait()
+	for {
+		conn, err := l.Accept()
+		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil { // too many files, or it was reset already
+			select {
+			case <-ctx.Done():
+			case <-time.After(50 * time.Millisecond):
+			}
+			continue
+		}
+		if config != nil {
+			conn = tls.Server(conn, config)
+		}
+		running.Go(func() { r.ServeConn(ctx, conn) })
+	}
+}
