@@ -89,7 +89,11 @@ func (h *Host) resume(ctx context.Context, run *runner) error {
 		switch {
 		case part != nil: // it arrived, only that was not told
 		case l.handlings < handlings:
-			events = append(events, l.body)
+			body, err := markAgain(l.body)
+			if err != nil {
+				return fmt.Errorf("read event %s: %w", l.ID, err)
+			}
+			events = append(events, body)
 			continue
 		default:
 			zerolog.Ctx(ctx).Warn().Str("event", string(l.ID)).Str("room", string(l.Room)).Msg("an event was cut off each time and is given up")
@@ -136,8 +140,12 @@ type statusWire struct {
 
 // RoundTrip implements http.RoundTripper.
 func (w statusWire) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.Method != http.MethodPut || !strings.Contains(r.URL.Path, "/send/"+event.BeeperMessageStatus.Type+"/") {
-		return w.RoundTripper.RoundTrip(r)
+	tells := r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/send/"+event.BeeperMessageStatus.Type+"/")
+	if (tells || strings.Contains(r.URL.Path, "/receipt/")) && isLater(r.Context()) {
+		return taken(r), nil
+	}
+	if !tells {
+		return onceWire{w.RoundTripper}.RoundTrip(r)
 	}
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
