@@ -14,6 +14,7 @@ import (
 
 	"switchboard/appservices"
 	"switchboard/homeserver"
+	"switchboard/jitsi"
 )
 
 // Config is the configuration file.
@@ -40,6 +41,9 @@ type Config struct {
 
 	// Bridges connect to other networks, inside this program.
 	Bridges BridgesConfig `yaml:"bridges"`
+
+	// Jitsi offers group calls on a Jitsi Meet server.
+	Jitsi jitsi.Config `yaml:"jitsi"`
 
 	// Log is what the server tells on standard error.
 	Log LogConfig `yaml:"log"`
@@ -157,6 +161,7 @@ func defaultConfig() Config {
 			MaxHeader: 64 << 10, Grace: 30 * time.Second,
 		},
 		Log:     LogConfig{Level: "info", Format: "auto"},
+		Jitsi:   jitsi.DefaultConfig(),
 		Bridges: BridgesConfig{WhatsApp: defaultWhatsApp(), XMPP: defaultXMPP()},
 	}
 }
@@ -189,7 +194,7 @@ func (c Config) Check() error {
 	if c.HTTP.MaxHeader < 4<<10 {
 		bad("http.max_header", "must be at least 4K")
 	}
-	return errors.Join(append(errs, c.Bridges.Check())...)
+	return errors.Join(append(errs, c.Bridges.Check(), c.Jitsi.Check())...)
 }
 
 func (c Config) checkListener(key string, l ListenerConfig, bad func(key, format string, args ...any)) {

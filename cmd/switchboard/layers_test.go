@@ -22,7 +22,7 @@ var floors = [][]string{
 	{"homeserver/store"},
 	{"homeserver/fedclient", "homeserver/identity"},
 	{"homeserver/account", "homeserver/e2ee", "homeserver/ephemeral", "homeserver/media", "homeserver/room"},
-	{"homeserver/directory", "homeserver/federation"},
+	{"homeserver/directory", "homeserver/federation", "homeserver/unread"},
 	{"homeserver/clientsync", "homeserver/fedsender", "homeserver/push", "homeserver/edge"},
 	{"homeserver/clientapi", "homeserver/fedapi", "homeserver/adminapi"},
 	{"homeserver"},
@@ -204,7 +204,7 @@ var clients = []string{
 // TestHTTPClients keeps requests to other machines where the rules for them
 // are: what addresses are allowed, how long, how much.
 func TestHTTPClients(t *testing.T) {
-	allowed := []string{"homeserver/fedclient", "homeserver/identity", "homeserver/push", "homeserver/media", "appservices", "bridges", developers}
+	allowed := []string{"homeserver/fedclient", "homeserver/identity", "homeserver/push", "homeserver/media", "appservices", "jitsi", "bridges", developers}
 	for _, s := range sources(t) {
 		if s.isTest() || isTestPackage(s.dir()) || permitted(s.dir(), allowed) {
 			continue

@@ -21,7 +21,9 @@ type cli struct {
 	Serve   serveCommand   `cmd:"" help:"Run the server. With no configuration it serves this computer alone, from the folder data."`
 	User    userCommands   `cmd:"" help:"Make, list and change accounts."`
 	Token   tokenCommands  `cmd:"" help:"Make, list and revoke registration tokens."`
+	Report  reportCommands `cmd:"" help:"Show what users have reported as inappropriate."`
 	Bridge  bridgeCommands `cmd:"" help:"Run one bridge as a program of its own, for any homeserver."`
+	Jitsi   jitsiCommands  `cmd:"" help:"Check the Jitsi server, and put group calls into rooms."`
 	Conf    configCommands `cmd:"" name:"config" help:"Show and check the configuration."`
 	Version versionCommand `cmd:"" help:"Tell the version and the licence of this program."`
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"switchboard/homeserver"
+	"switchboard/jitsi"
 	"switchboard/registrations"
 )
 
@@ -36,9 +37,14 @@ var orders = map[string]func() order{
 	"user set-password": func() order { return &userSetPassword{} },
 	"user set-admin":    func() order { return &userSetAdmin{} },
 	"user deactivate":   func() order { return &userDeactivate{} },
+	"report list":       func() order { return &reportList{} },
 	"token create":      func() order { return &tokenCreate{} },
 	"token list":        func() order { return &tokenList{} },
 	"token revoke":      func() order { return &tokenRevoke{} },
+	"jitsi check":       func() order { return &jitsiCheck{} },
+	"jitsi add":         func() order { return &jitsiAdd{} },
+	"jitsi remove":      func() order { return &jitsiRemove{} },
+	"jitsi clean":       func() order { return &jitsiClean{} },
 }
 
 // carryOut has an order done, by the server of the data directory or here.
@@ -61,6 +67,9 @@ func (t *terminal) carryOut(name string, o order) error {
 	s, err := homeserver.New(t.ctx, conf.Config.Config, registrations.NewSet(string(conf.ServerName)))
 	if err != nil {
 		return err
+	}
+	if j, ok := o.(jitsiOrder); ok {
+		j.with(conf.Jitsi, nil)
 	}
 	return errors.Join(o.do(t.ctx, s, t.out), s.Close())
 }
@@ -90,11 +99,13 @@ func (t *terminal) delegate(dir, name string, o order) error {
 	if err != nil {
 		return fmt.Errorf("ask the server: %w", err)
 	}
+	if _, err := io.WriteString(t.out, answer.Output); err != nil {
+		return err
+	}
 	if answer.Error != "" {
 		return errors.New(answer.Error)
 	}
-	_, err = io.WriteString(t.out, answer.Output)
-	return err
+	return nil
 }
 
 func controlFile(dir string) string { return filepath.Join(dir, "control") }
@@ -109,13 +120,15 @@ type controlRequest struct {
 
 // controlAnswer is what became of an order.
 type controlAnswer struct {
-	Output string
+	Output string // also before an error
 	Error  string // "" if it was done
 }
 
 // control takes orders from commands on this computer.
 type control struct {
 	server *homeserver.Server
+	jitsi  jitsi.Config
+	meet   *jitsi.Verifier // nil: no Jitsi server may ask
 	net    net.Listener
 	token  string
 	file   string
@@ -179,6 +192,9 @@ func (c *control) answer(ctx context.Context, r controlRequest) (answer controlA
 		return controlAnswer{Error: "the server is of another version and does not know " + r.Name}
 	}
 	o := empty()
+	if j, ok := o.(jitsiOrder); ok {
+		j.with(c.jitsi, c.meet)
+	}
 	if err := json.Unmarshal(r.Order, o); err != nil {
 		return controlAnswer{Error: err.Error()}
 	}
@@ -186,7 +202,8 @@ func (c *control) answer(ctx context.Context, r controlRequest) (answer controlA
 	defer cancel()
 	var out strings.Builder
 	if err := o.do(ctx, c.server, &out); err != nil {
-		return controlAnswer{Error: err.Error()}
+		answer.Error = err.Error()
 	}
-	return controlAnswer{Output: out.String()}
+	answer.Output = out.String()
+	return answer
 }

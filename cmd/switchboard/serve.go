@@ -21,6 +21,7 @@ import (
 	"switchboard/appservices"
 	"switchboard/homeserver"
 	"switchboard/homeserver/clientapi"
+	"switchboard/jitsi"
 	"switchboard/registrations"
 )
 
@@ -72,6 +73,7 @@ type process struct {
 	edges       homeserver.Handlers
 	metrics     *metrics
 	appservices *appservices.Service
+	meet        *jitsi.Verifier // nil: there is no Jitsi server
 	bridges     []hosted
 	bridging    bool // the bridges run, and close themselves
 	listeners   []*listener
@@ -90,6 +92,7 @@ func newProcess(ctx context.Context, log zerolog.Logger, conf Config) (*process,
 	}
 	p := &process{log: log, conf: conf, server: server, metrics: newMetrics(logPosition(server.Store.Position))}
 	p.appservices = newAppservices(server, conf.Appservices)
+	p.meet = newMeet(server, conf.Jitsi)
 	err = p.appservices.Load(ctx)
 	if err == nil {
 		p.edges = server.Handlers()
@@ -157,7 +160,9 @@ func (p *process) open(ctx context.Context) error {
 		}
 	}
 	var err error
-	p.control, err = openControl(p.conf.DataDir, p.server)
+	if p.control, err = openControl(p.conf.DataDir, p.server); err == nil {
+		p.control.jitsi, p.control.meet = p.conf.Jitsi, p.meet
+	}
 	return err
 }
 
@@ -199,12 +204,18 @@ func (p *process) tlsConfig(c ListenerTLSConfig) (*tls.Config, error) {
 // edge is what a listener serves: the APIs, and /health.
 func (p *process) edge(serve []string) http.Handler {
 	client, federation := slices.Contains(serve, "client"), slices.Contains(serve, "federation")
+	var meet http.Handler
+	if p.meet != nil {
+		meet = p.meet.Handler()
+	}
 	apis := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.URL.Path == "/health":
 			p.health(w)
 		case client && strings.HasPrefix(r.URL.Path, bridgePaths):
 			p.bridgeMedia(w, r)
+		case client && meet != nil && isJitsi(r.URL.Path):
+			meet.ServeHTTP(w, r)
 		case federation && isFederation(r.URL.Path):
 			p.edges.Federation.ServeHTTP(w, r)
 		case client && !isFederation(r.URL.Path), strings.HasPrefix(r.URL.Path, "/.well-known/matrix/"):
