@@ -44,11 +44,16 @@ federation: ## federation with Dendrite and Synapse; ARGS="-run living/synapse/v
 alone: ## bridges as programs of their own, beside our server and Synapse; ARGS="-run synapse -v"
 	SWITCHBOARD_TEST_PEERS=synapse go run ./cmd/dev/withpostgres go test -count=1 -tags $(TAGS) ./cmd/dev/alone $(ARGS)
 
-demo: build cmd/dev/demo/node_modules ## a conversation through Matrix and IRC with real clients
-	SWITCHBOARD_BIN=$(CURDIR)/$(BIN) node cmd/dev/demo/main.js
+demo: build cmd/dev/demo/node_modules .cache/slixmpp ## a conversation through Matrix, IRC, XMPP and WhatsApp with real clients
+	SWITCHBOARD_BIN=$(CURDIR)/$(BIN) DEMO_PYTHON=$(CURDIR)/.cache/slixmpp/bin/python node cmd/dev/demo/main.js
 
 cmd/dev/demo/node_modules: cmd/dev/demo/package-lock.json
 	cd cmd/dev/demo && npm ci --no-audit --no-fund --loglevel=error
+	touch $@
+
+.cache/slixmpp: cmd/dev/demo/requirements.txt
+	python3 -m venv $@
+	$@/bin/pip install --quiet --disable-pip-version-check --no-input -r $<
 	touch $@
 
 bench: ## compare with Dendrite and write docs/performance.md; takes most of an hour

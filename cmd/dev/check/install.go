@@ -18,13 +18,13 @@ type need struct {
 
 var needs = []need{
 	{"/usr/lib/postgresql/*/bin/initdb", "postgresql", "tests on PostgreSQL"},
-	{"inspircd", "inspircd", "tests with a real IRC server"},
-	{"prosody", "prosody", "tests with a real XMPP server"},
-	{"openssl", "openssl", "certificates of the conformance suite"},
+	{"inspircd", "inspircd", "tests with a real IRC server, and the demo"},
+	{"prosody", "prosody", "tests with a real XMPP server, and the demo"},
+	{"openssl", "openssl", "certificates of the conformance suite and the demo"},
 	{"ip", "iproute2", "networks of the conformance suite"},
 	{"gcc", "gcc", "the race detector and Dendrite"},
 	{"/usr/include/stdlib.h", "libc6-dev", "the race detector and Dendrite"},
-	{"/usr/lib/python3.*/ensurepip", "python3-venv", "Synapse"},
+	{"/usr/lib/python3.*/ensurepip", "python3-venv", "Synapse and the demo"},
 	{"git", "git", "the linters"},
 	{"node", "nodejs", "the demo"},
 	{"npm", "npm", "the demo"},

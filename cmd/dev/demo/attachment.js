@@ -47,18 +47,21 @@ export async function decryptAttachment(data, info) {
     return new Uint8Array(await subtle.decrypt({ name: "AES-CTR", counter, length: 64 }, key, data));
 }
 
+let pictures = 0;
+
 /**
- * Draws the picture that is sent, a PNG.
+ * Draws a picture that is sent, a PNG. Each is another one.
  *
  * @returns {Uint8Array}
  */
 export function picture() {
     const [width, height] = [240, 160];
+    const shade = 40 * pictures++;
     const rows = Buffer.alloc((width * 3 + 1) * height);
     for (let y = 0; y < height; y++) {
         for (let x = 0; x < width; x++) {
             const at = y * (width * 3 + 1) + 1 + x * 3; // each row begins with its filter, 0
-            rows.set([x, (x * y) & 255, 255 - y], at);
+            rows.set([x, (x * y + shade) & 255, 255 - y], at);
         }
     }
     const header = Buffer.alloc(13);

@@ -3,7 +3,7 @@
 
 const colour = process.stdout.isTTY && !process.env.NO_COLOR;
 const paint = (code, text) => (colour ? `\x1b[${code}m${text}\x1b[0m` : text);
-const margins = { matrix: 36, irc: 33, demo: 90 };
+const margins = { matrix: 36, irc: 33, xmpp: 35, whatsapp: 32, demo: 90 };
 
 /** Prints a headline. */
 export function chapter(title) {
@@ -30,5 +30,5 @@ function print(line) {
 }
 
 function margin(protocol) {
-    return `${paint(margins[protocol], protocol.padStart(7))} ${paint(90, "│")}`;
+    return `${paint(margins[protocol], protocol.padStart(8))} ${paint(90, "│")}`;
 }

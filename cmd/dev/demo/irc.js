@@ -3,12 +3,13 @@
 
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
+import { createServer } from "node:http";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
 import { Process, freePort, workDirectory } from "./process.js";
-import { within } from "./expect.js";
+import { Seen, within } from "./expect.js";
 
 /**
  * Starts an IRC server on a free port of the loopback interface.
@@ -24,7 +25,7 @@ export async function startIRCServer() {
     const server = new Process("InspIRCd (Debian package inspircd)", "inspircd", args, {
         env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin` },
     });
-    await server.prints(/is now running/, 20);
+    await server.prints(/is now running/);
     return { port };
 }
 
@@ -48,11 +49,11 @@ ${modules.map((name) => `<module name="${name}">`).join("\n")}
 
 /** An IRC client that keeps every line it was sent. */
 export class IRCClient {
-    /** @type {{source: string, command: string, params: string[]}[]} */
-    seen = [];
+    /** @type {Seen<{source: string, command: string, params: string[]}>} */
+    #seen = new Seen();
 
     #socket;
-    #waiting = new Set();
+    #web; // where she shows her pictures
 
     constructor(nick) {
         this.nick = nick;
@@ -61,53 +62,53 @@ export class IRCClient {
     /** Connects and returns once the server has welcomed the client. */
     async connect(port) {
         this.#socket = connect(port, "127.0.0.1");
-        await within(10, `${this.nick} connects to the IRC server`, once(this.#socket, "connect"));
+        await within(`${this.nick} connects to the IRC server`, once(this.#socket, "connect"));
         createInterface({ input: this.#socket }).on("line", (line) => this.#receive(line));
         this.#write(`NICK ${this.nick}`);
         this.#write(`USER ${this.nick} 0 * :${this.nick}`);
-        await this.line(20, `${this.nick} is welcomed by the IRC server`, (l) => l.command === "001");
+        await this.line(`${this.nick} is welcomed by the IRC server`, (l) => l.command === "001");
     }
 
     async join(channel) {
         this.#write(`JOIN ${channel}`);
-        await this.line(10, `${this.nick} is in ${channel}`, (l) => l.command === "JOIN" && l.source === this.nick);
+        await this.line(`${this.nick} is in ${channel}`, (l) => l.command === "JOIN" && l.source === this.nick);
     }
 
     say(target, text) {
         this.#write(`PRIVMSG ${target} :${text}`);
     }
 
-    act(target, text) {
-        this.say(target, `\x01ACTION ${text}\x01`);
+    /**
+     * Shows a picture as one does on IRC: on the web, by its address.
+     *
+     * @returns {Promise<string>} the address
+     */
+    async show(bytes) {
+        this.#web = createServer((_, answer) => answer.setHeader("Content-Type", "image/png").end(bytes));
+        this.#web.listen(0, "127.0.0.1");
+        await once(this.#web, "listening");
+        return `http://127.0.0.1:${this.#web.address().port}/lake.png`;
     }
 
     quit() {
         this.#socket?.end("QUIT\r\n");
+        this.#web?.close();
     }
 
     /**
      * Waits for a line, seen or still to come.
      *
-     * @param {number} seconds
      * @param {string} what for the message when it does not come
      * @param {(line: {source: string, command: string, params: string[]}) => boolean} matches
      */
-    line(seconds, what, matches) {
-        const found = this.seen.find(matches);
-        if (found) return Promise.resolve(found);
-        let waiter;
-        const come = new Promise((resolve) => {
-            waiter = (line) => matches(line) && resolve(line);
-            this.#waiting.add(waiter);
-        });
-        return within(seconds, what, come).finally(() => this.#waiting.delete(waiter));
+    line(what, matches) {
+        return this.#seen.find(what, matches);
     }
 
     #receive(text) {
         const line = parse(text);
         if (line.command === "PING") this.#write(`PONG :${line.params.at(-1)}`);
-        this.seen.push(line);
-        this.#waiting.forEach((waiter) => waiter(line));
+        this.#seen.add(line);
     }
 
     #write(line) {

@@ -1,40 +1,67 @@
-// The second half of the conversation: a Matrix user and an IRC user in one
-// channel.
+// Two Matrix users and an IRC user in one channel.
 
-import { arrived, chapter, note, said } from "./conversation.js";
+import { arrived, chapter, said } from "./conversation.js";
+import { Talk, ask, download, meetBot } from "./talk.js";
 
-const seconds = 30;
+const bot = "@ircbot:localhost";
+
+/**
+ * Ivy as a friend, who is in a channel with somebody called nick.
+ *
+ * @param {import("./irc.js").IRCClient} ivy
+ * @returns {import("./talk.js").Friend}
+ */
+function friend(ivy, nick, channel) {
+    const line = (what, fits) => ivy.line(`ivy sees ${what} from ${nick}`, (l) =>
+        l.command === "PRIVMSG" && l.source === nick && l.params[0] === channel && fits(l.params[1]));
+    return {
+        name: ivy.nick,
+        network: "irc",
+        say: (text) => ivy.say(channel, text),
+        show: async (bytes) => {
+            const link = await ivy.show(bytes);
+            ivy.say(channel, link);
+            return link;
+        },
+        sees: async (text) => {
+            await line(`"${text}"`, (said) => said === text);
+            return `from ${nick}`;
+        },
+        opens: async () => {
+            const address = /https?:\/\/\S+\/media\/\S+/;
+            const { params } = await line("a link to a picture", (said) => address.test(said));
+            const [link] = params[1].match(address);
+            return { bytes: await download(link), how: `follows the link ${link.slice(0, 60)}…` };
+        },
+    };
+}
 
 /**
  * Alice logs in to IRC through the bridge's bot, joins the channel where Ivy
- * is, and they talk. The answer is the ID of the channel's room.
+ * is, and they talk.
  *
  * @param {import("./matrix.js").Person} alice
  * @param {import("./irc.js").IRCClient} ivy
- * @param {{bot: string, nick: string, channel: string}} names the bot's user
- *   ID, the nick that alice takes and the channel
- * @returns {Promise<string>}
+ * @param {{nick: string, channel: string}} names the nick that alice takes
+ * @returns {Promise<Talk>}
  */
-export async function talkIRC(alice, ivy, { bot, nick, channel }) {
+export async function talkIRC(alice, ivy, { nick, channel }) {
     chapter(`Alice joins ${channel} on IRC, where Ivy is`);
-    const management = await alice.createDirectRoom(bot);
-    await alice.meets(bot, management);
-    note("matrix", `alice opens a chat with ${bot}`);
+    const management = await meetBot(alice, bot);
     await ask(alice, bot, management, "login", /nick on/);
     await ask(alice, bot, management, nick, /account/);
     await ask(alice, bot, management, "-", new RegExp(`You are ${nick} on`)); // no account
     await ask(alice, bot, management, `join ${channel}`, new RegExp(`You are in.*${channel}`));
     const portal = await alice.acceptInviteWhere(`the room of ${channel}`, (room) => room.name.includes(channel));
-    await ivy.line(seconds, `ivy sees ${nick} join ${channel}`, (l) => l.command === "JOIN" && l.source === nick);
+    await ivy.line(`ivy sees ${nick} join ${channel}`, (l) => l.command === "JOIN" && l.source === nick);
     arrived("irc", "ivy", `sees ${nick} join; in Matrix the channel is the room ${portal}`);
 
-    const talk = new Talk(alice, ivy, nick, portal, channel);
-    await talk.fromIRC("Hello Matrix! Ivy here, on plain old IRC.");
-    await talk.toIRC("Hi Ivy! I type this in a Matrix client. Grüße, 你好, 🎉");
-    await talk.actionFromIRC("waves");
-    await talk.actionToIRC("waves back");
-    await talk.toIRC("That was it already. One more moment.");
-    return portal;
+    const talk = new Talk(alice, friend(ivy, nick, channel), portal, channel);
+    await talk.hear("Hello Matrix! Ivy here, on plain old IRC.");
+    await talk.say("Hi Ivy! I type this in a Matrix client. Grüße, 你好, 🎉");
+    await talk.look("lake.png");
+    await talk.show("sunset.png");
+    return talk;
 }
 
 /**
@@ -43,20 +70,19 @@ export async function talkIRC(alice, ivy, { bot, nick, channel }) {
  *
  * @param {import("./matrix.js").Person} bob
  * @param {import("./irc.js").IRCClient} ivy
- * @param {{bot: string, guests: string, channel: string, portal: string}} names
- *   the bot's user ID, the nick of that login, the channel and its room
+ * @param {{guests: string, channel: string, portal: string}} names the nick of
+ *   that login, the channel and its room
  */
-export async function talkAsGuest(bob, ivy, { bot, guests, channel, portal }) {
+export async function talkAsGuest(bob, ivy, { guests, channel, portal }) {
     chapter("Bob comes along without a nick of his own");
-    const management = await bob.createDirectRoom(bot);
-    await bob.meets(bot, management);
+    const management = await meetBot(bob, bot);
     await ask(bob, bot, management, `join ${channel}`, new RegExp(`You are in.*${channel}`));
     await bob.acceptInvite(portal);
 
     const question = "May I talk, too?";
     said("matrix", bob.name, channel, question);
     await bob.say(portal, question);
-    const line = await ivy.line(seconds, `ivy sees bob's "${question}", through ${guests}`, (l) =>
+    const line = await ivy.line(`ivy sees bob's "${question}", through ${guests}`, (l) =>
         l.command === "PRIVMSG" && l.source === guests && l.params[0] === channel &&
         l.params[1].includes(bob.name) && l.params[1].endsWith(question));
     arrived("irc", ivy.nick, `sees it, from ${guests}: ${line.params[1]}`);
@@ -66,56 +92,4 @@ export async function talkAsGuest(bob, ivy, { bot, guests, channel, portal }) {
     ivy.say(channel, answer);
     await bob.sees(portal, `ivy's "${answer}"`, (e) => e.getContent().body === answer);
     arrived("matrix", bob.name, "sees it");
-}
-
-// ask says something to the bot and waits for the answer.
-async function ask(person, bot, room, text, answer) {
-    said("matrix", person.name, bot, text);
-    await person.say(room, text);
-    const event = await person.sees(room, `the bot's answer ${answer} to "${text}"`, (e) =>
-        e.getSender() === bot && answer.test(e.getContent().body));
-    said("matrix", bot, person.name, event.getContent().body.split("\n")[0]);
-}
-
-// Talk is a channel and the room that it is in Matrix.
-class Talk {
-    constructor(alice, ivy, nick, portal, channel) {
-        Object.assign(this, { alice, ivy, nick, portal, channel });
-    }
-
-    async fromIRC(text) {
-        said("irc", this.ivy.nick, this.channel, text);
-        this.ivy.say(this.channel, text);
-        await this.#aliceSees("m.text", text);
-    }
-
-    async actionFromIRC(text) {
-        said("irc", this.ivy.nick, this.channel, `* ${text}`);
-        this.ivy.act(this.channel, text);
-        await this.#aliceSees("m.emote", text);
-    }
-
-    async toIRC(text) {
-        said("matrix", this.alice.name, this.channel, text);
-        await this.alice.say(this.portal, text);
-        await this.#ivySees(text, text);
-    }
-
-    async actionToIRC(text) {
-        said("matrix", this.alice.name, this.channel, `* ${text}`);
-        await this.alice.act(this.portal, text);
-        await this.#ivySees(text, `\x01ACTION ${text}\x01`);
-    }
-
-    async #aliceSees(type, text) {
-        const event = await this.alice.sees(this.portal, `ivy's "${text}" as ${type}`, (e) =>
-            e.getContent().msgtype === type && e.getContent().body === text && e.getSender() !== this.alice.userID);
-        arrived("matrix", this.alice.name, `sees it, from ${event.getSender()}`);
-    }
-
-    async #ivySees(text, line) {
-        await this.ivy.line(seconds, `ivy sees ${this.nick}'s "${text}"`, (l) =>
-            l.command === "PRIVMSG" && l.source === this.nick && l.params[0] === this.channel && l.params[1] === line);
-        arrived("irc", this.ivy.nick, `sees it, from ${this.nick}`);
-    }
 }

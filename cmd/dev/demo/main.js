@@ -1,7 +1,6 @@
 // A conversation through a running Switchboard, with real clients: two people
-// in an encrypted room, and one of them with an IRC user in a channel of a real
-// IRC server. It ends with status 0 only if every message was seen at the other
-// end.
+// in an encrypted room, and one of them with people on IRC, XMPP and WhatsApp. It
+// ends with status 0 only if every message was seen at the other end.
 
 import "./quiet.js";
 
@@ -13,6 +12,10 @@ import { Person } from "./matrix.js";
 import { talkEncrypted } from "./matrixchapter.js";
 import { cleanUp, lastWords } from "./process.js";
 import { Switchboard } from "./switchboard.js";
+import { startWhatsApp } from "./whatsapp.js";
+import { talkWhatsApp } from "./whatsappchapter.js";
+import { createXMPPAccount, startXMPPServer, startXenia } from "./xmpp.js";
+import { talkXMPP } from "./xmppchapter.js";
 
 const channel = "#demo";
 const people = [];
@@ -25,8 +28,15 @@ async function converse() {
     await ivy.connect(irc.port);
     await ivy.join(channel);
     note("irc", `ivy is in ${channel}`);
+    const xmpp = await startXMPPServer();
+    note("xmpp", `Prosody listens on port ${xmpp.port}`);
+    const account = await createXMPPAccount("alice");
+    const xenia = await startXenia(xmpp, account.address);
+    note("xmpp", "xenia is online");
+    const whatsapp = await startWhatsApp();
+    note("whatsapp", "a server that speaks WhatsApp's protocol runs, and the phones of alice and wanda are online");
     const switchboard = new Switchboard();
-    await switchboard.start({ ircPort: irc.port });
+    await switchboard.start({ irc, xmpp, whatsapp });
     note("demo", `Switchboard serves ${switchboard.url} and printed a token for the first account`);
 
     chapter("Two people register");
@@ -34,9 +44,18 @@ async function converse() {
     const bob = await moveIn("bob", switchboard, await switchboard.createToken());
 
     await talkEncrypted(alice, bob);
-    const names = { bot: "@ircbot:localhost", nick: "alice", channel };
-    const portal = await talkIRC(alice, ivy, names);
-    await talkAsGuest(bob, ivy, { ...names, portal, guests: switchboard.guests });
+    const onIRC = await talkIRC(alice, ivy, { nick: "alice", channel });
+    await talkAsGuest(bob, ivy, { channel, portal: onIRC.room, guests: switchboard.guests });
+    const onXMPP = await talkXMPP(alice, xenia, account);
+    const onWhatsApp = await talkWhatsApp(alice, whatsapp);
+
+    chapter("One person, one app, three networks");
+    await onIRC.hear("Picnic at the lake on Saturday. Who comes?");
+    await onXMPP.say("Ivy asks on IRC: a picnic at the lake on Saturday?");
+    await onXMPP.hear("Yes! I bring strawberries. 🍓");
+    await onWhatsApp.say("Picnic on Saturday, with strawberries from XMPP. Will you come?");
+    await onWhatsApp.hear("With pleasure. I bring the cake. 🍰");
+    await onIRC.say("Xenia brings strawberries and Wanda a cake. See you on Saturday, Ivy!");
 }
 
 // moveIn makes an account and starts its client.

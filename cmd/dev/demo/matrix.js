@@ -4,14 +4,13 @@
 import { ClientEvent, InteractiveAuth, MatrixEventEvent, RoomEvent, createClient } from "matrix-js-sdk";
 
 import { decryptAttachment, encryptAttachment } from "./attachment.js";
-import { within } from "./expect.js";
+import { Seen, within } from "./expect.js";
 
 /** A person on the homeserver. */
 export class Person {
     #base;
     #client;
-    #seen = []; // decrypted events of all rooms, oldest first
-    #waiting = new Set();
+    #seen = new Seen(); // decrypted events of all rooms
 
     /**
      * @param {string} name localpart of the user ID
@@ -52,7 +51,7 @@ export class Person {
             requestEmailToken: () => Promise.reject(new Error("the server asks for an e-mail address")),
             supportedStages: ["m.login.registration_token", "m.login.dummy"],
         });
-        const account = await within(20, `${this.name} registers`, dialog.attemptAuth());
+        const account = await within(`${this.name} registers`, dialog.attemptAuth());
         this.#client = this.#create({
             userId: account.user_id,
             accessToken: account.access_token,
@@ -78,7 +77,7 @@ export class Person {
             client.on(ClientEvent.Sync, (state) => state === "PREPARED" && resolve());
         });
         await client.startClient({ initialSyncLimit: 20, lazyLoadMembers: true });
-        await within(30, `${this.name}'s first sync ends`, synced);
+        await within(`${this.name}'s first sync ends`, synced);
     }
 
     /**
@@ -120,7 +119,7 @@ export class Person {
             initial_state: [{ type: "m.room.encryption", state_key: "", content: { algorithm: "m.megolm.v1.aes-sha2" } }],
         });
         await this.#isIn(room_id);
-        await within(20, `${this.name} sees that the room is encrypted`, this.#until(async () =>
+        await within(`${this.name} sees that the room is encrypted`, this.#until(async () =>
             await this.#client.getCrypto().isEncryptionEnabledInRoom(room_id)));
         return room_id;
     }
@@ -133,7 +132,7 @@ export class Person {
 
     /** Waits until other is a member of the room, as this person sees it. */
     async meets(other, roomID) {
-        await within(30, `${this.name} sees that ${other} is in the room`, this.#until(() =>
+        await within(`${this.name} sees that ${other} is in the room`, this.#until(() =>
             this.#client.getRoom(roomID)?.getMember(other)?.membership === "join"));
     }
 
@@ -151,7 +150,7 @@ export class Person {
      */
     async acceptInviteWhere(what, matches) {
         const find = () => this.#client.getRooms().find((room) => ["invite", "join"].includes(room.getMyMembership()) && matches(room));
-        await within(30, `${this.name} is invited to ${what}`, this.#until(() => Boolean(find())));
+        await within(`${this.name} is invited to ${what}`, this.#until(() => Boolean(find())));
         const room = find();
         if (room.getMyMembership() === "invite") await this.#client.joinRoom(room.roomId);
         await this.#isIn(room.roomId);
@@ -159,7 +158,7 @@ export class Person {
     }
 
     #isIn(roomID) {
-        return within(30, `${this.name} is in the room`, this.#until(() => this.#client.getRoom(roomID)?.getMyMembership() === "join"));
+        return within(`${this.name} is in the room`, this.#until(() => this.#client.getRoom(roomID)?.getMyMembership() === "join"));
     }
 
     // until asks again after every sync.
@@ -186,44 +185,40 @@ export class Person {
         return (await this.#client.sendTextMessage(roomID, text)).event_id;
     }
 
-    /** Sends an action ("/me") and returns the event's ID. */
-    async act(roomID, text) {
-        return (await this.#client.sendEmoteMessage(roomID, text)).event_id;
-    }
-
     /**
-     * Encrypts a picture, uploads it and sends it.
+     * Uploads a picture and sends it, encrypted if the room is.
      *
      * @returns {Promise<Uint8Array>} what the server has stored
      */
     async sendPicture(roomID, name, bytes) {
-        const { data, info } = await encryptAttachment(bytes);
+        const encrypted = await this.#client.getCrypto().isEncryptionEnabledInRoom(roomID);
+        const { data, info } = encrypted ? await encryptAttachment(bytes) : { data: bytes };
         const { content_uri } = await this.#client.uploadContent(new Blob([data]), {
-            type: "application/octet-stream",
+            type: encrypted ? "application/octet-stream" : "image/png",
             includeFilename: false,
         });
         await this.#client.sendMessage(roomID, {
             msgtype: "m.image",
             body: name,
             info: { mimetype: "image/png", size: bytes.length, w: 240, h: 160 },
-            file: { ...info, url: content_uri },
+            ...(encrypted ? { file: { ...info, url: content_uri } } : { url: content_uri }),
         });
         return data;
     }
 
     /**
-     * Downloads and decrypts the picture of a message.
+     * Downloads the picture of a message, and decrypts it if need be.
      *
      * @returns {Promise<{stored: Uint8Array, bytes: Uint8Array}>} as the server has it, and decrypted
      */
     async openPicture(event) {
-        const { file } = event.getContent();
-        const url = this.#client.mxcUrlToHttp(file.url, undefined, undefined, undefined, false, true, true);
+        const { file, url: plain } = event.getContent();
+        const url = this.#client.mxcUrlToHttp(plain ?? file.url, undefined, undefined, undefined, false, true, true);
         const answer = await fetch(url, { headers: { Authorization: `Bearer ${this.#client.getAccessToken()}` } });
         if (!answer.ok) throw new Error(`${this.name} downloads the picture: ${answer.status} ${await answer.text()}`);
         const stored = new Uint8Array(await answer.arrayBuffer());
         if ((await fetch(url)).ok) throw new Error("the picture can be downloaded without logging in");
-        return { stored, bytes: await decryptAttachment(stored, file) };
+        return { stored, bytes: file ? await decryptAttachment(stored, file) : stored };
     }
 
     /**
@@ -234,20 +229,16 @@ export class Person {
      * @param {(event: import("matrix-js-sdk").MatrixEvent) => boolean} matches
      */
     sees(roomID, what, matches) {
-        const fits = (event) => event.getRoomId() === roomID && event.getType() === "m.room.message" && matches(event);
-        const found = this.#seen.find(fits);
-        if (found) return Promise.resolve(found);
-        let waiter;
-        const come = new Promise((resolve) => {
-            waiter = (event) => fits(event) && resolve(event);
-            this.#waiting.add(waiter);
-        });
-        return within(30, `${this.name} sees ${what}`, come).finally(() => this.#waiting.delete(waiter));
+        return this.seesAnywhere(what, (event) => event.getRoomId() === roomID && matches(event));
+    }
+
+    /** Is sees in all rooms. */
+    seesAnywhere(what, matches) {
+        return this.#seen.find(`${this.name} sees ${what}`, (event) => event.getType() === "m.room.message" && matches(event));
     }
 
     #take(event) {
         if (event.isEncrypted() && !event.getClearContent()) return; // comes again when it is decrypted
-        this.#seen.push(event);
-        this.#waiting.forEach((waiter) => waiter(event));
+        this.#seen.add(event);
     }
 }

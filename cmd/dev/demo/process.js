@@ -7,6 +7,8 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+import { within } from "./expect.js";
+
 const running = new Set();
 let directory;
 
@@ -29,11 +31,12 @@ export class Process {
      * @param {string} name for messages
      * @param {string} program
      * @param {string[]} args
-     * @param {import("node:child_process").SpawnOptions} options
+     * @param {import("node:child_process").SpawnOptions & {orders?: boolean}} options
+     *   orders gives the program a standard input, whose end ends it
      */
-    constructor(name, program, args, options = {}) {
+    constructor(name, program, args, { orders, ...options } = {}) {
         this.name = name;
-        this.#child = spawn(program, args, { ...options, stdio: ["ignore", "pipe", "pipe"] });
+        this.#child = spawn(program, args, { ...options, stdio: [orders ? "pipe" : "ignore", "pipe", "pipe"] });
         this.#ended = new Promise((resolve) => {
             this.#child.once("error", (err) => resolve(`did not start: ${err.message}`));
             this.#child.once("close", (code, signal) => resolve(`ended with ${signal ?? `status ${code}`}`));
@@ -48,40 +51,47 @@ export class Process {
         this.#ended.then(() => running.delete(this));
     }
 
+    get stdin() {
+        return this.#child.stdin;
+    }
+
+    get stdout() {
+        return this.#child.stdout;
+    }
+
     /**
      * Waits until the program has printed what pattern matches.
      *
      * @param {RegExp} pattern
-     * @param {number} seconds
      * @returns {Promise<RegExpMatchArray>}
      */
-    async prints(pattern, seconds) {
-        let listener, timer;
-        const matched = new Promise((resolve, reject) => {
+    async prints(pattern) {
+        let listener;
+        const matched = new Promise((resolve) => {
             listener = () => {
                 const match = this.output.match(pattern);
                 if (match) resolve(match);
             };
-            timer = setTimeout(() => reject(this.#failure(`did not print ${pattern} within ${seconds} s`)), seconds * 1000);
             this.#listeners.add(listener);
-            this.#ended.then((how) => reject(this.#failure(how)));
             listener();
         });
         try {
-            return await matched;
+            return await within(`${this.name} prints ${pattern}`, Promise.race([matched, this.fails()]));
         } finally {
-            clearTimeout(timer);
             this.#listeners.delete(listener);
         }
     }
 
-    #failure(what) {
-        return new Error(`${this.name} ${what}. Its output was:\n${this.output.trimEnd() || "(nothing)"}`);
+    /** Throws when the program ends. */
+    async fails() {
+        const how = await this.#ended;
+        throw new Error(`${this.name} ${how}. Its output was:\n${this.output.trimEnd() || "(nothing)"}`);
     }
 
     /** Asks the program to end, and makes it end if it does not within 10 seconds. */
     async stop() {
         if (!running.has(this)) return;
+        this.#child.stdin?.end();
         this.#child.kill("SIGTERM");
         const timer = setTimeout(() => this.#child.kill("SIGKILL"), 10_000);
         await this.#ended;

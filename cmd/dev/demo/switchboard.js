@@ -27,17 +27,20 @@ export class Switchboard {
     #config = join(workDirectory(), "switchboard.yaml");
 
     /**
-     * Starts the server.
+     * Starts the server with all its bridges.
      *
-     * @param {{ircPort: number}} options where the IRC server of the bridge's only network is
+     * @param {object} networks
+     * @param {{port: number}} networks.irc where the only IRC network is
+     * @param {{port: number, domain: string, ca: string}} networks.xmpp
+     * @param {{server: string}} networks.whatsapp
      */
-    async start({ ircPort }) {
-        this.#binary = process.env.SWITCHBOARD_BIN || (await build());
+    async start(networks) {
+        this.#binary = process.env.SWITCHBOARD_BIN || (await build("switchboard", "./cmd/switchboard"));
         const port = await freePort();
         this.url = `http://127.0.0.1:${port}`;
-        writeFileSync(this.#config, configuration(port, ircPort, this.guests), { mode: 0o600 });
+        writeFileSync(this.#config, configuration(port, networks, this.guests), { mode: 0o600 });
         const server = new Process("switchboard", this.#binary, ["serve", "--config", this.#config], { cwd: workDirectory() });
-        [, this.firstToken] = await server.prints(/registration token\s+(\S+)/, 60);
+        [, this.firstToken] = await server.prints(/registration token\s+(\S+)/);
     }
 
     /** Makes a registration token for one more account, as an administrator does. */
@@ -47,31 +50,48 @@ export class Switchboard {
     }
 }
 
-async function build() {
-    const binary = join(workDirectory(), "switchboard");
-    await run("go", ["build", "-tags", "goolm", "-o", binary, "./cmd/switchboard"], {
+/**
+ * Builds a program of this source.
+ *
+ * @returns {Promise<string>} where it is
+ */
+export async function build(name, source) {
+    const binary = join(workDirectory(), name);
+    await run("go", ["build", "-trimpath", "-tags", "goolm", "-o", binary, source], {
         cwd: repository,
         env: { ...process.env, CGO_ENABLED: "0" },
     });
     return binary;
 }
 
-// One network for the bridge, and a port of its own; the rest is as it is
-// without a file.
-function configuration(port, ircPort, guests) {
+// The networks, a port of its own, and that the files of the XMPP server are on
+// this computer; the rest is as it is without a file.
+function configuration(port, { irc, xmpp, whatsapp }, guests) {
     return `
+public_url: http://127.0.0.1:${port}
 listeners:
   - address: 127.0.0.1:${port}
 registration:
   mode: token
+outbound:
+  allow: [127.0.0.0/8]
 bridges:
   irc:
     enabled: true
     networks:
       - id: demo
-        address: 127.0.0.1:${ircPort}
+        address: 127.0.0.1:${irc.port}
         tls: "off"
         relay:
           nick: ${guests}
+  xmpp:
+    enabled: true
+    servers:
+      - domain: ${xmpp.domain}
+        address: 127.0.0.1:${xmpp.port}
+        ca_file: ${xmpp.ca}
+  whatsapp:
+    enabled: true
+    test_server: ${whatsapp.server}
 `;
 }
