@@ -61,12 +61,16 @@ func longTermKey(username, realm, password string) []byte {
 	return sum[:]
 }
 
-// parseUsername takes "expiry:user" apart.
+// parseUsername takes "expiry:user" apart. Prosody, and so Jitsi, leaves the user
+// out; then each name counts as a user of its own.
 func parseUsername(username string) (user string, ends time.Time, ok bool) {
-	number, user, ok := strings.Cut(username, ":")
+	number, user, named := strings.Cut(username, ":")
 	n, err := strconv.ParseInt(number, 10, 64)
-	if !ok || err != nil || n <= 0 {
+	if err != nil || n <= 0 {
 		return "", time.Time{}, false
+	}
+	if !named {
+		user = username
 	}
 	return user, time.Unix(n, 0), true
 }
