@@ -63,11 +63,11 @@ type TURNConfig struct {
 	// out but web pages let that out.
 	HTTPS bool `yaml:"https"`
 
-	// MinPort and MaxPort are the UDP ports at which the packets of the other
-	// side arrive, one for each user who is relayed.
+	// MinPort is the first of the UDP ports at which the packets of the other side
+	// arrive, one for each user who is relayed.
 	MinPort uint16 `yaml:"min_port"`
 
-	// MaxPort is the last one.
+	// MaxPort is the last of them.
 	MaxPort uint16 `yaml:"max_port"`
 
 	// OnePort lets all share this UDP port, so that a router needs to forward only

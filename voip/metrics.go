@@ -102,7 +102,7 @@ func (r *Relay) Collect(out chan<- prometheus.Metric) {
 	tell(descSessions, prometheus.GaugeValue, uint64(r.Sessions()))
 	tell(descMade, prometheus.CounterValue, r.count.sessions.Load())
 	r.gate.mu.Lock()
-	tell(descStreams, prometheus.GaugeValue, uint64(r.gate.all))
+	tell(descStreams, prometheus.GaugeValue, uint64(len(r.gate.all)))
 	r.gate.mu.Unlock()
 	for d := range directions {
 		packets, bytes := r.count.apart.packets[d].Load(), r.count.apart.bytes[d].Load()

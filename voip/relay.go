@@ -55,8 +55,9 @@ type Relay struct {
 	quotas     quotas
 	rate       int64 // bytes a second of each session and direction
 	count      *metrics
-	engines    [2]*engine // by family; set by Run
-	serving    chan struct{}
+	engines    [2]*engine    // by family; set by Run
+	serving    chan struct{} // closed when clients may be served, or never will
+	ready      sync.Once
 	draining   atomic.Bool
 	drain      chan struct{} // closed by Drain
 	last       atomic.Uint64 // the newest session's number
@@ -182,7 +183,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	serving, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	group, serving := errgroup.WithContext(serving)
-	close(r.serving)
+	r.ready.Do(func() { close(r.serving) })
 	group.Go(func() error { return r.network.run(serving) })
 	for _, l := range r.tcp {
 		group.Go(func() error { return r.accept(serving, l, nil) })
@@ -199,6 +200,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	case <-serving.Done():
 	}
 	end()
+	r.gate.close() // before the engines are
 	return group.Wait()
 }
 
@@ -243,6 +245,8 @@ func (r *Relay) rotate(ctx context.Context) {
 
 // Close closes the sockets.
 func (r *Relay) Close() error {
+	r.gate.close()
+	r.ready.Do(func() { close(r.serving) })
 	for _, p := range r.udp {
 		p.close()
 	}

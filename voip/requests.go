@@ -310,7 +310,7 @@ func (q *request) peersOf() ([]netip.AddrPort, stun.ErrorCode) {
 		return nil, stun.CodeBadRequest
 	}
 	for _, p := range list {
-		if !q.relay.peers.allowed(p.Addr()) {
+		if !q.session.mayMeet(p.Addr()) {
 			return nil, stun.CodeForbidden
 		}
 	}

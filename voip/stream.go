@@ -26,22 +26,25 @@ const (
 // gate bounds the connections of those who have shown no credentials yet.
 type gate struct {
 	mu      sync.Mutex // tier 3; guards what follows
-	all     int
+	all     map[*stream]struct{}
 	unknown int
 	from    map[netip.Addr]int
+	closed  bool
+	empty   sync.WaitGroup
 }
 
 // enter lets a connection in; false if there are too many.
-func (g *gate) enter(a netip.Addr) bool {
+func (g *gate) enter(s *stream, a netip.Addr) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.all >= maxStreams || g.unknown >= maxUnknown || g.from[a] >= maxUnknownOne {
+	if g.closed || len(g.all) >= maxStreams || g.unknown >= maxUnknown || g.from[a] >= maxUnknownOne {
 		return false
 	}
 	if g.from == nil {
-		g.from = map[netip.Addr]int{}
+		g.from, g.all = map[netip.Addr]int{}, map[*stream]struct{}{}
 	}
-	g.all++
+	g.empty.Add(1)
+	g.all[s] = struct{}{}
 	g.unknown++
 	g.from[a]++
 	return true
@@ -60,13 +63,25 @@ func (g *gate) know(a netip.Addr, known bool) {
 }
 
 // leave lets a connection out.
-func (g *gate) leave(a netip.Addr, known bool) {
+func (g *gate) leave(s *stream, a netip.Addr, known bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.all--
+	delete(g.all, s)
+	g.empty.Done()
 	if !known {
 		g.forget(a)
 	}
+}
+
+// close closes all connections, and lets none in any more.
+func (g *gate) close() {
+	g.mu.Lock()
+	g.closed = true
+	for s := range g.all {
+		s.conn.Close()
+	}
+	g.mu.Unlock()
+	g.empty.Wait()
 }
 
 // forget counts one less that is not known. The lock is held.
@@ -136,19 +151,20 @@ func (s *stream) close() {
 // ServeConn serves a client that is connected over TCP or TLS, until it or the
 // relay ends. What of it was read already, to see what it is, must come from
 // conn's Read again.
-func (r *Relay) ServeConn(ctx context.Context, conn net.Conn) {
+func (r *Relay) ServeConn(conn net.Conn) {
 	defer conn.Close()
+	<-r.serving
 	remote, err := netip.ParseAddrPort(conn.RemoteAddr().String())
 	if err != nil {
 		return
 	}
 	remote = netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
-	if !r.gate.enter(remote.Addr()) {
+	s := &stream{conn: conn}
+	s.wake = sync.NewCond(&s.mu)
+	if !r.gate.enter(s, remote.Addr()) {
 		r.count.dropped(tooMany)
 		return
 	}
-	s := &stream{conn: conn}
-	s.wake = sync.NewCond(&s.mu)
 	p := path{stream: s, remote: remote}
 	defer func() {
 		if session := r.session(p); session != nil {
@@ -157,12 +173,11 @@ func (r *Relay) ServeConn(ctx context.Context, conn net.Conn) {
 		s.mu.Lock()
 		known := s.known
 		s.mu.Unlock()
-		r.gate.leave(remote.Addr(), known)
+		r.gate.leave(s, remote.Addr(), known)
 	}()
-	defer context.AfterFunc(ctx, s.close)()
 	conn.SetDeadline(time.Now().Add(authTime))
 	if t, ok := conn.(*tls.Conn); ok {
-		if err := t.HandshakeContext(ctx); err != nil {
+		if err := t.Handshake(); err != nil {
 			return
 		}
 	}
@@ -243,8 +258,6 @@ func nextFrame(in *bufio.Reader) ([]byte, error) {
 // accept serves the clients of a listener until ctx is done.
 func (r *Relay) accept(ctx context.Context, l net.Listener, config *tls.Config) error {
 	defer context.AfterFunc(ctx, func() { l.Close() })()
-	var running sync.WaitGroup
-	defer running.Wait()
 	for {
 		conn, err := l.Accept()
 		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
@@ -260,6 +273,6 @@ func (r *Relay) accept(ctx context.Context, l net.Listener, config *tls.Config) 
 		if config != nil {
 			conn = tls.Server(conn, config)
 		}
-		running.Go(func() { r.ServeConn(ctx, conn) })
+		go r.ServeConn(conn)
 	}
 }

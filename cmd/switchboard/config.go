@@ -15,6 +15,7 @@ import (
 	"switchboard/appservices"
 	"switchboard/homeserver"
 	"switchboard/jitsi"
+	"switchboard/voip"
 )
 
 // Config is the configuration file.
@@ -44,6 +45,9 @@ type Config struct {
 
 	// Jitsi offers group calls on a Jitsi Meet server.
 	Jitsi jitsi.Config `yaml:"jitsi"`
+
+	// VoIP lets users call each other where they cannot reach each other directly.
+	VoIP voip.Config `yaml:"voip"`
 
 	// Log is what the server tells on standard error.
 	Log LogConfig `yaml:"log"`
@@ -162,6 +166,7 @@ func defaultConfig() Config {
 		},
 		Log:     LogConfig{Level: "info", Format: "auto"},
 		Jitsi:   jitsi.DefaultConfig(),
+		VoIP:    voip.DefaultConfig(),
 		Bridges: BridgesConfig{WhatsApp: defaultWhatsApp(), XMPP: defaultXMPP()},
 	}
 }
@@ -194,7 +199,7 @@ func (c Config) Check() error {
 	if c.HTTP.MaxHeader < 4<<10 {
 		bad("http.max_header", "must be at least 4K")
 	}
-	return errors.Join(append(errs, c.Bridges.Check(), c.Jitsi.Check())...)
+	return errors.Join(append(errs, c.Bridges.Check(), c.Jitsi.Check(), c.VoIP.Check())...)
 }
 
 func (c Config) checkListener(key string, l ListenerConfig, bad func(key, format string, args ...any)) {

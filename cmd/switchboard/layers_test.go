@@ -204,7 +204,7 @@ var clients = []string{
 // TestHTTPClients keeps requests to other machines where the rules for them
 // are: what addresses are allowed, how long, how much.
 func TestHTTPClients(t *testing.T) {
-	allowed := []string{"homeserver/fedclient", "homeserver/identity", "homeserver/push", "homeserver/media", "appservices", "jitsi", "bridges", developers}
+	allowed := []string{"homeserver/fedclient", "homeserver/identity", "homeserver/push", "homeserver/media", "appservices", "jitsi", "bridges", "voip", developers}
 	for _, s := range sources(t) {
 		if s.isTest() || isTestPackage(s.dir()) || permitted(s.dir(), allowed) {
 			continue

@@ -71,7 +71,7 @@ func newServer(log zerolog.Logger, c HTTPConfig, h http.Handler) *http.Server {
 // serve serves until the server is shut down.
 func (l *listener) serve() error {
 	var err error
-	if l.tls {
+	if _, done := l.net.(*mux); l.tls && !done { // there, TLS is done already
 		err = l.server.ServeTLS(l.net, "", "")
 	} else {
 		err = l.server.Serve(l.net)

@@ -23,6 +23,7 @@ import (
 	"switchboard/homeserver/clientapi"
 	"switchboard/jitsi"
 	"switchboard/registrations"
+	"switchboard/voip"
 )
 
 // serveCommand runs the server.
@@ -76,6 +77,8 @@ type process struct {
 	meet        *jitsi.Verifier // nil: there is no Jitsi server
 	bridges     []hosted
 	bridging    bool // the bridges run, and close themselves
+	calls       *voip.Service
+	relay       *voip.Relay // nil: calls are not relayed here
 	listeners   []*listener
 	control     *control
 	acme        *acme
@@ -92,6 +95,7 @@ func newProcess(ctx context.Context, log zerolog.Logger, conf Config) (*process,
 	}
 	p := &process{log: log, conf: conf, server: server, metrics: newMetrics(logPosition(server.Store.Position))}
 	p.appservices = newAppservices(server, conf.Appservices)
+	p.calls = newCalls(server, conf.VoIP)
 	p.meet = newMeet(server, conf.Jitsi)
 	err = p.appservices.Load(ctx)
 	if err == nil {
@@ -103,6 +107,9 @@ func newProcess(ctx context.Context, log zerolog.Logger, conf Config) (*process,
 	}
 	if err == nil {
 		err = p.open(ctx)
+	}
+	if err == nil {
+		err = p.openRelay(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(err, p.close())
@@ -284,6 +291,9 @@ func (p *process) run(ctx context.Context) error {
 		parts.Go(func() error { return c.Run(partsCtx, 10*time.Second) })
 	}
 	parts.Go(func() error { return p.control.Run(partsCtx) })
+	if p.relay != nil {
+		parts.Go(func() error { return p.relay.Run(partsCtx) })
+	}
 	served := make(chan error, len(p.listeners))
 	for _, l := range p.listeners {
 		go func() { served <- l.serve() }()
@@ -302,6 +312,9 @@ func (p *process) run(ctx context.Context) error {
 	}
 	p.draining.Store(true)
 	p.server.Drain()
+	if p.relay != nil {
+		p.relay.Drain()
+	}
 	err = errors.Join(err, p.shutdown())
 	endParts()
 	return errors.Join(err, parts.Wait())
@@ -334,6 +347,9 @@ func (p *process) close() error {
 		if !p.bridging {
 			b.Close()
 		}
+	}
+	if p.relay != nil {
+		p.relay.Close()
 	}
 	if p.control != nil {
 		p.control.net.Close()

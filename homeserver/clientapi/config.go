@@ -31,6 +31,9 @@ type API struct {
 	// Appservices asks appservices something on behalf of a client.
 	Appservices Appservices
 
+	// TURN tells users which TURN server relays their calls; nil means none.
+	TURN AskTURN
+
 	// MaxBody is the largest body of a request in bytes, media excepted. 0 means 8 MiB.
 	MaxBody int64
 

@@ -36,4 +36,5 @@ var tables = [][]route{
 	timestampRoutes,
 	typingRoutes,
 	upgradeRoutes,
+	voipRoutes,
 }

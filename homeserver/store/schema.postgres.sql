@@ -254,6 +254,14 @@ remote_media.used_ts bigint NOT NULL
 remote_media: PRIMARY KEY (server, media_id)
 CREATE INDEX remote_media_by_digest ON public.remote_media USING btree (digest)
 CREATE INDEX remote_media_by_use ON public.remote_media USING btree (used_ts, size)
+reports.reporter text NOT NULL
+reports.room_id text NOT NULL
+reports.event_id text NOT NULL
+reports.user_id text NOT NULL
+reports.reason text NOT NULL
+reports.ts bigint NOT NULL
+reports: PRIMARY KEY (reporter, room_id, event_id, user_id)
+CREATE INDEX reports_by_ts ON public.reports USING btree (ts)
 requests.user_id text NOT NULL
 requests.device text NOT NULL
 requests.endpoint text NOT NULL
@@ -344,6 +352,9 @@ tokens: PRIMARY KEY (access)
 CREATE INDEX tokens_by_device ON public.tokens USING btree (user_id, device_id)
 CREATE UNIQUE INDEX tokens_by_refresh ON public.tokens USING btree (refresh)
 CREATE INDEX tokens_by_replaces ON public.tokens USING btree (replaces)
+turn_secrets.secret bytea NOT NULL
+turn_secrets.made_ts bigint NOT NULL
+turn_secrets: PRIMARY KEY (secret)
 uia_sessions.session text NOT NULL
 uia_sessions.operation text NOT NULL
 uia_sessions.user_id text NOT NULL

@@ -433,6 +433,10 @@ CREATE TABLE tokens (
 CREATE INDEX tokens_by_device ON tokens (user_id, device_id);
 CREATE UNIQUE INDEX tokens_by_refresh ON tokens (refresh);
 CREATE INDEX tokens_by_replaces ON tokens (replaces);
+CREATE TABLE turn_secrets (
+	secret  BLOB   NOT NULL PRIMARY KEY,
+	made_ts BIGINT NOT NULL -- milliseconds
+);
 CREATE TABLE uia_sessions (
 	session    TEXT   NOT NULL PRIMARY KEY,
 	operation  TEXT   NOT NULL, -- what may be done with it, and to what
