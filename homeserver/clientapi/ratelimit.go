@@ -131,8 +131,12 @@ func NewLimits(r Rates) *Limits {
 	}}
 }
 
-// limitAddress counts a request of nobody known, by its address.
+// limitAddress counts a request of nobody known, by its address. What an
+// appservice asks without being a user, such as to register one, is free.
 func (a *API) limitAddress(r *request) error {
+	if _, err := a.appservice(r); err == nil {
+		return nil
+	}
 	c := classOf[r.Pattern]
 	if c == classRequest {
 		c = classPublic

@@ -87,7 +87,7 @@ func TestNetwork(t *testing.T) {
 func TestRateLimits(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
 		s := start(t, st, func(a *API) {
-			a.Limits = NewLimits(Rates{Login: Rate{0.001, 6}, FailedLogin: Rate{0.001, 2}, Request: Rate{0.001, 3}})
+			a.Limits = NewLimits(Rates{Login: Rate{0.001, 6}, FailedLogin: Rate{0.001, 2}, Register: Rate{0.001, 1}, Request: Rate{0.001, 3}})
 		})
 		bad := `{"type":"m.login.password","user":"alice","password":"wrong"}`
 		s.nobody().want(403, "M_FORBIDDEN", "POST", v3+"login", bad)
@@ -109,8 +109,11 @@ func TestRateLimits(t *testing.T) {
 			t.Errorf("got %d %v", w.Code, w.Header())
 		}
 		as := s.appservice("irc")
-		for range 5 {
+		for i := range 5 {
 			as.want(200, "ircbot", "GET", v3+"account/whoami", "") // the sender is free
+			as.want(200, "irc_", "POST", v3+"register", fmt.Sprintf(`{"type":"m.login.application_service","username":"irc_%d","inhibit_login":true}`, i))
 		}
+		s.nobody().want(401, "session", "POST", v3+"register", `{}`)
+		s.nobody().want(429, "M_LIMIT_EXCEEDED", "POST", v3+"register", `{}`)
 	})
 }
