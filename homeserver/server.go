@@ -29,9 +29,11 @@ import (
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/media"
 	"switchboard/homeserver/notify"
+	"switchboard/homeserver/push"
 	"switchboard/homeserver/room"
 	"switchboard/homeserver/signing"
 	"switchboard/homeserver/store"
+	"switchboard/homeserver/unread"
 	"switchboard/registrations"
 )
 
@@ -58,6 +60,7 @@ type Server struct {
 	client   *fedclient.Client
 	ring     *fedclient.KeyRing
 	sender   *fedsender.Service
+	pushers  *push.Service
 	servers  *fedapi.API
 	draining chan struct{} // closed by Drain
 	drain    sync.Once
@@ -106,6 +109,9 @@ func New(ctx context.Context, c Config, appservices *registrations.Set) (*Server
 // identityTimeout bounds a request to an identity server with its answer.
 const identityTimeout = 20 * time.Second
 
+// gatewayTimeout bounds a request to a push gateway with its answer.
+const gatewayTimeout = 30 * time.Second
+
 // wire makes the services and the edges, from the lower floors to the upper
 // ones.
 func (s *Server) wire(blobs *blob.Disk) error {
@@ -136,11 +142,13 @@ func (s *Server) wire(blobs *blob.Disk) error {
 	}
 	s.Rooms.Vet = s.Federation.Vet
 	s.sender = &fedsender.Service{Store: s.Store, Client: s.client, Bell: s.Bell, Keys: s.Keys, Ephemeral: s.Ephemeral, ServerName: c.ServerName}
+	counts := &unread.Service{Store: s.Store, Rooms: s.Rooms}
+	s.pushers = &push.Service{Store: s.Store, Rooms: s.Rooms, Unread: counts, Bell: s.Bell, Client: dialer.Client(gatewayTimeout)}
 	s.Sync = &clientsync.Service{
-		Store: s.Store, Rooms: s.Rooms, Bell: s.Bell, Keys: s.Keys, Ephemeral: s.Ephemeral, Stopping: s.draining,
+		Store: s.Store, Rooms: s.Rooms, Unread: counts, Bell: s.Bell, Keys: s.Keys, Ephemeral: s.Ephemeral, Stopping: s.draining,
 	}
 	s.ClientRoutes = &clientapi.API{
-		ServerName: c.ServerName, Accounts: s.Accounts, Rooms: s.Rooms, Directory: s.Directory, Federation: s.Federation, Sync: s.Sync, Keys: s.Keys, Ephemeral: s.Ephemeral, Media: s.Media,
+		ServerName: c.ServerName, Accounts: s.Accounts, Rooms: s.Rooms, Directory: s.Directory, Federation: s.Federation, Sync: s.Sync, Unread: counts, Keys: s.Keys, Ephemeral: s.Ephemeral, Media: s.Media,
 		PublicURL: c.advertised(), Delegate: c.Delegate, Support: c.Support.shown(), DefaultRoomVersion: c.Rooms.DefaultVersion, PolicyServerKey: c.Moderation.PolicyServerKey,
 	}
 	s.servers = &fedapi.API{
@@ -180,6 +188,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { return s.Directory.Run(ctx) })
 	group.Go(func() error { return s.Federation.Run(ctx) })
 	group.Go(func() error { return s.sender.Run(ctx) })
+	group.Go(func() error { return s.pushers.Run(ctx) })
 	return group.Wait()
 }
 

@@ -35,7 +35,8 @@ func (s *Service) SetPusher(ctx context.Context, p store.Pusher, share bool) err
 	if err := checkPusher(p); err != nil {
 		return err
 	}
-	p.CreatedTS = time.Now().UnixMilli()
+	p.CreatedTS, p.Pos = time.Now().UnixMilli(), s.Store.Position()
+	defer s.Bell.Ring(store.PushersBell)
 	return s.Store.Update(ctx, func(tx *store.Tx) error {
 		if !share {
 			if err := tx.DeletePushersOfOthers(ctx, p.User, p.AppID, p.Pushkey); err != nil {
@@ -48,6 +49,7 @@ func (s *Service) SetPusher(ctx context.Context, p store.Pusher, share bool) err
 
 // DeletePusher ends a pusher. One that does not exist is ended already.
 func (s *Service) DeletePusher(ctx context.Context, user matrix.UserID, appID, pushkey string) error {
+	defer s.Bell.Ring(store.PushersBell)
 	return s.Store.Update(ctx, func(tx *store.Tx) error { return tx.DeletePusher(ctx, user, appID, pushkey) })
 }
 

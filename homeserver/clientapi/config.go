@@ -13,6 +13,7 @@ import (
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/media"
 	"switchboard/homeserver/room"
+	"switchboard/homeserver/unread"
 )
 
 // API serves the client-server API. All fields are set before Handler is
@@ -24,6 +25,7 @@ type API struct {
 	Directory  *directory.Service
 	Federation *federation.Service
 	Sync       *clientsync.Service
+	Unread     *unread.Service
 	Keys       *e2ee.Service
 	Ephemeral  *ephemeral.Service
 	Media      *media.Service

@@ -18,6 +18,7 @@ import (
 	"switchboard/homeserver/room"
 	"switchboard/homeserver/signing"
 	"switchboard/homeserver/store"
+	"switchboard/homeserver/unread"
 	"switchboard/registrations"
 )
 
@@ -60,12 +61,14 @@ func prepare(t *testing.T, st *store.Store, change ...func(*API)) *server {
 	rooms := &room.Service{Store: st, Bell: bell, ServerName: name, Key: key, Config: room.Config{DefaultVersion: matrix.DefaultRoomVersion}}
 	keys := &e2ee.Service{Store: st, Bell: bell, ServerName: name}
 	fleeting := &ephemeral.Service{Store: st, Bell: bell}
+	counts := &unread.Service{Store: st, Rooms: rooms}
 	api := &API{
 		ServerName: name, Rooms: rooms, Keys: keys, Ephemeral: fleeting,
 		Accounts:   &account.Service{Store: st, Bell: bell, ServerName: name, Config: config, Appservices: set},
 		Directory:  &directory.Service{Store: st, Rooms: rooms, ServerName: name, Registrations: set},
 		Federation: &federation.Service{Store: st, Bell: bell, Rooms: rooms, ServerName: name},
-		Sync:       &clientsync.Service{Store: st, Rooms: rooms, Bell: bell, Keys: keys, Ephemeral: fleeting},
+		Unread:     counts,
+		Sync:       &clientsync.Service{Store: st, Rooms: rooms, Unread: counts, Bell: bell, Keys: keys, Ephemeral: fleeting},
 	}
 	for _, f := range change {
 		f(api)

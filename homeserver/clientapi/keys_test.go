@@ -29,7 +29,7 @@ func withRooms(t *testing.T) func(*API) {
 		a.Keys = &e2ee.Service{Store: st, Bell: bell, ServerName: a.ServerName}
 		a.Ephemeral = &ephemeral.Service{Store: st, Bell: bell}
 		a.Directory = &directory.Service{Store: st, Rooms: a.Rooms, ServerName: a.ServerName, Registrations: a.Accounts.Appservices}
-		a.Sync = &clientsync.Service{Store: st, Rooms: a.Rooms, Bell: bell, Keys: a.Keys, Ephemeral: a.Ephemeral, Stopping: make(chan struct{})}
+		a.Sync = &clientsync.Service{Store: st, Rooms: a.Rooms, Unread: a.Sync.Unread, Bell: bell, Keys: a.Keys, Ephemeral: a.Ephemeral, Stopping: make(chan struct{})}
 	}
 }
 

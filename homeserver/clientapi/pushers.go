@@ -4,9 +4,11 @@ import (
 	"switchboard/homeserver/account"
 	"switchboard/homeserver/edge"
 	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/unread"
 )
 
 var pusherRoutes = []route{
+	{"getNotifications", "GET /_matrix/client/v3/notifications", users, (*API).getNotifications},
 	{"getPushers", "GET /_matrix/client/v3/pushers", users, (*API).getPushers},
 	{"postPusher", "POST /_matrix/client/v3/pushers/set", users, (*API).postPusher},
 }
@@ -50,4 +52,24 @@ func (a *API) postPusher(r *request) (any, error) {
 	}
 	p.User, p.Device, p.Kind = r.User, r.Device, *body.Kind
 	return edge.Empty{}, a.Accounts.SetPusher(r.Context(), p, body.Append)
+}
+
+// The sizes of pages of notifications.
+const (
+	notificationsDefault = 20
+	notificationsMost    = 200
+)
+
+// getNotifications lists what the user was notified of.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3notifications
+func (a *API) getNotifications(r *request) (any, error) {
+	q := r.URL.Query()
+	asked := unread.Asked{From: q.Get("from"), Highlight: q.Get("only") == "highlight"}
+	var err error
+	if asked.Limit, err = r.Number("limit", notificationsDefault, notificationsMost); err != nil {
+		return nil, err
+	}
+	asked.Limit = max(asked.Limit, 1)
+	return a.Unread.Notifications(r.Context(), r.reader(), asked)
 }

@@ -42,16 +42,16 @@ func (r *rooms) empty() bool {
 
 // joined is a room that the user is or was in.
 type joined struct {
-	Summary     *summary  `json:"summary,omitempty"`
-	State       *events   `json:"state,omitempty"`
-	StateAfter  *events   `json:"state_after,omitempty"`
-	MSC4222     *events   `json:"org.matrix.msc4222.state_after,omitempty"` // its name before v1.16, for clients that ask by that
-	Timeline    *timeline `json:"timeline,omitempty"`
-	Ephemeral   *events   `json:"ephemeral,omitempty"`
-	AccountData *events   `json:"account_data,omitempty"`
-	Unread      *unread   `json:"unread_notifications,omitempty"`
+	Summary     *summary      `json:"summary,omitempty"`
+	State       *events       `json:"state,omitempty"`
+	StateAfter  *events       `json:"state_after,omitempty"`
+	MSC4222     *events       `json:"org.matrix.msc4222.state_after,omitempty"` // its name before v1.16, for clients that ask by that
+	Timeline    *timeline     `json:"timeline,omitempty"`
+	Ephemeral   *events       `json:"ephemeral,omitempty"`
+	AccountData *events       `json:"account_data,omitempty"`
+	Unread      *unreadCounts `json:"unread_notifications,omitempty"`
 
-	Threads map[matrix.EventID]*unread `json:"unread_thread_notifications,omitempty"`
+	Threads map[matrix.EventID]*unreadCounts `json:"unread_thread_notifications,omitempty"`
 }
 
 type timeline struct {
@@ -66,7 +66,7 @@ type summary struct {
 	Invited int             `json:"m.invited_member_count"`
 }
 
-type unread struct {
+type unreadCounts struct {
 	Highlight int `json:"highlight_count"`
 	Notify    int `json:"notification_count"`
 }

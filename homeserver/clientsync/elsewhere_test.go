@@ -51,7 +51,7 @@ func (b elsewhere) join(id matrix.RoomID) {
 	_, err = b.rooms.Receive(b.ctx(), e)
 	b.ok(err)
 	state, auth := b.before(e)
-	b.ok(b.Rooms.Import(b.ctx(), room.Joined{Version: tpl.Version, Event: e, State: state, Auth: auth}))
+	b.ok(b.Rooms.Import(b.ctx(), room.Joined{Event: e, State: state, Auth: auth}))
 }
 
 // before is the state before an event, and what authorizes it.

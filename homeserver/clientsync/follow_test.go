@@ -26,7 +26,7 @@ type followed struct {
 	state    map[string]matrix.EventID // by type and state key
 	timeline []matrix.EventID
 	torn     bool // the user was out when the client asked for what is missing
-	unread   unread
+	unread   unreadCounts
 	summary  summary
 }
 

@@ -20,6 +20,7 @@ import (
 	"switchboard/homeserver/signing"
 	"switchboard/homeserver/store"
 	"switchboard/homeserver/store/storetest"
+	"switchboard/homeserver/unread"
 )
 
 const (
@@ -59,6 +60,7 @@ func newWorld(t testing.TB, st *store.Store) *world {
 		Keys:      &e2ee.Service{Store: st, Bell: bell, ServerName: "a.test"},
 		Ephemeral: &ephemeral.Service{Store: st, Bell: bell, NoPresence: true},
 	}
+	w.Unread = &unread.Service{Store: st, Rooms: w.Rooms}
 	for _, u := range []string{"alice", "bob", "carol"} {
 		w.newUser(u)
 	}
@@ -74,6 +76,7 @@ func (w *world) restart() {
 		Keys:      &e2ee.Service{Store: old.Store, Bell: old.Bell, ServerName: "a.test"},
 		Ephemeral: &ephemeral.Service{Store: old.Store, Bell: old.Bell, NoPresence: true},
 	}
+	w.Unread = &unread.Service{Store: old.Store, Rooms: w.Rooms}
 }
 
 func (w *world) ctx() context.Context { return w.TB.Context() }

@@ -18,12 +18,14 @@ import (
 	"switchboard/homeserver/room"
 	"switchboard/homeserver/statetree"
 	"switchboard/homeserver/store"
+	"switchboard/homeserver/unread"
 )
 
 // Service answers syncs. Its methods may be called from several goroutines.
 type Service struct {
 	Store     *store.Store
 	Rooms     *room.Service
+	Unread    *unread.Service
 	Bell      *notify.Bell
 	Keys      *e2ee.Service
 	Ephemeral *ephemeral.Service
@@ -31,10 +33,7 @@ type Service struct {
 	// Stopping is closed when the server stops, so that waiting syncs end.
 	Stopping <-chan struct{}
 
-	counts store.Recent[countKey, counted]
-	heroes store.Recent[statetree.ID, heroes]
-	rules  store.Recent[matrix.UserID, rules]
-
+	heroes   store.Recent[statetree.ID, heroes]
 	tellings store.Recent[toldKey, *told]
 }
 

@@ -8,6 +8,7 @@ import (
 	"switchboard/homeserver/ephemeral"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/room"
+	"switchboard/homeserver/unread"
 )
 
 // counter follows the unread counts of a user in one room.
@@ -191,10 +192,10 @@ func TestManyUnread(t *testing.T) {
 		id := w.create(room.Creation{}, bob)
 		c := w.counter(bob, id, "")
 		c.want("nothing", "0/0")
-		for i := range mostNotes + 10 {
+		for i := range unread.Most + 10 {
 			w.say(alice, id, fmt.Sprint(i))
 		}
-		c.wantAfterRestart("bounded", fmt.Sprintf("%d/0", mostNotes))
+		c.wantAfterRestart("bounded", fmt.Sprintf("%d/0", unread.Most))
 	})
 }
 

@@ -186,7 +186,7 @@ func (w *writer) room(j *joined) {
 	w.close()
 }
 
-func (w *writer) unread(key string, u *unread) {
+func (w *writer) unread(key string, u *unreadCounts) {
 	w.key(key)
 	w.b = append(w.b, `{"highlight_count":`...)
 	w.b = strconv.AppendInt(w.b, int64(u.Highlight), 10)

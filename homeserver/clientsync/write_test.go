@@ -12,9 +12,9 @@ import (
 // set and with none.
 func TestJSON(t *testing.T) {
 	e := &events{[]json.RawMessage{json.RawMessage(`{"a":"<\"é"}`), json.RawMessage(` { "b" : 1 } `)}}
-	u := &unread{Highlight: 1, Notify: 2}
+	u := &unreadCounts{Highlight: 1, Notify: 2}
 	full := &joined{Summary: &summary{Heroes: []matrix.UserID{"@\"a:b"}, Joined: 1, Invited: 2}, State: e, StateAfter: e, MSC4222: e,
-		Timeline: &timeline{Events: e.Events, Limited: true, PrevBatch: "t1"}, Ephemeral: e, AccountData: e, Unread: u, Threads: map[matrix.EventID]*unread{"$a": u, "$b": {}}}
+		Timeline: &timeline{Events: e.Events, Limited: true, PrevBatch: "t1"}, Ephemeral: e, AccountData: e, Unread: u, Threads: map[matrix.EventID]*unreadCounts{"$a": u, "$b": {}}}
 	answers := []*Answer{
 		{}, {NextBatch: "s1", OneTimeKeys: map[string]int{"x": 1}, FallbackKeys: []string{"x"}, Rooms: &rooms{}},
 		{NextBatch: "s1\"", AccountData: e, Presence: &events{}, ToDevice: &events{[]json.RawMessage{}}, DeviceLists: &deviceLists{Changed: []matrix.UserID{"@a:b"}, Left: []matrix.UserID{"@c:d"}},

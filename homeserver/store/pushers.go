@@ -23,14 +23,33 @@ type Pusher struct {
 	Lang       string          `json:"lang"`
 	Data       json.RawMessage `json:"data"`
 	CreatedTS  int64           `json:"-"`
+	Pos        int64           `json:"-"` // of the log: everything up to it was told
 }
+
+// PushersBell is rung when there are other pushers than before.
+const PushersBell = "pushers"
+
+const pusherColumns = `user_id, device_id, app_id, pushkey, kind, app_name, device_name, profile_tag, lang, data, created_ts, pos`
 
 // Pushers lists the user's pushers, the oldest first.
 func (s *Store) Pushers(ctx context.Context, user matrix.UserID) ([]Pusher, error) {
-	const q = `
-		SELECT user_id, device_id, app_id, pushkey, kind, app_name, device_name, profile_tag, lang, data, created_ts
-		FROM pushers WHERE user_id = $1 ORDER BY created_ts, app_id, pushkey`
-	rows, err := s.db.Query(ctx, q, user)
+	return s.readPushers(ctx, `WHERE user_id = $1 ORDER BY created_ts, app_id, pushkey`, user)
+}
+
+// AllPushers lists the pushers of all users.
+func (s *Store) AllPushers(ctx context.Context) ([]Pusher, error) { return s.readPushers(ctx, ``) }
+
+// Pusher finds a user's pusher for an app and key; ok is false if there is none.
+func (s *Store) Pusher(ctx context.Context, user matrix.UserID, appID, pushkey string) (p Pusher, ok bool, err error) {
+	list, err := s.readPushers(ctx, `WHERE user_id = $1 AND app_id = $2 AND pushkey = $3`, user, appID, pushkey)
+	if err != nil || len(list) == 0 {
+		return p, false, err
+	}
+	return list[0], true, nil
+}
+
+func (s *Store) readPushers(ctx context.Context, where string, args ...any) ([]Pusher, error) {
+	rows, err := s.db.Query(ctx, `SELECT `+pusherColumns+` FROM pushers `+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("pushers: %w", err)
 	}
@@ -38,7 +57,7 @@ func (s *Store) Pushers(ctx context.Context, user matrix.UserID) ([]Pusher, erro
 	var list []Pusher
 	for rows.Next() {
 		var p Pusher
-		err := rows.Scan(&p.User, &p.Device, &p.AppID, &p.Pushkey, &p.Kind, &p.AppName, &p.DeviceName, &p.ProfileTag, &p.Lang, &p.Data, &p.CreatedTS)
+		err := rows.Scan(&p.User, &p.Device, &p.AppID, &p.Pushkey, &p.Kind, &p.AppName, &p.DeviceName, &p.ProfileTag, &p.Lang, &p.Data, &p.CreatedTS, &p.Pos)
 		if err != nil {
 			return nil, fmt.Errorf("pushers: %w", err)
 		}
@@ -50,17 +69,27 @@ func (s *Store) Pushers(ctx context.Context, user matrix.UserID) ([]Pusher, erro
 	return list, nil
 }
 
-// PutPusher writes a pusher, replacing one of the same user, app and key.
+// PutPusher writes a pusher. One that takes the place of another of the same user,
+// app and key goes on where that was.
 func (tx *Tx) PutPusher(ctx context.Context, p Pusher) error {
 	const q = `
-		INSERT INTO pushers (user_id, device_id, app_id, pushkey, kind, app_name, device_name, profile_tag, lang, data, created_ts)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+		INSERT INTO pushers (` + pusherColumns + `)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 		ON CONFLICT (user_id, app_id, pushkey) DO UPDATE
 		SET device_id = excluded.device_id, kind = excluded.kind, app_name = excluded.app_name, device_name = excluded.device_name,
 			profile_tag = excluded.profile_tag, lang = excluded.lang, data = excluded.data`
-	err := tx.Exec(ctx, q, p.User, p.Device, p.AppID, p.Pushkey, p.Kind, p.AppName, p.DeviceName, p.ProfileTag, p.Lang, string(p.Data), p.CreatedTS)
+	err := tx.Exec(ctx, q, p.User, p.Device, p.AppID, p.Pushkey, p.Kind, p.AppName, p.DeviceName, p.ProfileTag, p.Lang, string(p.Data), p.CreatedTS, p.Pos)
 	if err != nil {
 		return fmt.Errorf("put pusher: %w", err)
+	}
+	return nil
+}
+
+// MovePusher says up to where a pusher has told of the log.
+func (tx *Tx) MovePusher(ctx context.Context, p Pusher) error {
+	err := tx.Exec(ctx, `UPDATE pushers SET pos = $4 WHERE user_id = $1 AND app_id = $2 AND pushkey = $3`, p.User, p.AppID, p.Pushkey, p.Pos)
+	if err != nil {
+		return fmt.Errorf("move pusher: %w", err)
 	}
 	return nil
 }

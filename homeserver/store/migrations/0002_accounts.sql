@@ -107,6 +107,7 @@ CREATE TABLE pushers (
 	lang         TEXT   NOT NULL,
 	data         TEXT   NOT NULL, -- JSON object
 	created_ts   BIGINT NOT NULL,
+	pos          BIGINT NOT NULL, -- of the log: everything up to it was told
 	PRIMARY KEY (user_id, app_id, pushkey)
 );
 CREATE INDEX pushers_by_key ON pushers (app_id, pushkey);

@@ -1,0 +1,221 @@
+package push
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"switchboard/homeserver/pushrule"
+	"switchboard/homeserver/store"
+)
+
+// worker tells one gateway of one user's notifications.
+type worker struct {
+	*Service
+	pusher store.Pusher
+	stop   func()
+
+	saved  int64                 // the position as it stands in the store, 0 for not read
+	looked int64                 // counts are those of this position; 0: of none
+	counts map[store.RoomNum]int // unread notifications, where there are some
+	badge  int                   // as the gateway knows it; -1: it does not
+
+	failures     int
+	failingSince time.Time
+}
+
+// item is something to tell: an event, and what the push rules say of it.
+type item struct {
+	event   *store.Event
+	room    *store.Room
+	actions pushrule.Actions
+}
+
+// errGone ends a worker whose pusher is there no more.
+var errGone = errors.New("the pusher is gone")
+
+// turn tells everything up to now.
+func (w *worker) turn(ctx context.Context) error {
+	if w.saved == 0 {
+		w.saved, w.badge = w.pusher.Pos, -1
+	}
+	upto := w.Store.Position()
+	items, err := w.look(ctx, upto)
+	if err != nil {
+		return err
+	}
+	for _, it := range items {
+		if w.stale(it) {
+			continue
+		}
+		if err := w.tell(ctx, &it); err != nil {
+			return w.ended(err)
+		}
+		w.pusher.Pos = it.event.Pos
+		if err := w.save(ctx); err != nil {
+			return err
+		}
+	}
+	w.pusher.Pos = max(w.pusher.Pos, upto)
+	if w.pusher.Pos-w.saved > unsaved {
+		if err := w.save(ctx); err != nil {
+			return err
+		}
+	}
+	if badge := w.unread(); w.badge >= 0 && badge < w.badge {
+		return w.ended(w.tell(ctx, nil))
+	}
+	if w.badge < 0 {
+		w.badge = w.unread()
+	}
+	return nil
+}
+
+// ended ends the worker where its pusher is gone.
+func (w *worker) ended(err error) error {
+	if errors.Is(err, errGone) {
+		w.stop()
+		w.Bell.Ring(store.PushersBell)
+	}
+	return err
+}
+
+// stale tells whether a notification has waited so long for the gateway that
+// nobody wants it any more.
+func (w *worker) stale(it item) bool {
+	return w.failures > 0 && time.Since(w.failingSince) > staleAfter &&
+		time.Since(time.UnixMilli(it.event.PDU.OriginServerTS)) > staleAfter
+}
+
+// unread is the number for the badge.
+func (w *worker) unread() int {
+	n := 0
+	for _, c := range w.counts {
+		n += c
+	}
+	return n
+}
+
+// look brings the counts up to a position, and gives what is to be told, in order
+// of the log.
+func (w *worker) look(ctx context.Context, upto int64) ([]item, error) {
+	var items []item
+	counts := map[store.RoomNum]int{}
+	for _, m := range w.Store.Memberships(w.pusher.User) {
+		if m.Membership != "join" && m.Membership != "invite" {
+			continue
+		}
+		r, err := w.Store.RoomByNum(ctx, m.Room)
+		if err != nil {
+			return nil, err
+		}
+		var found []item
+		n := w.counts[m.Room]
+		if m.Membership == "invite" {
+			found, n, err = w.invite(ctx, r, m)
+		} else if w.looked == 0 || r.Last > w.pusher.Pos || w.Store.ReceiptsChangedSince(m.Room, w.looked) || w.Store.ChangedSince(store.AccountDataChanged, string(w.pusher.User), w.looked) {
+			found, n, err = w.lookInto(ctx, r, upto)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if items = append(items, found...); n > 0 {
+			counts[m.Room] = n
+		}
+	}
+	w.counts, w.looked = counts, upto
+	slices.SortFunc(items, func(a, b item) int { return cmp.Compare(a.event.Pos, b.event.Pos) })
+	return items, nil
+}
+
+// lookInto finds what is unread in a room, and which of it is to be told.
+func (w *worker) lookInto(ctx context.Context, r *store.Room, upto int64) ([]item, int, error) {
+	notes, err := w.Unread.Notes(ctx, r, w.pusher.User, upto)
+	if err != nil {
+		return nil, 0, err
+	}
+	var items []item
+	for _, n := range notes {
+		if n.Pos <= w.pusher.Pos {
+			continue
+		}
+		list, err := w.Store.Newest(ctx, r.Num, n.Pos-1, n.Pos, 1)
+		if err != nil {
+			return nil, 0, err
+		}
+		judge, err := w.Unread.Judge(ctx, r, w.pusher.User)
+		if err != nil {
+			return nil, 0, err
+		}
+		for _, e := range list {
+			items = append(items, item{e, r, judge(e)})
+		}
+	}
+	return items, len(notes), nil
+}
+
+// invite tells of an invitation, if the user wants to see it.
+func (w *worker) invite(ctx context.Context, r *store.Room, m store.Membership) ([]item, int, error) {
+	e, err := w.Store.EventByNum(ctx, m.Event)
+	if err != nil {
+		return nil, 0, err
+	}
+	hidden, err := w.Rooms.HidesInvite(ctx, w.pusher.User, e.PDU.Sender)
+	if err != nil || hidden {
+		return nil, 0, err
+	}
+	actions, err := w.Unread.JudgeInvite(ctx, r, w.pusher.User, e)
+	if err != nil || !actions.Notify {
+		return nil, 0, err
+	}
+	if m.Pos <= w.pusher.Pos {
+		return nil, 1, nil
+	}
+	told := *e
+	told.Pos = m.Pos // an invitation from another server stands in no timeline
+	return []item{{&told, r, actions}}, 1, nil
+}
+
+// save writes the position down.
+func (w *worker) save(ctx context.Context) error {
+	p := w.pusher
+	err := w.Store.Update(ctx, func(tx *store.Tx) error { return tx.MovePusher(ctx, p) })
+	if err == nil {
+		w.saved = p.Pos
+	}
+	return err
+}
+
+// tell sends one notification, or the badge alone, and notes what the gateway
+// answers. Who has logged out meanwhile is told nothing.
+func (w *worker) tell(ctx context.Context, it *item) error {
+	p, ok, err := w.Store.Pusher(ctx, w.pusher.User, w.pusher.AppID, w.pusher.Pushkey)
+	if err != nil {
+		return err
+	}
+	if !ok || p.Kind != "http" {
+		return errGone
+	}
+	p.Pos = w.pusher.Pos
+	w.pusher = p
+	badge := w.unread()
+	n, err := w.notification(ctx, it, badge)
+	if err != nil {
+		return err
+	}
+	rejected, err := w.post(ctx, n)
+	if err != nil {
+		return err
+	}
+	w.badge = badge
+	if !slices.Contains(rejected, p.Pushkey) {
+		return nil
+	}
+	zerolog.Ctx(ctx).Info().Msg("the push gateway says that this device is gone")
+	err = w.Store.Update(ctx, func(tx *store.Tx) error { return tx.DeletePusher(ctx, p.User, p.AppID, p.Pushkey) })
+	return cmp.Or(err, errGone)
+}
