@@ -39,40 +39,47 @@ func (e *SignatureError) Unwrap() error { return e.Err }
 // VerifyEvents checks the signatures that events need, on all cores: that of
 // the sender's server, in room versions 1 and 2 that of the event ID's, and for
 // restricted joins that of the server that authorized it. Keys that are not
-// known are fetched first, those of all servers together. The answer has nil or
+// known are fetched, those of all servers together. The answer has nil or
 // a *SignatureError for each event. Content hashes are checked by event.Parse.
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#validating-hashes-and-signatures-on-received-events
 func (r *KeyRing) VerifyEvents(ctx context.Context, events []*event.PDU) []error {
-	known := r.learn(ctx, events)
-	errs := make([]error, len(events))
-	inParallel(len(events), func(i int) { errs[i] = verifyEvent(events[i], known) })
+	errs := r.VerifyKnown(ctx, events)
+	var lacking []*event.PDU
+	var places []int
+	for i, err := range errs {
+		if errors.Is(err, ErrNoKey) {
+			lacking, places = append(lacking, events[i]), append(places, i)
+		}
+	}
+	if len(lacking) > 0 {
+		r.Learn(ctx, lacking)
+		for i, err := range r.VerifyKnown(ctx, lacking) {
+			errs[places[i]] = err
+		}
+	}
 	return errs
 }
 
-// Learn fetches the keys that VerifyEvents will need for some events, so that
-// it can be called for parts of them without waiting for the network each time.
-func (r *KeyRing) Learn(ctx context.Context, events []*event.PDU) { r.learn(ctx, events) }
+// VerifyKnown is VerifyEvents with the keys that are known, without the network.
+// After an error with ErrNoKey, Learn may help.
+func (r *KeyRing) VerifyKnown(ctx context.Context, events []*event.PDU) []error {
+	errs := make([]error, len(events))
+	inParallel(len(events), func(i int) { errs[i] = r.verifyEvent(ctx, events[i]) })
+	return errs
+}
 
-// learn gives the keys that are needed for events, as far as they can be had.
-func (r *KeyRing) learn(ctx context.Context, events []*event.PDU) map[matrix.ServerName]*serverKeys {
+// Learn fetches the keys that are needed for events, as far as they can be had.
+func (r *KeyRing) Learn(ctx context.Context, events []*event.PDU) {
 	needs := map[matrix.ServerName]need{}
-	known := map[matrix.ServerName]*serverKeys{}
 	for _, e := range events {
 		for _, server := range signers(e) {
-			r.needFor(ctx, e, server, known, needs)
+			r.needFor(ctx, e, server, needs)
 		}
 	}
 	if len(needs) > 0 {
 		r.ensure(ctx, needs)
-		for server := range needs {
-			delete(known, server)
-		}
-		for server := range needs {
-			r.know(ctx, server, known)
-		}
 	}
-	return known
 }
 
 // signers are the servers that must have signed an event.
@@ -94,23 +101,19 @@ func signers(e *event.PDU) []matrix.ServerName {
 	return servers
 }
 
-// know loads the keys of a server into known.
-func (r *KeyRing) know(ctx context.Context, server matrix.ServerName, known map[matrix.ServerName]*serverKeys) *serverKeys {
-	s, ok := known[server]
-	if !ok {
-		var err error
-		if s, err = r.of(ctx, server); err != nil {
-			s = &serverKeys{}
-		}
-		known[server] = s
+// known are the keys of a server that are known.
+func (r *KeyRing) known(ctx context.Context, server matrix.ServerName) *serverKeys {
+	s, err := r.of(ctx, server)
+	if err != nil {
+		return &serverKeys{}
 	}
 	return s
 }
 
 // needFor adds to needs the keys of a server's signatures on an event, unless
 // one of them is known already.
-func (r *KeyRing) needFor(ctx context.Context, e *event.PDU, server matrix.ServerName, known map[matrix.ServerName]*serverKeys, needs map[matrix.ServerName]need) {
-	s := r.know(ctx, server, known)
+func (r *KeyRing) needFor(ctx context.Context, e *event.PDU, server matrix.ServerName, needs map[matrix.ServerName]need) {
+	s := r.known(ctx, server)
 	until := int64(0)
 	if e.Version.SignatureValidity {
 		until = e.OriginServerTS
@@ -141,9 +144,9 @@ const maxNeeds = 64
 
 // verifyEvent checks one event with the keys that are known. Signatures with
 // keys that are not, or were not valid when it was sent, do not count.
-func verifyEvent(e *event.PDU, known map[matrix.ServerName]*serverKeys) error {
+func (r *KeyRing) verifyEvent(ctx context.Context, e *event.PDU) error {
 	for _, server := range signers(e) {
-		if err := verifySignatures(e, server, known[server]); err != nil {
+		if err := verifySignatures(e, server, r.known(ctx, server)); err != nil {
 			return &SignatureError{e.ID, server, err}
 		}
 	}

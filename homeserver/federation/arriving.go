@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/maphash"
+	"runtime/debug"
 	"slices"
 	"sync"
 
@@ -33,16 +35,16 @@ type arriving struct {
 	mu     sync.Mutex // tier 1; guards what follows
 	change sync.Cond  // on mu: of all that follows
 	queue  []*event.PDU
-	place  map[*event.PDU]int // in errs
-	errs   []error            // of the events that are verified, in the order in which they came
-	ended  bool               // nothing more comes
-	gone   error              // why the rest is not verified
+	proved []*event.PDU            // verified, and not yet taken
+	forged map[*event.PDU]struct{} // verified, to no good
+	ended  bool                    // nothing more comes
+	done   bool                    // nothing more will be verified
 }
 
 func (s *Service) newArriving(v *matrix.RoomVersion, room matrix.RoomID) *arriving {
 	a := &arriving{
 		version: v, room: room, limit: s.Config.MaxState, keys: s.Keys,
-		seed: maphash.MakeSeed(), seen: map[uint64]*event.PDU{}, place: map[*event.PDU]int{},
+		seed: maphash.MakeSeed(), seen: map[uint64]*event.PDU{}, forged: map[*event.PDU]struct{}{},
 	}
 	a.change.L = &a.mu
 	return a
@@ -81,105 +83,125 @@ func (a *arriving) parse(raw json.RawMessage) *event.PDU {
 	a.seen[hash] = p
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.place[p] = len(a.place)
 	a.queue = append(a.queue, p)
 	a.change.Broadcast()
 	return p
 }
 
-// end tells that the answer has been read.
-func (a *arriving) end(ctx context.Context) {
-	if a.bad > 0 {
-		zerolog.Ctx(ctx).Warn().Str("room", string(a.room)).Int("events", a.bad).Msg("events of a room's state were left out: they are broken")
+// read reads an answer by call, which gives it to add, while what has come is
+// verified and what is verified is given to keep. It returns when all of it is
+// kept, or with the first error, of whom ever.
+func (a *arriving) read(ctx context.Context, call func(context.Context) error, keep func(context.Context, []*event.PDU) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	settle := func(err error) {
+		if err != nil {
+			cancel(err)
+		}
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.ended = true
-	a.change.Broadcast()
+	verified := beside(func() error {
+		defer a.set(&a.done)
+		return a.verify(ctx)
+	})
+	kept := beside(func() (err error) {
+		for batch := a.take(&a.proved, &a.done); len(batch) > 0 && err == nil; batch = a.take(&a.proved, &a.done) {
+			err = keep(ctx, batch)
+			settle(err)
+		}
+		return err
+	})
+	settle(call(ctx))
+	a.set(&a.ended)
+	settle(verified())
+	settle(kept())
+	if a.bad+len(a.forged) > 0 {
+		zerolog.Ctx(ctx).Warn().Str("room", string(a.room)).Int("broken", a.bad).Int("forged", len(a.forged)).Msg("events of a room's state were left out")
+	}
+	return context.Cause(ctx)
+}
+
+// beside runs f in a goroutine and gives the function that waits for it. A panic
+// is an error.
+func beside(f func() error) (wait func() error) {
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		defer func() {
+			if p := recover(); p != nil {
+				err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			}
+			done <- err
+		}()
+		err = f()
+	}()
+	return func() error { return <-done }
 }
 
 // verifiedAtOnce is after how many events those who wait are told.
 const verifiedAtOnce = 512
 
-// verify begins to verify what arrives and gives the function that ends that.
-// Keys are fetched for all events together that have come until then, so that
-// servers which do not answer cost their time once, not for each part.
-func (a *arriving) verify(ctx context.Context) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	var group sync.WaitGroup
-	group.Go(func() {
-		for batch := a.take(); len(batch) > 0 && ctx.Err() == nil; batch = a.take() {
-			a.keys.Learn(ctx, batch)
-			for part := range slices.Chunk(batch, verifiedAtOnce) {
-				if ctx.Err() != nil {
-					break
-				}
-				a.verified(a.keys.VerifyEvents(ctx, part), ctx.Err())
-			}
+// verify verifies what arrives. Keys are fetched for all events together that
+// have come until then, so that servers which do not answer cost their time
+// once, not for each part.
+func (a *arriving) verify(ctx context.Context) error {
+	for batch := a.take(&a.queue, &a.ended); len(batch) > 0 && ctx.Err() == nil; batch = a.take(&a.queue, &a.ended) {
+		if lacking := a.judge(ctx, batch, true); len(lacking) > 0 {
+			a.keys.Learn(ctx, lacking)
+			a.judge(ctx, lacking, false)
 		}
-		a.verified(nil, ctx.Err())
-	})
-	return func() {
-		cancel()
-		a.mu.Lock()
-		a.ended = true
-		a.change.Broadcast()
-		a.mu.Unlock()
-		group.Wait()
 	}
+	return ctx.Err()
 }
 
-// take waits for events and gives all that have come; none at the end.
-func (a *arriving) take() []*event.PDU {
+// judge tells those who wait which events are what they say. With more, the
+// events are given back for which a key is not known.
+func (a *arriving) judge(ctx context.Context, events []*event.PDU, more bool) (lacking []*event.PDU) {
+	for part := range slices.Chunk(events, verifiedAtOnce) {
+		errs := a.keys.VerifyKnown(ctx, part)
+		if ctx.Err() != nil {
+			return nil
+		}
+		a.mu.Lock()
+		for i, err := range errs {
+			switch {
+			case err == nil:
+				a.proved = append(a.proved, part[i])
+			case more && errors.Is(err, fedclient.ErrNoKey):
+				lacking = append(lacking, part[i])
+			default:
+				a.forged[part[i]] = struct{}{}
+			}
+		}
+		a.change.Broadcast()
+		a.mu.Unlock()
+	}
+	return lacking
+}
+
+// take waits for events on a list and gives all that have come; none at the end.
+func (a *arriving) take(list *[]*event.PDU, end *bool) []*event.PDU {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for len(a.queue) == 0 && !a.ended {
+	for len(*list) == 0 && !*end {
 		a.change.Wait()
 	}
-	batch := a.queue
-	a.queue = nil
+	batch := *list
+	*list = nil
 	return batch
 }
 
-// verified tells those who wait what came out, or that nothing more will.
-func (a *arriving) verified(errs []error, gone error) {
+// set sets one of the flags.
+func (a *arriving) set(flag *bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.errs, a.gone = append(a.errs, errs...), gone
+	*flag = true
 	a.change.Broadcast()
 }
 
-// wait gives what came out for some of the events, once it is known.
-func (a *arriving) wait(_ context.Context, events []*event.PDU) []error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	errs := make([]error, len(events))
-	for i, p := range events {
-		for a.place[p] >= len(a.errs) && a.gone == nil {
-			a.change.Wait()
-		}
-		if errs[i] = a.gone; a.place[p] < len(a.errs) {
-			errs[i] = a.errs[a.place[p]]
-		}
-	}
-	return errs
-}
-
-// good gives the events that are what they say, when all are verified.
-func (a *arriving) good(ctx context.Context) (state, auth []*event.PDU, err error) {
-	drop := func(list []*event.PDU) (kept []*event.PDU) {
-		for i, err := range a.wait(ctx, list) {
-			if err == nil {
-				kept = append(kept, list[i])
-			}
-		}
-		return kept
-	}
-	state, auth = drop(a.state), drop(a.auth)
-	if n := len(a.state) + len(a.auth) - len(state) - len(auth); n > 0 {
-		zerolog.Ctx(ctx).Warn().Str("room", string(a.room)).Int("events", n).Msg("events of a room's state were left out: they are forged")
-	}
-	return state, auth, ctx.Err()
+// good gives the events that are what they say, when the answer has been read.
+func (a *arriving) good() (state, auth []*event.PDU) {
+	forged := func(p *event.PDU) bool { _, ok := a.forged[p]; return ok }
+	return slices.DeleteFunc(a.state, forged), slices.DeleteFunc(a.auth, forged)
 }
 
 var _ fedclient.Each = (*arriving)(nil).add

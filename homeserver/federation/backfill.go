@@ -193,15 +193,11 @@ func (s *Service) stateBefore(ctx context.Context, server matrix.ServerName, id 
 		return []matrix.EventID{}, nil
 	}
 	got := s.newArriving(v, id)
-	defer got.verify(ctx)()
-	if err := s.Client.RoomState(ctx, server, id, p.ID, got.add); err != nil {
+	call := func(ctx context.Context) error { return s.Client.RoomState(ctx, server, id, p.ID, got.add) }
+	if err := got.read(ctx, call, func(context.Context, []*event.PDU) error { return nil }); err != nil {
 		return nil, err
 	}
-	got.end(ctx)
-	state, auth, err := got.good(ctx)
-	if err != nil {
-		return nil, err
-	}
+	state, auth := got.good()
 	if err := s.Rooms.Keep(ctx, id, append(auth, state...)); err != nil {
 		return nil, err
 	}

@@ -180,16 +180,22 @@ func (s *Service) joinBy(ctx context.Context, server matrix.ServerName, c room.C
 	if got.most, err = s.joinLimit(ctx, c.Actor); err != nil {
 		return err
 	}
-	defer got.verify(ctx)()
-	answer, err := s.Client.Insisting().SendJoin(ctx, server, join, false, got.add)
+	intake, err := s.Rooms.Intake(ctx, c.Room, t.Version)
+	if err != nil {
+		return err
+	}
+	var answer *fedclient.Joined
+	err = got.read(ctx, func(ctx context.Context) (err error) {
+		answer, err = s.Client.Insisting().SendJoin(ctx, server, join, false, got.add)
+		return err
+	}, intake.Take)
 	if errors.Is(err, errComplex) {
 		return s.unjoin(ctx, server, c)
 	}
 	if err != nil {
 		return err
 	}
-	got.end(ctx)
-	err = s.Rooms.Import(ctx, room.Joined{Version: t.Version, Event: answer.Event, State: got.state, Auth: got.auth, Verified: got.wait})
+	err = s.Rooms.Import(ctx, room.Joined{Event: answer.Event, State: got.state, Intake: intake})
 	if err == nil {
 		s.Rooms.Inherit(ctx, c.Room, c.Actor)
 	}

@@ -23,7 +23,7 @@ func (s *Service) Keep(ctx context.Context, room matrix.RoomID, events []*event.
 	if err != nil {
 		return err
 	}
-	in := &intake{s: s, room: r, known: map[matrix.EventID]*store.Event{}}
+	in := s.intake(r)
 	missing, err := in.find(ctx, events)
 	if err != nil {
 		return err
@@ -31,7 +31,14 @@ func (s *Service) Keep(ctx context.Context, room matrix.RoomID, events []*event.
 	if len(missing) > 0 {
 		return &MissingError{Room: r.ID, Auth: missing}
 	}
-	return in.take(ctx, events)
+	if err := in.all(ctx, events); err != nil {
+		return err
+	}
+	left, err := in.finish(ctx)
+	if err == nil && left > 0 { // as nothing else is missing
+		err = matrix.Errorf(matrix.Forbidden, "events authorize each other in a circle")
+	}
+	return err
 }
 
 // stub gives the row of a room, making it if this server never heard of it:

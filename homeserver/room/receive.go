@@ -88,6 +88,7 @@ func (a *arrival) known() (bool, error) {
 type arrivalOptions struct {
 	before []matrix.EventID // the state before the event, where that was told
 	relay  bool             // the servers in the room get it from here
+	told   bool             // the servers in the room have it
 	asked  policyServer     // who was asked about the event
 	own    bool             // a user of this server sends it: it is stored only if it is accepted
 	more   []also           // what is written with an event of our own, the redaction that it is included
@@ -101,7 +102,7 @@ func (s *Service) land(ctx context.Context, p *event.PDU, o arrivalOptions) (sto
 	if err != nil {
 		return 0, err
 	}
-	a := &arrival{s: s, ctx: ctx, room: r, pdu: p, relay: o.relay, more: o.more}
+	a := &arrival{s: s, ctx: ctx, room: r, pdu: p, relay: o.relay, told: o.told, more: o.more}
 	if known, err := a.known(); err != nil || known {
 		return a.status, err
 	}

@@ -15,7 +15,11 @@ import (
 	"switchboard/homeserver/store/storetest"
 )
 
-const dave = matrix.UserID("@dave:b.test")
+// Users of the other server.
+const (
+	dave = matrix.UserID("@dave:b.test")
+	erin = matrix.UserID("@erin:b.test")
+)
 
 // pair is two servers that know each other's events when they are told.
 type pair struct {
@@ -71,7 +75,7 @@ func (p pair) join(id matrix.RoomID) *event.PDU {
 	for _, c := range chain {
 		auth = append(auth, c.PDU)
 	}
-	p.ok(p.b.Import(ctx, Joined{Version: tpl.Version, Event: e, State: state, Auth: auth}))
+	p.ok(p.b.Import(ctx, Joined{Event: e, State: state, Auth: auth}))
 	return e
 }
 

@@ -1,6 +1,7 @@
 package room
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -336,6 +337,8 @@ func (s *Service) walk(ctx context.Context, r *store.Room, from, stop []matrix.E
 	}
 	return list, nil
 }
+
+func byDepth(a, b *event.PDU) int { return cmp.Compare(a.Depth, b.Depth) }
 
 // Sign adds this server's signature to an event of another one, such as an
 // invitation or a join that a user of ours authorizes.

@@ -244,5 +244,5 @@ func (r *bigRoom) seed(ctx context.Context, url, dir string, user matrix.UserID)
 		return err
 	}
 	s := room.Service{Store: st, Bell: new(notify.Bell), ServerName: user.Server(), Key: key}
-	return s.Import(ctx, room.Joined{Version: r.version, Event: join, State: r.state})
+	return s.Import(ctx, room.Joined{Event: join, State: r.state})
 }
