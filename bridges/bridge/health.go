@@ -38,9 +38,7 @@ func (h *Host) Health() Health {
 	}
 	out.Running = true
 	for _, l := range run.br.GetAllCachedUserLogins() {
-		if l.BridgeState != nil {
-			out.Logins = append(out.Logins, Login{ID: string(l.ID), State: string(l.BridgeState.GetPrev().StateEvent)})
-		}
+		out.Logins = append(out.Logins, Login{ID: string(l.ID), State: string(run.mx.states.last(l.ID).StateEvent)})
 	}
 	slices.SortFunc(out.Logins, func(a, b Login) int { return strings.Compare(a.ID, b.ID) })
 	return out

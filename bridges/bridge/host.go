@@ -156,7 +156,7 @@ func (h *Host) runOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer h.stop(run.br)
+	defer h.stop(run)
 	h.starting.Store(run)
 	if err := contained(func() error { return run.br.Start(ctx) }); err != nil {
 		return fmt.Errorf("start: %w", err)
@@ -173,7 +173,7 @@ func (h *Host) runOnce(ctx context.Context) error {
 // runner is a connector from its start to its stop.
 type runner struct {
 	br *bridgev2.Bridge
-	mx *matrix.Connector
+	mx *side
 }
 
 // build makes the bridge and brings its database up to date.
@@ -186,7 +186,7 @@ func (h *Host) build(ctx context.Context) (*runner, error) {
 	// to an operator, and may name what users write.
 	log := *zerolog.Ctx(ctx)
 	log = log.Level(max(log.GetLevel(), zerolog.InfoLevel))
-	mx := matrix.NewConnector(settings)
+	mx := newSide(matrix.NewConnector(settings))
 	var br *bridgev2.Bridge
 	err = contained(func() error {
 		br = bridgev2.NewBridge(networkid.BridgeID(h.place.ID), h.db, log, &settings.Bridge, mx, h.connector(), commands.NewProcessor)
@@ -195,6 +195,7 @@ func (h *Host) build(ctx context.Context) (*runner, error) {
 	if err != nil {
 		return nil, err
 	}
+	br.Commands.(*commands.Processor).AddHandlers(mx.commands()...)
 	br.Commands = commandLogger{br.Commands}
 	mx.AS.HTTPClient.Transport = statusWire{patientWire{h.wire}, h}
 	mx.AS.DoublePuppetValue = h.puppetMark()
@@ -216,12 +217,14 @@ func (c commandLogger) Handle(ctx context.Context, room id.RoomID, event id.Even
 }
 
 // stop ends a bridge, also one that did not start.
-func (h *Host) stop(br *bridgev2.Bridge) {
+func (h *Host) stop(run *runner) {
 	h.starting.Store(nil)
 	h.running.Store(nil)
 	err := contained(func() error {
-		br.StopWithTimeout(stopTimeout)
-		for _, login := range br.GetAllCachedUserLogins() {
+		run.br.StopWithTimeout(stopTimeout)
+		run.mx.states.stop()
+		run.mx.telling.wait(stopTimeout)
+		for _, login := range run.br.GetAllCachedUserLogins() {
 			if login.BridgeState != nil {
 				login.BridgeState.Destroy() // ends its goroutine, which Stop forgets
 			}
@@ -229,7 +232,7 @@ func (h *Host) stop(br *bridgev2.Bridge) {
 		return nil
 	})
 	if err != nil {
-		br.Log.Err(err).Msg("stop the bridge")
+		run.br.Log.Err(err).Msg("stop the bridge")
 	}
 }
 

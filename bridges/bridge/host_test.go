@@ -80,7 +80,7 @@ type face struct {
 }
 
 func (f *face) Connect(context.Context) {
-	f.l.BridgeState.Send(status.BridgeState{StateEvent: status.StateConnected})
+	bridge.Tell(f.l, status.BridgeState{StateEvent: status.StateConnected})
 }
 func (f *face) Disconnect()                  {}
 func (f *face) IsLoggedIn() bool             { return true }

@@ -5,7 +5,6 @@ import (
 	"math"
 	"regexp"
 	"strings"
-	"time"
 
 	"gopkg.in/yaml.v3"
 	"maunium.net/go/mautrix/bridgev2/bridgeconfig"
@@ -96,8 +95,7 @@ func (h *Host) settings() (*bridgeconfig.Config, error) {
 	b.Permissions = h.config.permissions(h.place.ServerName)
 	b.PersonalFilteringSpaces = h.config.Spaces
 	b.PortalEventBuffer = 64
-	b.BridgeStatusNotices = "errors"
-	b.TransientStateDebounce = 5 * time.Second
+	b.BridgeStatusNotices = "none" // Tell does that
 	b.BridgeMatrixLeave, b.BridgeNotices = true, true
 	b.DeduplicateMatrixMessages, b.RevertFailedStateChanges = true, true
 	b.TagOnlyOnCreate, b.MuteOnlyOnCreate = true, true

@@ -9,6 +9,8 @@ import (
 
 	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/bridgev2/commands"
+
+	"switchboard/bridges/bridge"
 )
 
 // commands are what the bot understands besides what every bridge does.
@@ -105,6 +107,10 @@ func (c *Connector) join(ce *commands.Event) {
 	ce.Reply("You are in [%s](%s).", portal.Name, portal.MXID.URI().MatrixToURL())
 }
 
+// roomTimeout is how long it may take to make the room of a channel, which
+// takes a while where hundreds of users are.
+const roomTimeout = 2 * time.Minute
+
 // enter joins a channel and makes its room.
 func (c *Connector) enter(ctx context.Context, s *session, name, key string) (*bridgev2.Portal, error) {
 	ch, err := s.join(ctx, name, key)
@@ -115,16 +121,12 @@ func (c *Connector) enter(ctx context.Context, s *session, name, key string) (*b
 	if err != nil {
 		return nil, err
 	}
-	made := make(chan struct{})
-	s.resync(ch.Name, true, func() { close(made) })
-	select {
-	case <-made:
-		return portal, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-time.After(roomTimeout):
+	ctx, cancel := context.WithTimeout(ctx, roomTimeout)
+	defer cancel()
+	if !bridge.Deliver(ctx, s.login, s.synced(ch.Name, true)) || !bridge.Exists(ctx, s.login, portal.PortalKey) {
 		return nil, errors.New("the room could not be made; see the log of the bridge")
 	}
+	return portal, nil
 }
 
 // bring makes sure that the user is in the room. With the relay as the only way
@@ -168,7 +170,7 @@ func (c *Connector) part(ce *commands.Event) {
 		ce.Reply("%s could not be left: %v", channel, err)
 		return
 	}
-	if ce.User.DoublePuppet(ce.Ctx) != nil && s.exists(n.channelKey(channel)) {
+	if ce.User.DoublePuppet(ce.Ctx) != nil && bridge.Exists(ce.Ctx, s.login, n.channelKey(channel)) {
 		s.change(channel, s.user(s.client.Nick()), time.Now(), s.going(s.client.Nick(), ""))
 	}
 	ce.Reply("You have left %s.", channel)

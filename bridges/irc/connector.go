@@ -23,7 +23,6 @@ import (
 type Connector struct {
 	br       *bridgev2.Bridge
 	networks []*network // in the order of the configuration
-	openings openings
 }
 
 var (
@@ -35,7 +34,7 @@ var (
 // New returns a connector for the configured networks. The configuration must
 // have passed Check.
 func New(config Config) *Connector {
-	c := &Connector{openings: openings{waiting: make(map[networkid.PortalKey][]queued)}}
+	c := new(Connector)
 	for _, n := range config.Networks {
 		c.networks = append(c.networks, &network{
 			Network: n.complete(), connector: c,
@@ -50,7 +49,6 @@ func New(config Config) *Connector {
 type network struct {
 	Network
 	connector *Connector
-	naming    sync.Mutex // tier 2; guards the names of ghosts
 
 	mu          sync.Mutex // tier 1; guards what follows
 	sessions    map[networkid.UserLoginID]*session

@@ -6,13 +6,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/bridgev2/database"
 	"maunium.net/go/mautrix/bridgev2/networkid"
 	"maunium.net/go/mautrix/bridgev2/simplevent"
 	"maunium.net/go/mautrix/event"
 
+	"switchboard/bridges/bridge"
 	"switchboard/bridges/irc/client"
 )
 
@@ -53,24 +53,6 @@ func levels(ch client.Channel) *bridgev2.PowerLevelOverrides {
 
 func userInfo(nick string) *bridgev2.UserInfo { return &bridgev2.UserInfo{Name: &nick} }
 
-// introduce gives a ghost its name before a room asks for it, one ghost after
-// the other: mautrix lets two rooms name one at once, without a lock. Without
-// info it is what GetUserInfo knows, if the ghost has no name yet.
-func (s *session) introduce(ctx context.Context, id networkid.UserID, info *bridgev2.UserInfo) {
-	ghost, err := s.network.connector.br.GetGhostByID(ctx, id)
-	if err != nil {
-		zerolog.Ctx(ctx).Err(err).Msg("a ghost could not be named")
-		return
-	}
-	s.network.naming.Lock()
-	defer s.network.naming.Unlock()
-	if info == nil {
-		ghost.UpdateInfoIfNecessary(ctx, s.login, bridgev2.RemoteEventUnknown)
-	} else {
-		ghost.UpdateInfo(ctx, info)
-	}
-}
-
 // member is a member of a channel for the room. A login of ours is its Matrix
 // user.
 func (s *session) member(u client.Member) bridgev2.ChatMember {
@@ -78,7 +60,7 @@ func (s *session) member(u client.Member) bridgev2.ChatMember {
 	m := bridgev2.ChatMember{EventSender: s.user(u.Nick), Membership: event.MembershipJoin, PowerLevel: &level}
 	if m.Sender != "" {
 		m.UserInfo = userInfo(u.Nick)
-		s.introduce(s.context(), m.Sender, m.UserInfo)
+		bridge.Introduce(s.context(), s.login, m.Sender, m.UserInfo)
 	}
 	return m
 }
@@ -136,7 +118,7 @@ func (s *session) channelInfo(ch client.Channel) *bridgev2.ChatInfo {
 func (s *session) privateInfo(nick string) *bridgev2.ChatInfo {
 	kind := database.RoomTypeDM
 	other := s.network.userID(nick)
-	s.introduce(s.context(), other, userInfo(nick))
+	bridge.Introduce(s.context(), s.login, other, userInfo(nick))
 	topic := fmt.Sprintf("Private messages with %s on %s", nick, s.network.Name)
 	return &bridgev2.ChatInfo{
 		Topic: &topic, Type: &kind, ExtraUpdates: named(nick),
@@ -220,7 +202,7 @@ func (s *session) onJoined(e client.Joined) {
 func (s *session) onSynced(channel string) {
 	s.saveChannels()
 	if s.network.speaks(s, channel) {
-		s.resync(channel, true, nil)
+		bridge.Queue(s.login, s.synced(channel, true))
 	} else if ch, ok := s.client.Channel(channel); ok && !s.relay() {
 		if u, ok := ch.Member(s.client.Casemapping(), s.client.Nick()); ok {
 			s.change(channel, bridgev2.EventSender{}, time.Now(), s.coming(u))
@@ -230,15 +212,14 @@ func (s *session) onSynced(channel string) {
 	s.flush(func(target string) bool { return s.network.fold(target) == key })
 }
 
-// resync makes the room of a channel what the channel is now. Done, if not nil,
-// is called when that has been done.
-func (s *session) resync(channel string, create bool, done func()) {
+// resync makes the room of a channel what the channel is now.
+func (s *session) resync(channel string) { bridge.Queue(s.login, s.synced(channel, false)) }
+
+// synced is the event of resync, which may also create the room.
+func (s *session) synced(channel string, create bool) bridgev2.RemoteEvent {
 	meta := s.about(bridgev2.RemoteEventChatResync, s.network.channelKey(channel), bridgev2.EventSender{}, time.Now())
 	meta.CreatePortal = create
-	if done != nil {
-		meta.PostHandleFunc = func(context.Context, *bridgev2.Portal) { done() }
-	}
-	s.queue(&simplevent.ChatResync{
+	return &simplevent.ChatResync{
 		EventMeta: meta,
 		GetChatInfoFunc: func(context.Context, *bridgev2.Portal) (*bridgev2.ChatInfo, error) {
 			ch, ok := s.client.Channel(channel)
@@ -247,7 +228,7 @@ func (s *session) resync(channel string, create bool, done func()) {
 			}
 			return s.channelInfo(ch), nil
 		},
-	})
+	}
 }
 
 // onLeft handles that a nick is gone from a channel, by itself or thrown out by
@@ -275,7 +256,7 @@ func (s *session) onLeft(src client.Source, nick, channel, reason string, at tim
 	}
 	s.failChannel(channel, fmt.Errorf("you are not in %s", channel))
 	if other != nil && n.speaks(other, channel) {
-		other.resync(channel, false, nil)
+		other.resync(channel)
 	}
 }
 
@@ -317,7 +298,7 @@ func (s *session) onNetSplit(ctx context.Context, e client.NetSplit) {
 			sp = &split{}
 			s.splits[key] = sp
 			sp.timers = append(sp.timers, time.AfterFunc(splitGather, func() {
-				s.tasks.add(ctx, func() { s.tellSplit(ctx, key, channel, e) })
+				s.tasks.Add(ctx, func() { s.tellSplit(ctx, key, channel, e) })
 			}))
 		}
 		sp.users += len(nicks)
@@ -342,7 +323,7 @@ func (s *session) tellSplit(ctx context.Context, key, channel string, e client.N
 	s.notice(s.network.channelKey(channel), bridgev2.EventSender{}, time.Now(), text)
 	resync := func() {
 		if _, in := s.client.Channel(channel); in && s.network.speaks(s, channel) {
-			s.resync(channel, false, nil)
+			s.resync(channel)
 		}
 	}
 	if wait == 0 {
@@ -355,5 +336,5 @@ func (s *session) tellSplit(ctx context.Context, key, channel string, e client.N
 	if old := s.splits[late]; old != nil {
 		old.stop()
 	}
-	s.splits[late] = &split{timers: []*time.Timer{time.AfterFunc(wait, func() { s.tasks.add(ctx, resync) })}}
+	s.splits[late] = &split{timers: []*time.Timer{time.AfterFunc(wait, func() { s.tasks.Add(ctx, resync) })}}
 }

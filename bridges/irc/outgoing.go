@@ -16,6 +16,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
+	"switchboard/bridges/bridge"
 	"switchboard/bridges/irc/client"
 )
 
@@ -64,9 +65,9 @@ func (s *session) HandleMatrixMessage(ctx context.Context, msg *bridgev2.MatrixM
 
 // settle ends the waiting for what became of a message.
 func (s *session) settle(key networkid.PortalKey, txn networkid.TransactionID, out client.Outcome) {
-	s.tasks.add(s.context(), func() {
+	s.tasks.Add(s.context(), func() {
 		meta := s.about(bridgev2.RemoteEventMessage, key, bridgev2.EventSender{IsFromMe: true, Sender: s.GetUserID()}, out.Time)
-		s.queue(&simplevent.Message[struct{}]{
+		bridge.Queue(s.login, &simplevent.Message[struct{}]{
 			EventMeta: meta, ID: s.network.messageID(out.ID), TransactionID: txn,
 			ConvertMessageFunc: func(context.Context, *bridgev2.Portal, bridgev2.MatrixAPI, struct{}) (*bridgev2.ConvertedMessage, error) {
 				return nil, bridgev2.ErrIgnoringRemoteEvent // nobody waits for it any more

@@ -3,10 +3,7 @@ package irc
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/ergochat/irc-go/ircmsg"
@@ -17,6 +14,7 @@ import (
 	"maunium.net/go/mautrix/bridgev2/status"
 	"maunium.net/go/mautrix/event"
 
+	"switchboard/bridges/bridge"
 	"switchboard/bridges/irc/client"
 )
 
@@ -27,7 +25,7 @@ func (s *session) onEvent(e client.Event) {
 		return // the log-in is not complete; run tells what it needs to know
 	}
 	ctx := s.context()
-	s.tasks.addInTime(ctx, func() { s.handle(ctx, e) })
+	s.tasks.AddInTime(ctx, func() { s.handle(ctx, e) })
 }
 
 func (s *session) handle(ctx context.Context, e client.Event) {
@@ -105,19 +103,11 @@ func (s *session) onDisconnected(e client.Disconnected) {
 // tell writes to the user in the management room. What concerns the relay goes
 // to the log, because nobody is behind it.
 func (s *session) tell(ctx context.Context, text string) {
-	log := zerolog.Ctx(ctx)
 	if s.relay() {
-		log.Warn().Str("login", string(s.login.ID)).Msg(text)
+		zerolog.Ctx(ctx).Warn().Str("login", string(s.login.ID)).Msg(text)
 		return
 	}
-	room, err := s.login.User.GetManagementRoom(ctx)
-	if err == nil {
-		content := &event.Content{Parsed: &event.MessageEventContent{MsgType: event.MsgNotice, Body: text}}
-		_, err = s.network.connector.br.Bot.SendMessage(ctx, room, event.EventMessage, content, nil)
-	}
-	if err != nil {
-		log.Err(err).Msg("a notice could not be sent to the user")
-	}
+	bridge.Note(ctx, s.login, "%s", text)
 }
 
 // about is what an event says of itself.
@@ -125,43 +115,7 @@ func (s *session) about(t bridgev2.RemoteEventType, key networkid.PortalKey, sen
 	if at.IsZero() {
 		at = time.Now()
 	}
-	meta := simplevent.EventMeta{Type: t, PortalKey: key, Sender: sender, Timestamp: at}
-	if sender.Sender != "" {
-		meta.MutateContextFunc = func(ctx context.Context) context.Context {
-			s.introduce(ctx, sender.Sender, nil)
-			return ctx
-		}
-	}
-	return meta
-}
-
-// drainTimeout is how long a stop waits for the rooms to get what has come.
-const drainTimeout = 5 * time.Second
-
-// drain waits until all events of the session have been handled, by an event
-// that does nothing behind the last of each room.
-func (s *session) drain() {
-	s.mu.Lock()
-	keys := slices.Collect(maps.Keys(s.touched))
-	s.mu.Unlock()
-	var open sync.WaitGroup
-	for _, key := range keys {
-		open.Add(1)
-		meta := s.about(bridgev2.RemoteEventUnknown, key, bridgev2.EventSender{}, time.Time{})
-		meta.MutateContextFunc = func(ctx context.Context) context.Context {
-			open.Done()
-			return ctx
-		}
-		if !s.queue(&meta) {
-			open.Done()
-		}
-	}
-	done := make(chan struct{})
-	go func() { open.Wait(); close(done) }()
-	select {
-	case <-done:
-	case <-time.After(drainTimeout):
-	}
+	return simplevent.EventMeta{Type: t, PortalKey: key, Sender: sender, Timestamp: at}
 }
 
 // actor is who does something in a channel: a login of ours, a ghost, or, for
@@ -209,7 +163,7 @@ func (s *session) onPrivate(ctx context.Context, e client.Message) {
 	meta := s.about(bridgev2.RemoteEventMessage, key, sender, e.Time)
 	meta.CreatePortal = e.Kind != client.Notice
 	if e.Kind == client.Notice {
-		if !s.exists(key) {
+		if !bridge.Exists(ctx, s.login, key) {
 			text, _ := fromIRC(e.Text)
 			s.tell(ctx, fmt.Sprintf("[%s] %s: %s", s.network.Name, e.Source.Name, text))
 			return
@@ -219,7 +173,7 @@ func (s *session) onPrivate(ctx context.Context, e client.Message) {
 }
 
 func (s *session) queueMessage(meta simplevent.EventMeta, e client.Message) {
-	s.queue(&simplevent.Message[client.Message]{
+	bridge.Queue(s.login, &simplevent.Message[client.Message]{
 		EventMeta: meta, Data: e, ID: s.network.messageID(e.ID), ConvertMessageFunc: s.convert,
 	})
 }
@@ -327,7 +281,7 @@ func (s *session) onCTCP(ctx context.Context, e client.CTCP) {
 
 // notice writes a line into a room on behalf of the sender, or of the bot.
 func (s *session) notice(key networkid.PortalKey, sender bridgev2.EventSender, at time.Time, text string) {
-	s.queue(&simplevent.PreConvertedMessage{
+	bridge.Queue(s.login, &simplevent.PreConvertedMessage{
 		EventMeta: s.about(bridgev2.RemoteEventMessage, key, sender, at),
 		ID:        s.network.messageID(""),
 		Data: &bridgev2.ConvertedMessage{Parts: []*bridgev2.ConvertedMessagePart{{
@@ -338,7 +292,7 @@ func (s *session) notice(key networkid.PortalKey, sender bridgev2.EventSender, a
 
 // change queues a change of a channel.
 func (s *session) change(channel string, sender bridgev2.EventSender, at time.Time, c *bridgev2.ChatInfoChange) {
-	s.queue(&simplevent.ChatInfoChange{
+	bridge.Queue(s.login, &simplevent.ChatInfoChange{
 		EventMeta:      s.about(bridgev2.RemoteEventChatInfoChange, s.network.channelKey(channel), sender, at),
 		ChatInfoChange: c,
 	})
@@ -427,7 +381,7 @@ func (s *session) onRenamed(ctx context.Context, e client.Renamed) {
 		return // another login of ours
 	}
 	if n.fold(e.Source.Name) == n.fold(e.Nick) {
-		s.introduce(ctx, n.userID(e.Nick), userInfo(e.Nick))
+		bridge.Introduce(ctx, s.login, n.userID(e.Nick), userInfo(e.Nick))
 		return
 	}
 	for _, channel := range e.Channels {
@@ -451,10 +405,10 @@ func (s *session) onRenamed(ctx context.Context, e client.Renamed) {
 func (s *session) follow(ctx context.Context, e client.Renamed) {
 	br := s.network.connector.br
 	from, to := s.privateKey(e.Source.Name), s.privateKey(e.Nick)
-	if !s.exists(from) {
+	if !bridge.Exists(ctx, s.login, from) {
 		return
 	}
-	if s.exists(to) {
+	if bridge.Exists(ctx, s.login, to) {
 		s.notice(from, bridgev2.EventSender{}, e.Time, fmt.Sprintf("%s is now known as %s", e.Source.Name, e.Nick))
 		return
 	}
@@ -462,7 +416,7 @@ func (s *session) follow(ctx context.Context, e client.Renamed) {
 		zerolog.Ctx(ctx).Err(err).Msg("a private room could not follow a new nick")
 		return
 	}
-	s.queue(&simplevent.ChatResync{
+	bridge.Queue(s.login, &simplevent.ChatResync{
 		EventMeta: s.about(bridgev2.RemoteEventChatResync, to, bridgev2.EventSender{}, e.Time),
 		ChatInfo:  s.privateInfo(e.Nick),
 	})

@@ -94,7 +94,7 @@ func (s *session) HandleMatrixMembership(ctx context.Context, msg *bridgev2.Matr
 		return nil, nil
 	}
 	if err != nil { // the room shows what is not so on IRC
-		s.resync(channel, false, nil)
+		s.resync(channel)
 		return nil, err
 	}
 	return nil, nil
@@ -228,7 +228,7 @@ func (s *session) HandleMatrixPowerLevels(ctx context.Context, msg *bridgev2.Mat
 		}
 	}
 	if failed != nil {
-		s.resync(channel, false, nil)
+		s.resync(channel)
 		return false, failed
 	}
 	return true, nil

@@ -23,7 +23,7 @@ type session struct {
 	network *network
 	client  *client.Client
 	login   *bridgev2.UserLogin // nil until the log-in is complete
-	tasks   tasks
+	tasks   bridge.Line
 
 	saving sync.Mutex // tier 2; guards the login's metadata and name
 	out    sync.Mutex // tier 2; one text after the other is given to the connection
@@ -35,9 +35,8 @@ type session struct {
 	waiting map[string][]*outgoing
 	order   uint64
 	splits  map[string]*split
-	leaving map[string]bool              // folded channels that we are about to leave
-	answer  time.Time                    // when the next CTCP request may be answered
-	touched map[networkid.PortalKey]bool // rooms that events were queued for
+	leaving map[string]bool // folded channels that we are about to leave
+	answer  time.Time       // when the next CTCP request may be answered
 }
 
 var (
@@ -55,7 +54,6 @@ func newSession(n *network, meta *LoginMetadata) (*session, error) {
 	s := &session{
 		network: n, waiting: make(map[string][]*outgoing),
 		splits: make(map[string]*split), leaving: make(map[string]bool),
-		touched: make(map[networkid.PortalKey]bool),
 	}
 	cfg, err := n.client(meta)
 	if err != nil {
@@ -139,8 +137,11 @@ func (s *session) state(st status.BridgeState) {
 		zerolog.Ctx(ctx).Warn().Str("state", string(st.StateEvent)).Msg(st.Message)
 		return
 	}
-	s.login.BridgeState.Send(st)
+	bridge.Tell(s.login, st)
 }
+
+// drainTimeout is how long a stop waits for the rooms to get what has come.
+const drainTimeout = 5 * time.Second
 
 // Disconnect implements bridgev2.NetworkAPI.
 func (s *session) Disconnect() {
@@ -160,8 +161,8 @@ func (s *session) Disconnect() {
 	s.cancel, s.done = nil, nil
 	s.mu.Unlock()
 	s.failWaiting(errors.New("the bridge is stopping"))
-	s.tasks.wait()
-	s.drain()
+	s.tasks.Wait()
+	bridge.Drain(s.login, drainTimeout)
 }
 
 // IsLoggedIn implements bridgev2.NetworkAPI. A lost connection does not end a
@@ -247,67 +248,5 @@ func (s *session) update(change func(*LoginMetadata) bool) {
 	ctx := s.context()
 	if err := s.login.Save(ctx); err != nil {
 		zerolog.Ctx(ctx).Err(err).Msg("the login could not be saved")
-	}
-}
-
-// tasks runs functions one after the other, in a goroutine that lives only as
-// long as there are any. So what comes from the network never waits for the
-// homeserver, and nothing overtakes.
-type tasks struct {
-	mu      sync.Mutex // tier 1; guards what follows
-	free    sync.Cond  // the queue has room, or is empty
-	queue   []func()
-	running bool
-}
-
-// maxTasks bounds the queue for what comes from the network. When it is full
-// the connection is not read until the homeserver has caught up.
-const maxTasks = 4096
-
-// addInTime is add, but waits until the queue has room.
-func (t *tasks) addInTime(ctx context.Context, f func()) {
-	t.mu.Lock()
-	t.free.L = &t.mu
-	for len(t.queue) >= maxTasks {
-		t.free.Wait()
-	}
-	t.mu.Unlock()
-	t.add(ctx, f)
-}
-
-// add puts f at the end of the queue.
-func (t *tasks) add(ctx context.Context, f func()) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.queue = append(t.queue, f)
-	if !t.running {
-		t.running = true
-		go t.run(ctx)
-	}
-}
-
-func (t *tasks) run(ctx context.Context) {
-	for {
-		t.mu.Lock()
-		t.free.Broadcast()
-		if len(t.queue) == 0 {
-			t.running = false
-			t.mu.Unlock()
-			return
-		}
-		f := t.queue[0]
-		t.queue = t.queue[1:]
-		t.mu.Unlock()
-		bridge.Contain(ctx, "panic in the IRC bridge", func() error { f(); return nil })
-	}
-}
-
-// wait waits until the queue is empty.
-func (t *tasks) wait() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.free.L = &t.mu
-	for t.running {
-		t.free.Wait()
 	}
 }
