@@ -2,6 +2,7 @@ package whatsapp_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -21,21 +22,27 @@ import (
 )
 
 // TestContract holds the bridge to what every bridge must do.
-func TestContract(t *testing.T) {
-	bridgetest.Contract(t, func(settings string) bridgetest.Options {
-		config := whatsapp.Config{TestServer: settings}
-		config.SetDefaults()
-		return bridgetest.Options{ID: "whatsapp", Connector: func() bridgev2.NetworkConnector {
-			return whatsapp.New(config)
-		}}
-	}, func(t *testing.T) bridgetest.Network {
-		s := whatsapptest.NewServer()
-		t.Cleanup(s.Close)
-		n := &network{t: t, server: s, proxy: bridgetest.NewProxy(t, s.Address()), files: make(map[string]*bridgetest.File)}
-		n.group = s.Group("Gophers", s.Account("15550009", "Olga"))
-		n.alice = s.Phone(t, "15550001", "Alice")
-		return n
-	})
+func TestContract(t *testing.T) { bridgetest.Contract(t, onTestServer, startTestServer) }
+
+// TestFootprint measures the memory of an idle login.
+func TestFootprint(t *testing.T) { bridgetest.Footprint(t, onTestServer, startTestServer, 25, 384<<10) }
+
+// onTestServer are the options of the bridge to a server by its settings.
+func onTestServer(settings string) bridgetest.Options {
+	config := whatsapp.Config{TestServer: settings}
+	config.SetDefaults()
+	return bridgetest.Options{ID: "whatsapp", Connector: func() bridgev2.NetworkConnector { return whatsapp.New(config) }}
+}
+
+func startTestServer(t *testing.T) bridgetest.Network {
+	s := whatsapptest.NewServer()
+	t.Cleanup(s.Close)
+	n := &network{
+		t: t, server: s, proxy: bridgetest.NewProxy(t, s.Address()),
+		phones: make(map[id.UserID]*whatsapptest.Phone), files: make(map[string]*bridgetest.File),
+	}
+	n.group = s.Group("Gophers", s.Account("15550009", "Olga"))
+	return n
 }
 
 // network is the network of the contract.
@@ -44,7 +51,7 @@ type network struct {
 	server *whatsapptest.Server
 	proxy  *bridgetest.Proxy
 	group  types.JID
-	alice  *whatsapptest.Phone
+	phones map[id.UserID]*whatsapptest.Phone // of who is on Matrix
 
 	mu    sync.Mutex // tier 1; guards what follows
 	files map[string]*bridgetest.File
@@ -67,8 +74,13 @@ func (n *network) Settings() string         { return whatsapptest.Settings(n.pro
 func (n *network) Proxy() *bridgetest.Proxy { return n.proxy }
 
 func (n *network) LogIn(u *bridgetest.User, manage id.RoomID) string {
-	(&person{u, n.alice, manage}).link()
-	return n.alice.Account.LID.User
+	phone := n.phones[u.UserID]
+	if phone == nil {
+		phone = n.server.Phone(n.t, fmt.Sprintf("1666%04d", len(n.phones)), u.UserID.Localpart())
+		n.phones[u.UserID] = phone
+	}
+	(&person{u, phone, manage}).link()
+	return phone.Account.LID.User
 }
 
 func (n *network) Person(_ *testing.T, name string) bridgetest.Person {

@@ -90,8 +90,8 @@ func (a *Account) accept(number uint16, identity []byte) *waAdv.ADVSignedDeviceI
 // link makes the client at the other end of a connection a device of an account.
 func (s *Server) link(c *conn, a *Account, identity, secret []byte) {
 	s.mu.Lock()
-	s.serial++
-	number := uint16(s.serial)
+	a.linked++
+	number := a.linked
 	d := &device{account: a, number: number, registration: c.applies.ERegid, identity: c.applies.EIdent}
 	d.signedKey = waBinary.Node{Tag: "skey", Content: []waBinary.Node{
 		{Tag: "id", Content: c.applies.ESkeyID}, {Tag: "value", Content: c.applies.ESkeyVal}, {Tag: "signature", Content: c.applies.ESkeySig},

@@ -56,6 +56,7 @@ type Account struct {
 	Name    string // that others see
 
 	identity *keys.KeyPair // of the phone
+	linked   uint16        // devices so far; an address holds no more than 255
 	refusal  waBinary.Attrs
 }
 
