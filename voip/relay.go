@@ -6,8 +6,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -201,7 +203,19 @@ func (r *Relay) Run(ctx context.Context) error {
 	}
 	end()
 	r.gate.close() // before the engines are
+	r.endAll()
 	return group.Wait()
+}
+
+// endAll ends the sessions that there still are, whose sockets would keep the
+// network running.
+func (r *Relay) endAll() {
+	r.mu.RLock()
+	all := slices.Collect(maps.Values(r.sessions))
+	r.mu.RUnlock()
+	for _, s := range all {
+		r.end(s)
+	}
 }
 
 // Drain refuses new allocations from now on.

@@ -344,7 +344,7 @@ func (q *request) channelBind() {
 	v, there, ok := attribute(q.Message, stun.AttrChannelNumber, 4)
 	if code == 0 {
 		switch {
-		case !there || !ok || len(list) != 1 || v[0]&0xf0 != 0x40: // 0x4000 to 0x4fff
+		case !there || !ok || len(list) != 1 || v[0]&0xc0 != 0x40: // 0x4000 to 0x7fff, as in RFC 5766
 			code = stun.CodeBadRequest
 		case !q.session.mayBind(binary.BigEndian.Uint16(v), list[0]):
 			code = stun.CodeBadRequest

@@ -18,6 +18,7 @@ func TestTrial(t *testing.T) {
 		o.Config.AllowPeers = append(o.Config.AllowPeers, netip.MustParsePrefix("10.0.0.0/8"))
 	})
 	var relayed [2]net.PacketConn
+	var clients [2]*turn.Client
 	for i := range relayed {
 		have := r.IssueTrial("session", time.Minute)
 		if have.TTL != time.Minute {
@@ -52,12 +53,12 @@ func TestTrial(t *testing.T) {
 				t.Errorf("a permission for %s: %v", peer, err)
 			}
 		}
-		if err := client.CreatePermission(relayed[0].LocalAddr()); err != nil {
+		clients[i] = client
+	}
+	for i := range clients {
+		if err := clients[i].CreatePermission(relayed[1-i].LocalAddr()); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if _, err := relayed[0].WriteTo([]byte("open"), relayed[1].LocalAddr()); err != nil { // so that the answer may come
-		t.Fatal(err)
 	}
 	exchange(t, relayed[1], relayed[0])
 }
