@@ -40,7 +40,7 @@ func parse(b []byte) (*stun.Message, error) {
 	if len(b) < 20 || b[0]&0xc0 != 0 || !stun.IsMessage(b) || int(binary.BigEndian.Uint16(b[2:]))+20 != len(b) || len(b)%4 != 0 {
 		return nil, errMalformed
 	}
-	m := &stun.Message{Raw: b}
+	m := &stun.Message{Raw: b[:len(b):len(b)]} // the library writes behind what it is given
 	if err := m.Decode(); err != nil {
 		return nil, errMalformed
 	}
