@@ -16,6 +16,7 @@ import (
 	"switchboard/homeserver"
 	"switchboard/jitsi"
 	"switchboard/voip"
+	"switchboard/voip/calltest"
 )
 
 // Config is the configuration file.
@@ -48,6 +49,10 @@ type Config struct {
 
 	// VoIP lets users call each other where they cannot reach each other directly.
 	VoIP voip.Config `yaml:"voip"`
+
+	// CallTest lets users find out whether calls work: on the page /calltest, and
+	// by a call to the bot @calltest.
+	CallTest calltest.Config `yaml:"call_test"`
 
 	// Log is what the server tells on standard error.
 	Log LogConfig `yaml:"log"`
@@ -164,9 +169,9 @@ func defaultConfig() Config {
 			HeaderTimeout: 10 * time.Second, StallTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 			MaxHeader: 64 << 10, Grace: 30 * time.Second,
 		},
-		Log:     LogConfig{Level: "info", Format: "auto"},
-		Jitsi:   jitsi.DefaultConfig(),
-		VoIP:    voip.DefaultConfig(),
+		Log:   LogConfig{Level: "info", Format: "auto"},
+		Jitsi: jitsi.DefaultConfig(),
+		VoIP:  voip.DefaultConfig(), CallTest: calltest.DefaultConfig(),
 		Bridges: BridgesConfig{WhatsApp: defaultWhatsApp(), XMPP: defaultXMPP()},
 	}
 }
@@ -199,7 +204,7 @@ func (c Config) Check() error {
 	if c.HTTP.MaxHeader < 4<<10 {
 		bad("http.max_header", "must be at least 4K")
 	}
-	return errors.Join(append(errs, c.Bridges.Check(), c.Jitsi.Check(), c.VoIP.Check())...)
+	return errors.Join(append(errs, c.Bridges.Check(), c.Jitsi.Check(), c.VoIP.Check(), c.CallTest.Check())...)
 }
 
 func (c Config) checkListener(key string, l ListenerConfig, bad func(key, format string, args ...any)) {

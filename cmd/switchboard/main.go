@@ -18,14 +18,15 @@ import (
 type cli struct {
 	Config string `help:"Configuration file. Without it, ${configFile} in this folder, if there is one." type:"path" env:"SWITCHBOARD_CONFIG" short:"c"`
 
-	Serve   serveCommand   `cmd:"" help:"Run the server. With no configuration it serves this computer alone, from the folder data."`
-	User    userCommands   `cmd:"" help:"Make, list and change accounts."`
-	Token   tokenCommands  `cmd:"" help:"Make, list and revoke registration tokens."`
-	Report  reportCommands `cmd:"" help:"Show what users have reported as inappropriate."`
-	Bridge  bridgeCommands `cmd:"" help:"Run one bridge as a program of its own, for any homeserver."`
-	Jitsi   jitsiCommands  `cmd:"" help:"Check the Jitsi server, and put group calls into rooms."`
-	Conf    configCommands `cmd:"" name:"config" help:"Show and check the configuration."`
-	Version versionCommand `cmd:"" help:"Tell the version and the licence of this program."`
+	Serve   serveCommand     `cmd:"" help:"Run the server. With no configuration it serves this computer alone, from the folder data."`
+	User    userCommands     `cmd:"" help:"Make, list and change accounts."`
+	Token   tokenCommands    `cmd:"" help:"Make, list and revoke registration tokens."`
+	Report  reportCommands   `cmd:"" help:"Show what users have reported as inappropriate."`
+	Bridge  bridgeCommands   `cmd:"" help:"Run one bridge as a program of its own, for any homeserver."`
+	Jitsi   jitsiCommands    `cmd:"" help:"Check the Jitsi server, and put group calls into rooms."`
+	Calls   callTestCommands `cmd:"" name:"calltest" help:"Make links to the page on which calls are tested."`
+	Conf    configCommands   `cmd:"" name:"config" help:"Show and check the configuration."`
+	Version versionCommand   `cmd:"" help:"Tell the version and the licence of this program."`
 }
 
 // terminal is where a command runs.

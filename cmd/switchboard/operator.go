@@ -41,6 +41,7 @@ var orders = map[string]func() order{
 	"token create":      func() order { return &tokenCreate{} },
 	"token list":        func() order { return &tokenList{} },
 	"token revoke":      func() order { return &tokenRevoke{} },
+	"calltest link":     func() order { return &callTestLink{} },
 	"jitsi check":       func() order { return &jitsiCheck{} },
 	"jitsi add":         func() order { return &jitsiAdd{} },
 	"jitsi remove":      func() order { return &jitsiRemove{} },

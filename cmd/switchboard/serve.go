@@ -75,6 +75,7 @@ type process struct {
 	metrics     *metrics
 	appservices *appservices.Service
 	meet        *jitsi.Verifier // nil: there is no Jitsi server
+	callTest    *callTest       // nil: there is none
 	bridges     []hosted
 	bridging    bool // the bridges run, and close themselves
 	calls       *voip.Service
@@ -110,6 +111,9 @@ func newProcess(ctx context.Context, log zerolog.Logger, conf Config) (*process,
 	}
 	if err == nil {
 		err = p.openRelay(ctx)
+	}
+	if err == nil {
+		err = p.openCallTest(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(err, p.close())
@@ -223,6 +227,8 @@ func (p *process) edge(serve []string) http.Handler {
 			p.bridgeMedia(w, r)
 		case client && meet != nil && isJitsi(r.URL.Path):
 			meet.ServeHTTP(w, r)
+		case client && p.callTest != nil && isCallTest(r.URL.Path):
+			p.callTest.page.ServeHTTP(w, r)
 		case federation && isFederation(r.URL.Path):
 			p.edges.Federation.ServeHTTP(w, r)
 		case client && !isFederation(r.URL.Path), strings.HasPrefix(r.URL.Path, "/.well-known/matrix/"):
@@ -283,6 +289,12 @@ func (p *process) run(ctx context.Context) error {
 	partsCtx, endParts := context.WithCancel(partsCtx)
 	parts.Go(func() error { return p.server.Run(partsCtx) })
 	parts.Go(func() error { return p.appservices.Run(partsCtx) })
+	if p.callTest != nil {
+		parts.Go(func() error { return p.callTest.Run(partsCtx) })
+		if p.callTest.bot != nil {
+			parts.Go(func() error { return p.callTest.bot.Run(partsCtx) })
+		}
+	}
 	p.bridging = true
 	for _, b := range p.bridges {
 		parts.Go(func() error { return b.Run(partsCtx) })

@@ -25,6 +25,9 @@ backed_up_keys.forwarded_count bigint NOT NULL
 backed_up_keys.is_verified boolean NOT NULL
 backed_up_keys.session_data text NOT NULL
 backed_up_keys: PRIMARY KEY (user_id, version, room_id, session_id)
+call_test_links.link bytea NOT NULL
+call_test_links.expires_ts bigint NOT NULL
+call_test_links: PRIMARY KEY (link)
 counters.name text NOT NULL
 counters.n bigint NOT NULL
 counters: PRIMARY KEY (name)
@@ -205,6 +208,7 @@ pushers.profile_tag text NOT NULL
 pushers.lang text NOT NULL
 pushers.data text NOT NULL
 pushers.created_ts bigint NOT NULL
+pushers.pos bigint NOT NULL
 pushers: PRIMARY KEY (user_id, app_id, pushkey)
 CREATE INDEX pushers_by_key ON public.pushers USING btree (app_id, pushkey)
 receipts.room bigint NOT NULL

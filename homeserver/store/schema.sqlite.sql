@@ -31,6 +31,10 @@ CREATE TABLE backed_up_keys (
 	session_data        TEXT    NOT NULL, -- JSON object
 	PRIMARY KEY (user_id, version, room_id, session_id)
 );
+CREATE TABLE call_test_links (
+	link       BLOB   NOT NULL PRIMARY KEY, -- SHA-256 of it
+	expires_ts BIGINT NOT NULL              -- milliseconds
+);
 CREATE TABLE counters (
 	name TEXT   NOT NULL PRIMARY KEY,
 	n    BIGINT NOT NULL
@@ -252,6 +256,7 @@ CREATE TABLE pushers (
 	lang         TEXT   NOT NULL,
 	data         TEXT   NOT NULL, -- JSON object
 	created_ts   BIGINT NOT NULL,
+	pos          BIGINT NOT NULL, -- of the log: everything up to it was told
 	PRIMARY KEY (user_id, app_id, pushkey)
 );
 CREATE INDEX pushers_by_key ON pushers (app_id, pushkey);

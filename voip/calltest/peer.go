@@ -132,6 +132,17 @@ func (p *peer) answer(ctx context.Context) (string, error) {
 	return p.pc.LocalDescription().SDP, nil
 }
 
+// renegotiate answers a further offer of the same call.
+func (p *peer) renegotiate(ctx context.Context, offer string) (string, error) {
+	if err := checkOffer(offer); err != nil {
+		return "", err
+	}
+	if err := p.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: offer}); err != nil {
+		return "", matrix.Errorf(matrix.BadJSON, "the offer cannot be understood: %v", err)
+	}
+	return p.answer(ctx)
+}
+
 // voice prepares the way back for the sound of an offer, in the best codec
 // that it has.
 func (p *peer) voice(offer string, delay time.Duration) error {

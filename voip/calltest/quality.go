@@ -1,6 +1,7 @@
 package calltest
 
 import (
+	"fmt"
 	"net"
 	"strings"
 	"time"
@@ -40,6 +41,53 @@ func (p *peer) quality() quality {
 		q.roundTrip = time.Duration(stats.CurrentRoundTripTime * float64(time.Second))
 	}
 	return q
+}
+
+// later is what was measured last, with the path of before if the connection is
+// gone.
+func later(before, now quality) quality {
+	if now.theirs == "" {
+		now.ours, now.theirs, now.version, now.roundTrip = before.ours, before.theirs, before.version, before.roundTrip
+	}
+	return now
+}
+
+// paths are the kinds of addresses in words.
+var paths = map[string]string{
+	"host":  "directly",
+	"srflx": "directly, through your router",
+	"prflx": "directly, through your router",
+	"relay": "through a relay",
+}
+
+// report tells people how a call was. Page is where there is more to be tested,
+// or "".
+func (q quality) report(length time.Duration, page string) string {
+	if q.theirs == "" {
+		text := "We did not reach each other: no way between your app and this server carries sound. " +
+			"Try another network, such as the mobile one. If that works, it is the first network that blocks calls."
+		if page != "" {
+			text += " What exactly does not work is told by " + page
+		}
+		return text
+	}
+	lines := []string{fmt.Sprintf("The call took %s.", length.Round(time.Second))}
+	if q.received == 0 {
+		lines = append(lines, "We were connected, but no sound came from you. Is the microphone on, and may your app use it?")
+	} else {
+		lines = append(lines, "Codec: "+q.codec)
+	}
+	lines = append(lines, fmt.Sprintf("Path: you reach the server %s, over IPv%d (candidates: %s here, %s there)", paths[q.theirs], q.version, q.ours, q.theirs))
+	if q.roundTrip > 0 {
+		lines = append(lines, fmt.Sprintf("Round trip: %s", q.roundTrip.Round(100*time.Microsecond)))
+	}
+	if q.received > 0 {
+		lines = append(lines, fmt.Sprintf("Lost on the way here: %.1f %% of %d packets", percent(q.lost, q.lost+q.received), q.lost+q.received))
+	}
+	if q.reported {
+		lines = append(lines, fmt.Sprintf("Lost on the way back: %.1f %% of %d packets", percent(q.missing, q.returned), q.returned))
+	}
+	return strings.Join(lines, "\n")
 }
 
 // percent is how much of all is lost, in percent.
