@@ -34,8 +34,8 @@ func (s *session) begin(ctx context.Context) {
 	s.loadRoster(ctx)
 	var archived bool
 	err := ask(ctx, func(ctx context.Context) (err error) { archived, err = s.client.HasArchive(ctx); return err })
-	if err == nil && archived {
-		err = s.recall(ctx)
+	if err == nil {
+		err = s.recall(ctx, s.account, archived)
 	}
 	if err == nil && archived {
 		err = s.catchUp(ctx, jid.JID{})
@@ -113,27 +113,54 @@ func (s *session) page(ctx context.Context, of jid.JID, at Position, count int) 
 	return page, err
 }
 
-// recall looks in the account's archive for what was sent but not confirmed. What
-// others wrote may have moved the position beyond it: of what one sends oneself
-// there is no echo, unlike in rooms.
-func (s *session) recall(ctx context.Context) error {
-	at, waits := s.account.oldest()
-	end := s.position(jid.JID{})
-	for waits && at != end && at != (Position{}) {
-		page, err := s.page(ctx, jid.JID{}, at, pageSize)
+// recallTime is how far an archive's clock may be off from the homeserver's.
+const recallTime = time.Hour
+
+// recall looks in a lane's archive for what may have been sent: the connection,
+// or the bridge, ended before the server confirmed it. The position in the
+// archive says nothing of that, because what others wrote may have moved it on.
+func (s *session) recall(ctx context.Context, l *lane, archived bool) error {
+	l.mu.Lock()
+	l.archived = archived
+	l.mu.Unlock()
+	list := l.doubtful()
+	for at := (Position{}); archived && len(list) > 0; {
+		if at == (Position{}) {
+			at = list[0].after
+		}
+		page, err := s.page(ctx, l.room, at, pageSize)
 		if err != nil {
 			return err
 		}
 		for _, m := range page.Messages {
-			if m.Sent {
-				s.account.settle(m.ID, result{id: m.ID})
+			if s.sender(m).IsFromMe {
+				l.settle(m.ID, result{id: s.reference(m)})
 			}
 			at = Position{ID: m.Archive, Time: m.Time}
-			waits = waits && m.Archive != end.ID
 		}
-		waits = waits && !page.Complete && len(page.Messages) > 0
+		if page.Complete || len(page.Messages) == 0 {
+			break
+		}
+	}
+	for _, o := range list {
+		o.state.CompareAndSwap(unsure, waiting)
 	}
 	return nil
+}
+
+// remind is recall for what was cut off, when the lane is ready already.
+func (s *session) remind(ctx context.Context, l *lane) {
+	l.mu.Lock()
+	ready, archived := l.ready, l.archived
+	l.mu.Unlock()
+	if !ready {
+		return // it is done before the lane gets ready
+	}
+	if err := s.recall(ctx, l, archived); err != nil {
+		zerolog.Ctx(ctx).Warn().Err(err).Msg("the archive could not be asked for what was cut off")
+		return
+	}
+	l.flush()
 }
 
 // catchUp reads an archive from where it was left: at first an account's from the

@@ -32,26 +32,41 @@ func options(address, caFile string) bridgetest.Options {
 	}}
 }
 
+// servers are what the bridge is tested on.
+var servers = map[string]func(*testing.T) *xmpptest.Server{"prosody": xmpptest.Start, "ejabberd": xmpptest.StartEjabberd}
+
+// each runs a test on every server.
+func each(t *testing.T, test func(*testing.T, *xmpptest.Server)) {
+	for name, start := range servers {
+		t.Run(name, func(t *testing.T) { test(t, start(t)) })
+	}
+}
+
 // TestContract holds the bridge to what every bridge must do, on Prosody.
-func TestContract(t *testing.T) {
+func TestContract(t *testing.T) { contract(t, xmpptest.Start) }
+
+// TestContractEjabberd does so on ejabberd.
+func TestContractEjabberd(t *testing.T) { contract(t, xmpptest.StartEjabberd) }
+
+func contract(t *testing.T, start func(*testing.T) *xmpptest.Server) {
 	bridgetest.Contract(t, func(text string) bridgetest.Options {
 		var s settings
 		_ = json.Unmarshal([]byte(text), &s)
 		return options(s.Address, s.CAFile)
 	}, func(t *testing.T) bridgetest.Network {
-		server := xmpptest.Start(t)
-		return &prosody{server: server, proxy: bridgetest.NewProxy(t, server.Address)}
+		server := start(t)
+		return &network{server: server, proxy: bridgetest.NewProxy(t, server.Address)}
 	})
 }
 
-// prosody is the network of the contract.
-type prosody struct {
+// network is the network of the contract.
+type network struct {
 	server *xmpptest.Server
 	proxy  *bridgetest.Proxy
 }
 
 // Features implements bridgetest.Network.
-func (n *prosody) Features() bridgetest.Features {
+func (n *network) Features() bridgetest.Features {
 	both := bridgetest.Both
 	return bridgetest.Features{
 		Group: den, Join: "join " + den, StartChat: "dora@" + xmpptest.Domain,
@@ -60,22 +75,26 @@ func (n *prosody) Features() bridgetest.Features {
 	}
 }
 
-func (n *prosody) Settings() string {
+func (n *network) Settings() string {
 	text, _ := json.Marshal(settings{n.proxy.Address, n.server.CAFile})
 	return string(text)
 }
 
-func (n *prosody) Proxy() *bridgetest.Proxy { return n.proxy }
+func (n *network) Proxy() *bridgetest.Proxy { return n.proxy }
 
-func (n *prosody) LogIn(u *bridgetest.User, manage id.RoomID) string {
-	account := n.server.Account("alice")
+func (n *network) LogIn(u *bridgetest.User, manage id.RoomID) string {
+	return n.logInAs(u, manage, "alice")
+}
+
+func (n *network) logInAs(u *bridgetest.User, manage id.RoomID, name string) string {
+	account := n.server.Account(name)
 	u.Ask(manage, "login", "XMPP address")
 	u.Ask(manage, account, "password")
 	u.Ask(manage, xmpptest.Password, "You are "+account)
 	return account
 }
 
-func (n *prosody) Person(_ *testing.T, name string) bridgetest.Person {
+func (n *network) Person(_ *testing.T, name string) bridgetest.Person {
 	p := &person{Person: n.server.Person(name), nick: name}
 	p.Enter(den, name)
 	return p

@@ -28,21 +28,28 @@ type lane struct {
 	tasks     []func(context.Context)
 	running   bool
 	ready     bool
+	archived  bool              // there is an archive in which to look for our own messages
 	out       []*outgoing       // not confirmed, in order
-	delivered map[string]string // our messages that the archive has, to its IDs
+	delivered map[string]string // our messages in the history of a room without archive, to their IDs
 }
 
 // outgoing is a stanza on its way.
 type outgoing struct {
-	order  uint64
 	after  Position // in the archive, of something older
 	id     string
 	stanza *client.Element
 	echoed bool // only the room's echo confirms it
-	sent   atomic.Bool
+	state  atomic.Int32
 	timer  *time.Timer
 	done   func(result)
 }
+
+// The states of a stanza.
+const (
+	waiting int32 = iota // it was not sent
+	sent
+	unsure // it may have been sent: the archive knows
+)
 
 // result is what became of a stanza.
 type result struct {
@@ -120,13 +127,11 @@ func (l *lane) run(ctx context.Context) {
 }
 
 // submit sends a stanza as soon as the lane is ready, in the order of the calls.
-// Done is called once.
+// One that may be there already is looked for first. Done is called once.
 func (l *lane) submit(o *outgoing) {
 	s := l.session
 	s.mu.Lock()
 	refused := s.refused
-	s.order++
-	o.order = s.order
 	s.mu.Unlock()
 	if _, in := s.room(l.room); refused == nil && !in && l != s.account {
 		refused = fmt.Errorf("you are not in %s", l.room)
@@ -135,15 +140,20 @@ func (l *lane) submit(o *outgoing) {
 		go o.done(result{err: refused}) // the caller may be who it tells
 		return
 	}
-	o.after = s.position(l.room)
+	if o.after == (Position{}) {
+		o.after = s.position(l.room)
+	}
 	l.mu.Lock()
 	l.out = append(l.out, o)
 	o.timer = time.AfterFunc(s.connector.config.SendTimeout, func() { l.giveUp(o) })
 	l.mu.Unlock()
+	if o.state.Load() == unsure {
+		l.add(false, func(ctx context.Context) { s.remind(ctx, l) })
+	}
 	l.flush()
 }
 
-// flush sends what waits.
+// flush sends what waits. Nothing overtakes what may have been sent.
 func (l *lane) flush() {
 	l.mu.Lock()
 	defer l.mu.Unlock() // also while sending, for the order
@@ -151,28 +161,31 @@ func (l *lane) flush() {
 		return
 	}
 	for _, o := range slices.Clone(l.out) {
-		if o.sent.Swap(true) {
-			continue
-		}
 		if id, ok := l.delivered[o.id]; ok {
 			delete(l.delivered, o.id)
 			go l.settle(o.id, result{id: id})
 			continue
 		}
-		l.session.client.Send(o.stanza, func(err error) { l.confirmed(o, err) })
+		if o.state.Load() == unsure {
+			return
+		}
+		if o.state.Swap(sent) != sent {
+			l.session.client.Send(o.stanza, func(err error) { l.confirmed(o, err) })
+		}
 	}
 }
 
 // confirmed takes what the server says to a stanza, or that the connection broke
-// before it did: then it is sent again if the archive has it not. It may be
-// called while the lane or the connection are locked.
+// before it did. It may be called while the lane or the connection are locked.
 func (l *lane) confirmed(o *outgoing, err error) {
 	switch {
 	case err == nil && o.echoed:
 	case err == nil:
 		go l.settle(o.id, result{id: o.id})
+	case errors.Is(err, client.ErrOffline):
+		o.state.Store(waiting)
 	default:
-		o.sent.Store(false)
+		o.state.Store(unsure)
 	}
 }
 
@@ -195,29 +208,34 @@ func (l *lane) settle(id string, r result) bool {
 
 var errNotSent = errors.New("the connection did not come back in time, so the message was not sent")
 
-// oldest is where in the archive to look for what has not been confirmed.
-func (l *lane) oldest() (after Position, waits bool) {
+// doubtful returns what may have been sent, in order.
+func (l *lane) doubtful() (list []*outgoing) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.out) == 0 {
-		return Position{}, false
+	for _, o := range l.out {
+		if o.state.Load() == unsure {
+			list = append(list, o)
+		}
 	}
-	return l.out[0].after, true
+	return list
 }
 
 // giveUp fails a stanza that still waits.
 func (l *lane) giveUp(o *outgoing) {
-	l.mu.Lock()
-	sent, ready := o.sent.Load(), l.ready
-	l.mu.Unlock()
 	err := errNotSent
 	switch {
-	case sent:
+	case o.state.Load() != waiting:
 		err = client.ErrUnconfirmed
-	case !ready && l.session.client.Online() && !l.room.Equal(jid.JID{}):
+	case !l.isReady() && l.session.client.Online() && !l.room.Equal(jid.JID{}):
 		err = fmt.Errorf("you are not in %s", l.room)
 	}
 	l.settle(o.id, result{err: err})
+}
+
+func (l *lane) isReady() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ready
 }
 
 // fail ends the waiting of everything.
@@ -236,6 +254,19 @@ func (s *session) failAll(err error) {
 	}
 }
 
+// abandon forgets what waits. The host of the bridge keeps it for the next
+// start, when it counts as perhaps sent.
+func (s *session) abandon() {
+	for _, l := range s.all() {
+		l.mu.Lock()
+		for _, o := range l.out {
+			o.timer.Stop()
+		}
+		l.out = nil
+		l.mu.Unlock()
+	}
+}
+
 // setReady opens or closes the lane for what goes out.
 func (l *lane) setReady(ready bool) {
 	l.mu.Lock()
@@ -246,9 +277,9 @@ func (l *lane) setReady(ready bool) {
 	}
 }
 
-// has notes that the archive has a message of ours.
-func (l *lane) has(id, archive string) {
-	if l.settle(id, result{id: archive}) {
+// has notes that a message of ours is there.
+func (l *lane) has(id string, m *client.Message) {
+	if l.settle(m.ID, result{id: id}) || !m.Old || m.Archive != "" {
 		return
 	}
 	l.mu.Lock()
@@ -256,5 +287,5 @@ func (l *lane) has(id, archive string) {
 	if l.delivered == nil {
 		l.delivered = make(map[string]string)
 	}
-	l.delivered[id] = archive
+	l.delivered[m.ID] = id
 }

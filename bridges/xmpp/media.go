@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix/bridgev2"
@@ -59,7 +60,27 @@ func (s *session) upload(ctx context.Context, content *event.MessageEventContent
 	return slot.Get, nil
 }
 
+// awaitLink waits for the connection as long as a message may.
+func (s *session) awaitLink(ctx context.Context) error {
+	late := time.After(s.connector.config.SendTimeout)
+	for !s.client.Online() {
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-late:
+			return errNotSent
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.context().Done():
+			return errNotSent
+		}
+	}
+	return nil
+}
+
 func (s *session) slot(ctx context.Context, name, mimeType string, size int) (slot client.Slot, err error) {
+	if err := s.awaitLink(ctx); err != nil {
+		return slot, err
+	}
 	err = ask(ctx, func(ctx context.Context) error {
 		service, limit, err := s.client.Uploader(ctx)
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"maunium.net/go/mautrix/bridgev2"
@@ -15,6 +16,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"mellium.im/xmpp/jid"
 
+	"switchboard/bridges/bridge"
 	"switchboard/bridges/xmpp/client"
 )
 
@@ -49,6 +51,10 @@ func (s *session) place(portal *bridgev2.Portal, id string) (*lane, client.Post)
 func (s *session) HandleMatrixMessage(ctx context.Context, msg *bridgev2.MatrixMessage) (*bridgev2.MatrixMessageResponse, error) {
 	l, post := s.place(msg.Portal, string(msg.Event.ID))
 	caption, err := s.compose(ctx, &post, msg.Content)
+	if err != nil && s.connector.br.IsStopping() {
+		bridge.Later(msg.Event) // in the next start
+		return nil, bridgev2.WrapErrorInStatus(err).WithSendNotice(false)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +73,7 @@ func (s *session) HandleMatrixMessage(ctx context.Context, msg *bridgev2.MatrixM
 			return true, nil
 		})
 	key, chat := msg.Portal.PortalKey, post.To
-	l.submit(&outgoing{id: post.ID, stanza: post.Element(), echoed: post.Group, done: func(r result) {
+	finish := func(r result) {
 		out = r
 		if !post.Group {
 			out.id = post.ID
@@ -82,12 +88,52 @@ func (s *session) HandleMatrixMessage(ctx context.Context, msg *bridgev2.MatrixM
 				return nil, bridgev2.ErrIgnoringRemoteEvent // nobody waits for it any more
 			},
 		})
-	}})
-	if caption != "" {
+	}
+	if caption == "" {
+		l.submit(newOutgoing(msg.Event, post.Element(), post.Group, finish))
+	} else {
+		file, text := both(finish)
 		next := client.Post{To: post.To, Group: post.Group, ID: post.ID + "/caption", Body: caption}
-		s.send(l, msg.Event, next.Element())
+		l.submit(newOutgoing(msg.Event, post.Element(), post.Group, file))
+		l.submit(newOutgoing(msg.Event, next.Element(), post.Group, text))
 	}
 	return &bridgev2.MatrixMessageResponse{Pending: true}, nil
+}
+
+// newOutgoing is a stanza for an event. If the event was cut off the stanza may
+// be there already.
+func newOutgoing(e *event.Event, stanza *client.Element, echoed bool, done func(result)) *outgoing {
+	o := &outgoing{id: stanza.At("id"), stanza: stanza, echoed: echoed, done: done}
+	if bridge.Again(e) {
+		o.after = Position{Time: time.UnixMilli(e.Timestamp).Add(-recallTime)}
+		o.state.Store(unsure)
+	}
+	return o
+}
+
+// both joins what becomes of two stanzas of one event: the first one's, unless
+// only the second fails.
+func both(done func(result)) (first, second func(result)) {
+	var mu sync.Mutex
+	var list [2]result
+	missing := len(list)
+	one := func(i int) func(result) {
+		return func(r result) {
+			mu.Lock()
+			list[i] = r
+			missing--
+			last := missing == 0
+			mu.Unlock()
+			if !last {
+				return
+			}
+			if list[0].err == nil {
+				list[0].err = list[1].err
+			}
+			done(list[0])
+		}
+	}
+	return one(0), one(1)
 }
 
 func (s *session) ownNick(room jid.JID) string {
@@ -95,16 +141,18 @@ func (s *session) ownNick(room jid.JID) string {
 	return st.Nick
 }
 
-// send sends what is no message of its own. That it failed is told when that is
-// known.
+// send sends what is no message of its own. What becomes of it is told when that
+// is known.
 func (s *session) send(l *lane, e *event.Event, stanza *client.Element) {
+	bridge.Later(e)
 	info := bridgev2.StatusEventInfoFromEvent(e)
-	l.submit(&outgoing{id: stanza.At("id"), stanza: stanza, done: func(r result) {
+	l.submit(newOutgoing(e, stanza, false, func(r result) {
+		st := bridgev2.MessageStatus{Status: event.MessageStatusSuccess}
 		if r.err != nil {
-			st := failure(r.err)
-			s.connector.br.Matrix.SendMessageStatus(s.context(), &st, info)
+			st = failure(r.err)
 		}
-	}})
+		s.connector.br.Matrix.SendMessageStatus(s.context(), &st, info)
+	}))
 }
 
 // compose fills in what a message says. A file's caption is a message of its

@@ -15,6 +15,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"mellium.im/xmpp/jid"
 
+	"switchboard/bridges/bridge"
 	"switchboard/bridges/xmpp/client"
 )
 
@@ -33,7 +34,7 @@ func (s *session) onEvent(e client.Event) {
 		}
 		s.account.add(true, s.begin)
 	case client.Disconnected:
-		s.login.BridgeState.Send(status.BridgeState{
+		bridge.Tell(s.login, status.BridgeState{
 			StateEvent: status.StateTransientDisconnect, Error: "xmpp-disconnected",
 			Message: fmt.Sprintf("No connection to %s: %v. What you write waits.", s.login.ID, e.Err),
 		})
@@ -53,7 +54,7 @@ func (s *session) onEvent(e client.Event) {
 
 // online tells that all is well, and sends what waited.
 func (s *session) online() {
-	s.login.BridgeState.Send(status.BridgeState{StateEvent: status.StateConnected, RemoteName: string(s.login.ID)})
+	bridge.Tell(s.login, status.BridgeState{StateEvent: status.StateConnected, RemoteName: string(s.login.ID)})
 	for _, l := range s.all() {
 		l.flush()
 	}
@@ -110,11 +111,13 @@ func (s *session) onMessage(ctx context.Context, m *client.Message) {
 	if sender.Sender == "" || m.Type == "groupchat" && m.From.Resourcepart() == "" && m.Subject == nil && !m.Moderated {
 		s.onRoomText(ctx, m)
 	} else if sender.IsFromMe && strings.HasPrefix(m.ID, "$") {
-		s.laneOf(m).has(m.ID, s.reference(m)) // from Matrix
+		s.laneOf(m).has(s.reference(m), m) // from Matrix
 	} else if !s.onMeta(ctx, chat, sender, m) && (m.Body != "" || m.URL != "") {
 		s.onText(ctx, chat, sender, m)
 	}
-	s.reached(m)
+	if ctx.Err() == nil { // else nobody knows whether it was handled
+		s.reached(m)
+	}
 }
 
 // reference is the ID by which others refer to a message.
@@ -128,9 +131,20 @@ func (s *session) reference(m *client.Message) string {
 	return m.ID
 }
 
+// aboutMessage is about for an event that a message makes. It comes to Matrix
+// once, however often the message is read.
+func (s *session) aboutMessage(t bridgev2.RemoteEventType, chat jid.JID, sender bridgev2.EventSender, m *client.Message) simplevent.EventMeta {
+	meta := s.about(t, chat, sender, m.Time)
+	if m.ID+m.Archive != "" {
+		name := strings.Join([]string{chat.String(), string(sender.Sender), m.ID, m.Archive}, "\n")
+		meta.MutateContextFunc = func(ctx context.Context) context.Context { return bridge.Once(ctx, name) }
+	}
+	return meta
+}
+
 // onText shows what somebody says, or corrects.
 func (s *session) onText(ctx context.Context, chat jid.JID, sender bridgev2.EventSender, m *client.Message) {
-	meta := s.about(bridgev2.RemoteEventMessage, chat, sender, m.Time)
+	meta := s.aboutMessage(bridgev2.RemoteEventMessage, chat, sender, m)
 	meta.CreatePortal = true
 	id := messageID(chat, s.reference(m))
 	out := &simplevent.Message[*client.Message]{EventMeta: meta, Data: m, ID: id, ConvertMessageFunc: s.convert, ConvertEditFunc: s.convertEdit}
@@ -173,7 +187,7 @@ func (s *session) corrected(ctx context.Context, chat jid.JID, sender bridgev2.E
 
 // onMeta handles messages that say nothing of their own. It is false for others.
 func (s *session) onMeta(ctx context.Context, chat jid.JID, sender bridgev2.EventSender, m *client.Message) bool {
-	about := func(t bridgev2.RemoteEventType) simplevent.EventMeta { return s.about(t, chat, sender, m.Time) }
+	about := func(t bridgev2.RemoteEventType) simplevent.EventMeta { return s.aboutMessage(t, chat, sender, m) }
 	switch {
 	case m.Subject != nil && m.Body == "":
 		topic := *m.Subject
@@ -240,7 +254,7 @@ func (s *session) onRetraction(ctx context.Context, chat jid.JID, sender bridgev
 			return
 		}
 	}
-	s.deliver(ctx, &simplevent.MessageRemove{EventMeta: s.about(bridgev2.RemoteEventMessageRemove, chat, sender, m.Time), TargetMessage: target})
+	s.deliver(ctx, &simplevent.MessageRemove{EventMeta: s.aboutMessage(bridgev2.RemoteEventMessageRemove, chat, sender, m), TargetMessage: target})
 }
 
 // onError marks a message of ours as failed, with the reason.

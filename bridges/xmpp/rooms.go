@@ -207,11 +207,21 @@ func (s *session) enter(ctx context.Context, room jid.JID) error {
 		return ctx.Err()
 	}
 	if info.Archived {
-		if err := s.catchUp(ctx, room); err != nil {
+		if err = s.recall(ctx, l, true); err == nil {
+			err = s.catchUp(ctx, room)
+		}
+		if err != nil {
 			zerolog.Ctx(ctx).Warn().Err(err).Msg("the archive of a room could not be read")
 		}
+		l.setReady(true)
+		return nil
 	}
-	l.setReady(true)
+	// The history is on its way, and before the answer to a ping.
+	_ = ask(ctx, func(ctx context.Context) error { return s.client.PingRoom(ctx, room) })
+	l.add(false, func(ctx context.Context) {
+		_ = s.recall(ctx, l, false) // there is nothing that could fail
+		l.setReady(true)
+	})
 	return nil
 }
 

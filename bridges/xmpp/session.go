@@ -37,7 +37,6 @@ type session struct {
 	refused error         // why the server does not want this login any more
 	lanes   map[string]*lane
 	roster  map[string]client.RosterItem
-	order   uint64
 }
 
 var (
@@ -66,7 +65,7 @@ func (s *session) Connect(context.Context) {
 	s.ctx, s.cancel = context.WithCancel(s.login.Log.WithContext(s.connector.br.BackgroundCtx))
 	ctx, done := s.ctx, make(chan struct{})
 	s.done = done
-	s.login.BridgeState.Send(status.BridgeState{StateEvent: status.StateConnecting})
+	bridge.Tell(s.login, status.BridgeState{StateEvent: status.StateConnecting})
 	bridge.Go(ctx, "the XMPP session ended", func() error {
 		defer close(done)
 		return s.run(ctx)
@@ -83,7 +82,7 @@ func (s *session) run(ctx context.Context) error {
 	s.refused = err
 	s.mu.Unlock()
 	s.failAll(err)
-	s.login.BridgeState.Send(status.BridgeState{
+	bridge.Tell(s.login, status.BridgeState{
 		StateEvent: status.StateBadCredentials, Error: "xmpp-refused",
 		Message: fmt.Sprintf("%v. Was the password of %s changed? Say `login` to log in again.", err, s.login.ID),
 	})
@@ -111,7 +110,11 @@ func (s *session) Disconnect() {
 	cancel()
 	<-done
 	s.work.Wait()
-	s.failAll(errors.New("the bridge is stopping"))
+	if s.connector.br.IsStopping() {
+		s.abandon()
+	} else {
+		s.failAll(errors.New("you have logged out"))
+	}
 	s.save(true)
 	s.mu.Lock()
 	s.cancel, s.done = nil, nil

@@ -19,7 +19,7 @@ import (
 // of the account writes.
 func TestRoomLife(t *testing.T) {
 	server := xmpptest.Start(t)
-	n := &prosody{server: server, proxy: bridgetest.NewProxy(t, server.Address)}
+	n := &network{server: server, proxy: bridgetest.NewProxy(t, server.Address)}
 	s := bridgetest.Start(t, options(server.Address, server.CAFile))
 	alice := s.User("alice")
 	manage := alice.Manage("@xmppbot:" + bridgetest.ServerName)
@@ -72,7 +72,7 @@ func TestRoomLife(t *testing.T) {
 // TestRefusedAddress lets the operator's rules refuse where a file is.
 func TestRefusedAddress(t *testing.T) {
 	server := xmpptest.Start(t)
-	n := &prosody{server: server, proxy: bridgetest.NewProxy(t, server.Address)}
+	n := &network{server: server, proxy: bridgetest.NewProxy(t, server.Address)}
 	o := options(server.Address, server.CAFile)
 	o.Connector = func() bridgev2.NetworkConnector {
 		var c xmpp.Config

@@ -138,6 +138,36 @@ func (c *Client) Rename(room jid.JID, nick string) error {
 	return nil
 }
 
+// PingRoom asks whether we are still in a room (XEP-0410). The error says that
+// we are not, or that nobody knows: NotThere tells which.
+func (c *Client) PingRoom(ctx context.Context, room jid.JID) error {
+	r, ok := c.Room(room)
+	if !ok {
+		return fmt.Errorf("we are not in %s", room)
+	}
+	to, err := room.WithResource(r.Nick)
+	if err != nil {
+		return err
+	}
+	_, err = c.Ask(ctx, "get", to, El(nsPing, "ping"))
+	return err
+}
+
+// NotThere reports whether PingRoom's error says that we are not in the room.
+// Those that say so are from the room; what our own client answers to the ping
+// shows that it came through.
+func NotThere(err error) bool {
+	var refused *StanzaError
+	if !errors.As(err, &refused) {
+		return false
+	}
+	switch refused.Condition {
+	case "service-unavailable", "feature-not-implemented", "item-not-found", "remote-server-not-found", "remote-server-timeout":
+		return false
+	}
+	return true
+}
+
 // Room returns a room that we are in, as it is now.
 func (c *Client) Room(room jid.JID) (Room, bool) {
 	c.mu.Lock()

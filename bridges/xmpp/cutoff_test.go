@@ -1,0 +1,113 @@
+package xmpp_test
+
+import (
+	"context"
+	"database/sql"
+	"maps"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"switchboard/bridges/bridge/bridgetest"
+	"switchboard/bridges/xmpp/xmpptest"
+)
+
+// forget are triggers by which a bridge writes nothing down of what it carries:
+// as if it had been killed behind each step, before the next.
+var forget = map[string]string{
+	"forget_message": "BEFORE INSERT ON message",
+	"forget_login":   "BEFORE UPDATE ON user_login",
+	"forget_settled": "BEFORE UPDATE OF settled ON bridge_inbox",
+	"forget_inbox":   "BEFORE DELETE ON bridge_inbox",
+}
+
+// TestCutOff has a bridge that ends between sending or receiving messages and
+// writing that down: the next one neither loses nor doubles them.
+func TestCutOff(t *testing.T) {
+	each(t, func(t *testing.T, server *xmpptest.Server) {
+		t.Run("before the position", func(t *testing.T) { testCutOff(t, server, "alice", forget) })
+		rest := maps.Clone(forget)
+		delete(rest, "forget_login")
+		t.Run("behind the position", func(t *testing.T) { testCutOff(t, server, "amy", rest) })
+	})
+}
+
+func testCutOff(t *testing.T, server *xmpptest.Server, name string, forget map[string]string) {
+	n := &network{server: server, proxy: bridgetest.NewProxy(t, server.Address)}
+	o := options(server.Address, server.CAFile)
+	file := filepath.Join(t.TempDir(), "bridge.db")
+	o.Database = "sqlite:" + file
+	s := bridgetest.Start(t, o)
+	alice := s.User(name)
+	manage := alice.Manage("@xmppbot:" + bridgetest.ServerName)
+	account := n.logInAs(alice, manage, name)
+	bob := n.Person(t, "bobby"+name).(*person)
+	bob.Write(account, bridgetest.Post{Text: "hello"})
+	direct := alice.DirectRoom(bob.Ghost())
+	alice.Ask(manage, "join "+den, "You are in")
+	group := alice.Room(den)
+	chats := map[string]id.RoomID{account: direct, den: group}
+
+	s.Stop()
+	for name, when := range forget {
+		execute(t, file, "CREATE TRIGGER "+name+" "+when+" BEGIN SELECT RAISE(IGNORE); END")
+	}
+	s.Run()
+	text := func(body string) func(xmpptest.Stanza) bool {
+		return func(s xmpptest.Stanza) bool { return s.Text() == body }
+	}
+	for chat, room := range chats {
+		picture, err := alice.UploadBytesWithName(context.Background(), []byte("abc"), "image/png", "a.png")
+		if err != nil {
+			t.Fatal(err)
+		}
+		alice.Say(room, name+" to "+chat)
+		alice.Send(room, &event.MessageEventContent{MsgType: event.MsgImage, Body: name + " caption to " + chat, FileName: "a.png", URL: picture.ContentURI.CUString()})
+		bob.Await("the caption", text(name+" caption to "+chat))
+		bob.Write(chat, bridgetest.Post{Text: name + " from " + chat})
+		alice.Await("bob's message", bridgetest.Message(room, name+" from "+chat))
+	}
+	s.Stop()
+	for name := range forget {
+		execute(t, file, "DROP TRIGGER "+name)
+	}
+	s.Run()
+	for chat, room := range chats {
+		alice.Say(room, name+" again")
+		bob.Await("what alice says then", func(s xmpptest.Stanza) bool {
+			return s.Text() == name+" again" && strings.HasPrefix(s.From, chat)
+		})
+		bob.Write(chat, bridgetest.Post{Text: name + " hears again"})
+		alice.Await("what bob says then", bridgetest.Message(room, name+" hears again"))
+		for _, body := range []string{name + " to " + chat, name + " caption to " + chat} {
+			count := 0
+			for _, s := range bob.Stanzas() {
+				if s.Text() == body {
+					count++
+				}
+			}
+			if count != 1 {
+				t.Errorf("bob got %q %d times", body, count)
+			}
+		}
+		if got := alice.Events(bridgetest.Message(room, name+" from "+chat)); len(got) != 1 {
+			t.Errorf("alice got bob's message from %s %d times", chat, len(got))
+		}
+	}
+}
+
+// execute changes a database that nobody has open.
+func execute(t *testing.T, file, statement string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", file)
+	if err == nil {
+		_, err = db.Exec(statement)
+		_ = db.Close()
+	}
+	if err != nil {
+		t.Fatalf("%s: %v", statement, err)
+	}
+}
