@@ -1,9 +1,12 @@
 package whatsapp_test
 
 import (
+	"context"
+	"fmt"
 	"strings"
 	"testing"
 
+	"go.mau.fi/whatsmeow/proto/waE2E"
 	"go.mau.fi/whatsmeow/types"
 	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/event"
@@ -112,3 +115,65 @@ func (p *person) chat(with *whatsapptest.Account) id.RoomID {
 
 // lid is the name of an account.
 func (p *person) lid() types.JID { return p.phone.Account.LID }
+
+// gets lets somebody do something and returns the message that comes of it.
+func (p *person) gets(room id.RoomID, sender id.UserID, do func()) *event.Event {
+	p.T.Helper()
+	messages := func() []*event.Event {
+		return p.Events(func(e *event.Event) bool {
+			return e.RoomID == room && e.Sender == sender && (e.Type == event.EventMessage || e.Type == event.EventSticker)
+		})
+	}
+	before := len(messages())
+	do()
+	bridgetest.Eventually(p.T, fmt.Sprintf("%s gets a message of %s", p.UserID, sender), func() bool { return len(messages()) > before })
+	return messages()[before]
+}
+
+// arrives sends something in a room and returns what a phone gets.
+func (p *person) arrives(at *whatsapptest.Phone, room id.RoomID, t event.Type, content any) *waE2E.Message {
+	p.T.Helper()
+	before := len(at.Messages())
+	if _, err := p.SendMessageEvent(context.Background(), room, t, content); err != nil {
+		p.T.Fatal(err)
+	}
+	bridgetest.Eventually(p.T, "it arrives at "+at.Account.Name, func() bool { return len(at.Messages()) > before })
+	return at.Messages()[before].Message
+}
+
+// refused waits until an event has failed, for a reason in these words.
+func (p *person) refused(of id.EventID, words ...string) {
+	p.T.Helper()
+	reason := p.Await("that it failed", func(e *event.Event) bool {
+		return bridgetest.Status(of, event.MessageStatusFail)(e) || bridgetest.Status(of, event.MessageStatusRetriable)(e)
+	}).Content.Parsed.(*event.BeeperMessageStatusEventContent).Message
+	for _, w := range words {
+		if !strings.Contains(reason, w) {
+			p.T.Errorf("the reason is %q, want %q in it", reason, w)
+		}
+	}
+}
+
+// uploaded is the address of a file that is on the homeserver now.
+func (p *person) uploaded(data []byte, mimeType string) id.ContentURIString {
+	p.T.Helper()
+	up, err := p.UploadBytes(context.Background(), data, mimeType)
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	return up.ContentURI.CUString()
+}
+
+// download fetches a file from the homeserver.
+func (p *person) download(address id.ContentURIString) []byte {
+	p.T.Helper()
+	uri, err := address.Parse()
+	if err != nil {
+		p.T.Fatalf("the file is at %q: %v", address, err)
+	}
+	data, err := p.DownloadBytes(context.Background(), uri)
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	return data
+}
