@@ -71,7 +71,7 @@ func (m *metrics) answered(method stun.Method, code stun.ErrorCode) {
 func (m *metrics) relayed(on *loop, where direction, n int) {
 	c := &m.apart
 	if on != nil {
-		c = &on.counters
+		c = on.tally()
 	}
 	c.packets[where].Add(1)
 	c.bytes[where].Add(uint64(n))

@@ -32,11 +32,13 @@ var (
 	errNoFamily = errors.New("this machine has no such address")
 )
 
-// ports give out relayed addresses: each one a UDP port of its own.
+// ports give out relayed addresses: each one a UDP port of its own, or a share of
+// one port.
 type ports struct {
 	network   *network
 	addresses *addresses
 	min, max  uint16
+	one       [2]*onePort // by family; nil: each has a port of its own
 
 	mu       sync.Mutex // tier 3; guards taken and reserved
 	taken    map[netip.AddrPort]*relayPort
@@ -51,13 +53,36 @@ type relayPort struct {
 	leg     atomic.Pointer[leg] // nil while it is reserved
 }
 
-// take opens a port. With even its number is even; with reserve the next one is
-// kept, too, and the token is for it.
-func (p *ports) take(family int, even, reserve bool) (socket *relayPort, token string, err error) {
+// give gives a leg an address of a family: one that was kept for a token, or a
+// new one. If the port next to it is to be kept, the token is for that.
+func (p *ports) give(l *leg, on *loop, family int, w wish) (token string, err error) {
 	local, external := p.addresses.of(family)
 	if !external.IsValid() {
-		return nil, "", errNoFamily
+		return "", errNoFamily
 	}
+	if one := p.one[family]; one != nil {
+		if w.even || w.token != "" {
+			return "", errNoPort
+		}
+		l.socket, l.address = &oneSocket{port: one, leg: l, local: local, ended: make(chan struct{})}, netip.AddrPortFrom(external, one.number)
+		return "", nil
+	}
+	var port *relayPort
+	if w.token != "" {
+		if port = p.claim(w.token); port == nil {
+			return "", errNoPort
+		}
+	} else if port, token, err = p.take(on, local, external, w.even, w.reserve); err != nil {
+		return "", err
+	}
+	l.socket, l.address = port, port.address
+	port.leg.Store(l)
+	return token, nil
+}
+
+// take opens a port. With even its number is even; with reserve the next one is
+// kept, too, and the token is for it.
+func (p *ports) take(on *loop, local, external netip.Addr, even, reserve bool) (socket *relayPort, token string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	size := int(p.max) - int(p.min) + 1
@@ -70,14 +95,14 @@ func (p *ports) take(family int, even, reserve bool) (socket *relayPort, token s
 		if even && number%2 == 1 || reserve && number == p.max {
 			continue
 		}
-		first, err := p.open(local, external, number)
+		first, err := p.open(on, local, external, number)
 		if errors.Is(err, errNoPort) {
 			continue
 		}
 		if err != nil || !reserve {
 			return first, "", err
 		}
-		second, err := p.open(local, external, number+1)
+		second, err := p.open(on, local, external, number+1)
 		if err != nil {
 			p.shut(first)
 			continue
@@ -106,13 +131,13 @@ func (p *ports) forget(token string) {
 }
 
 // open opens one port; errNoPort if somebody has it. The lock is held.
-func (p *ports) open(local, external netip.Addr, number uint16) (*relayPort, error) {
+func (p *ports) open(on *loop, local, external netip.Addr, number uint16) (*relayPort, error) {
 	r := &relayPort{ports: p, address: netip.AddrPortFrom(external, number)}
 	if p.taken[r.address] != nil {
 		return nil, errNoPort
 	}
 	var err error
-	r.udp, err = p.network.open(netip.AddrPortFrom(local, number), 1, r.receive)
+	r.udp, err = p.network.open1(netip.AddrPortFrom(local, number), on, r.receive)
 	if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EACCES) {
 		return nil, errNoPort
 	}
@@ -131,8 +156,15 @@ func (p *ports) shut(r *relayPort) {
 	}
 }
 
-// at finds who has a relayed address.
-func (p *ports) at(address netip.AddrPort) *leg {
+// across finds the leg that has a relayed address, to which another one sends
+// data; nil if there is none.
+func (p *ports) across(from *leg, data []byte, address netip.AddrPort) *leg {
+	if s, ok := from.socket.(*oneSocket); ok {
+		if address != from.address {
+			return nil
+		}
+		return s.across(data)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if r := p.taken[address]; r != nil {
@@ -141,8 +173,29 @@ func (p *ports) at(address netip.AddrPort) *leg {
 	return nil
 }
 
-// isRelay tells whether a port number may be one of a relayed address.
-func (p *ports) isRelay(number uint16) bool { return number >= p.min && number <= p.max }
+// isRelay tells whether an address of ours may be a relayed one.
+func (p *ports) isRelay(a netip.AddrPort) bool {
+	if one := p.one[familyOf(a.Addr())]; one != nil {
+		return a.Port() == one.number
+	}
+	return a.Port() >= p.min && a.Port() <= p.max
+}
+
+// openOne opens the port that all share, at the addresses that there are.
+func (p *ports) openOne(number uint16) error {
+	for family := range p.one {
+		at := p.addresses.bound[family]
+		if !at.IsValid() {
+			at = unspecified(family)
+		}
+		one, err := openOnePort(p.network, netip.AddrPortFrom(at, number))
+		if err != nil && family == ipv4 {
+			return err
+		}
+		p.one[family] = one
+	}
+	return nil
+}
 
 // receive is the handler of the port.
 func (r *relayPort) receive(on *loop, buf []byte, n int, from netip.AddrPort, _ netip.Addr) {

@@ -100,6 +100,11 @@ func NewRelay(ctx context.Context, o Options) (*Relay, error) {
 		return nil, errors.Join(err, r.Close())
 	}
 	r.addresses.look(ctx, false)
+	if number := o.Config.OnePort; number != 0 {
+		if err := r.ports.openOne(number); err != nil {
+			return nil, errors.Join(fmt.Errorf("voip.turn.one_port: %w", err), r.Close())
+		}
+	}
 	return r, nil
 }
 
@@ -147,7 +152,7 @@ func (r *Relay) listenUDP(address string) error {
 	}
 	for i, at := range all {
 		var port *udpPort
-		port, err = r.network.open(at, r.options.Config.sockets(), func(on *loop, buf []byte, n int, from netip.AddrPort, to netip.Addr) {
+		port, err = r.network.listen(at, func(on *loop, buf []byte, n int, from netip.AddrPort, to netip.Addr) {
 			r.packet(on, path{port: port, remote: from, local: to}, buf[room:room+n])
 		})
 		if err == nil {
@@ -261,9 +266,7 @@ func (r *Relay) rotate(ctx context.Context) {
 func (r *Relay) Close() error {
 	r.gate.close()
 	r.ready.Do(func() { close(r.serving) })
-	for _, p := range r.udp {
-		p.close()
-	}
+	r.network.close()
 	for _, l := range append(r.tcp, r.tls...) {
 		l.Close() // an error means that it is closed
 	}
@@ -315,7 +318,12 @@ func (r *Relay) Addresses() []netip.Addr {
 }
 
 // Ports are the first and the last UDP port of relayed addresses.
-func (r *Relay) Ports() (first, last uint16) { return r.ports.min, r.ports.max }
+func (r *Relay) Ports() (first, last uint16) {
+	if one := r.ports.one[ipv4]; one != nil {
+		return one.number, one.number
+	}
+	return r.ports.min, r.ports.max
+}
 
 // Sessions is how many clients have relayed addresses.
 func (r *Relay) Sessions() int {
@@ -340,7 +348,7 @@ func (r *Relay) numberedSession(number uint64) *session {
 // mayReach tells whether packets may go to a port of an address that is allowed:
 // of our own addresses only relayed ones are.
 func (r *Relay) mayReach(peer netip.AddrPort) bool {
-	return !r.addresses.isExternal(peer.Addr()) || r.ports.isRelay(peer.Port()) || r.peers.named(peer.Addr())
+	return !r.addresses.isExternal(peer.Addr()) || r.ports.isRelay(peer) || r.peers.named(peer.Addr())
 }
 
 // open makes a session with the relayed addresses that a client wishes. It gives
@@ -355,7 +363,7 @@ func (r *Relay) open(q *request, w wish) (s *session, answer []stun.Setter, code
 		return nil, nil, stun.CodeAllocQuotaReached
 	}
 	for _, family := range w.families {
-		token, err := r.addLeg(s, family, w)
+		token, err := r.addLeg(s, q.on, family, w)
 		if err != nil && w.optional && family == ipv6 {
 			r.quotas.give(user, 1)
 			answer = append(answer, addressError(family, stun.CodeAddrFamilyNotSupported))
@@ -389,24 +397,18 @@ func addressError(family int, code stun.ErrorCode) stun.RawAttribute {
 
 // addLeg gives a session a relayed address of a family, or the one for which it
 // has a token.
-func (r *Relay) addLeg(s *session, family int, w wish) (token string, err error) {
-	var port *relayPort
-	if w.token != "" {
-		if port = r.ports.claim(w.token); port == nil {
-			return "", errNoPort
-		}
-	} else if port, token, err = r.ports.take(family, w.even, w.reserve); err != nil {
+func (r *Relay) addLeg(s *session, on *loop, family int, w wish) (token string, err error) {
+	l := &leg{session: s, permissions: map[netip.Addr]struct{}{}, numbers: map[netip.AddrPort]uint16{}}
+	if token, err = r.ports.give(l, on, family, w); err != nil {
 		return "", err
 	}
-	l := &leg{session: s, conn: port, address: port.address, permissions: map[netip.Addr]struct{}{}, numbers: map[netip.AddrPort]uint16{}}
 	transport := stun.RawAttribute{Type: stun.AttrRequestedTransport, Value: []byte{protocolUDP, 0, 0, 0}}
 	asked := stun.RawAttribute{Type: stun.AttrRequestedAddressFamily, Value: binary.BigEndian.AppendUint32(nil, uint32(family+1)<<24)}
 	if err := r.engines[family].do(s.number, stun.MethodAllocate, l, transport, asked); err != nil {
-		port.close()
+		l.Close()
 		return "", err
 	}
 	s.legs[family] = l
-	port.leg.Store(l)
 	return token, nil
 }
 
@@ -435,18 +437,24 @@ func (r *Relay) end(s *session) {
 		return
 	}
 	s.expiry.Stop()
-	n := 0
-	for family, l := range s.legs {
+	for _, l := range s.legs {
 		if l != nil {
-			r.engines[family].do(s.number, stun.MethodRefresh, nil, seconds(0)) // it closes the leg
-			n++
+			r.endLeg(l)
 		}
 	}
 	r.mu.Lock()
 	delete(r.numbered, s.number)
 	r.mu.Unlock()
-	r.quotas.give(s.user, n)
 	if s.path.stream != nil {
 		r.know(s.path, false)
 	}
+}
+
+// endLeg takes one relayed address back. It may be called twice.
+func (r *Relay) endLeg(l *leg) {
+	if l.gone.Swap(true) {
+		return
+	}
+	r.engines[familyOf(l.address.Addr())].do(l.session.number, stun.MethodRefresh, nil, seconds(0)) // it closes the leg
+	r.quotas.give(l.session.user, 1)
 }

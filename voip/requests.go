@@ -280,24 +280,28 @@ func (q *request) refresh() {
 		return
 	}
 	s := q.session
-	whole := true // the session is meant, not one of its two addresses
+	var one *leg // of two, if only that is meant
 	if there {
-		f := map[byte]int{1: ipv4, 2: ipv6}
-		one, ok := f[family[0]]
-		if !ok || s.legs[one] == nil {
+		f, ok := map[byte]int{1: ipv4, 2: ipv6}[family[0]]
+		if !ok || s.leg(f) == nil {
 			q.refuse(stun.CodePeerAddrFamilyMismatch)
 			return
 		}
-		whole = s.legs[1-one] == nil
+		if s.leg(1-f) != nil {
+			one = s.leg(f)
+		}
 	}
-	if life > 0 {
+	switch {
+	case life > 0:
 		s.expiry.Reset(life)
-		for _, l := range s.legs {
-			if l != nil {
-				q.relay.engines[familyOf(l.address.Addr())].do(s.number, stun.MethodRefresh, nil) // its clock runs twice as long
+		for f := range s.legs {
+			if s.leg(f) != nil {
+				q.engine(f, stun.MethodRefresh) // its clock runs twice as long
 			}
 		}
-	} else if whole {
+	case one != nil:
+		q.relay.endLeg(one)
+	default:
 		q.relay.end(s)
 	}
 	q.succeed(seconds(life))
@@ -314,7 +318,7 @@ func (q *request) peersOf() ([]netip.AddrPort, stun.ErrorCode) {
 			return nil, stun.CodeForbidden
 		}
 	}
-	if slices.ContainsFunc(list, func(p netip.AddrPort) bool { return q.session.legs[familyOf(p.Addr())] == nil }) {
+	if slices.ContainsFunc(list, func(p netip.AddrPort) bool { return q.session.leg(familyOf(p.Addr())) == nil }) {
 		return nil, stun.CodePeerAddrFamilyMismatch
 	}
 	return list, 0

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pion/stun/v3"
@@ -82,9 +83,10 @@ type session struct {
 // leg is one relayed address of a session.
 type leg struct {
 	session *session
-	conn    relaySocket
+	socket  relaySocket
 	address netip.AddrPort // as others see it
 
+	gone        atomic.Bool // given back before the other one of the session
 	permissions map[netip.Addr]struct{}
 	numbers     map[netip.AddrPort]uint16 // channels, by peer
 }
@@ -153,7 +155,7 @@ func (s *session) sendIndication(on *loop, m *stun.Message) {
 func (s *session) forward(on *loop, l *leg, data []byte, peer netip.AddrPort) {
 	s.relay.count.relayed(on, toPeer, len(data))
 	if s.relay.addresses.isExternal(peer.Addr()) {
-		if other := s.relay.ports.at(peer); other != nil {
+		if other := s.relay.ports.across(l, data, peer); other != nil {
 			other.receive(on, on.copy(data), len(data), l.address)
 			return
 		}
@@ -161,7 +163,7 @@ func (s *session) forward(on *loop, l *leg, data []byte, peer netip.AddrPort) {
 			return // nothing else of this machine is a peer
 		}
 	}
-	l.conn.send(on, data, peer)
+	l.socket.send(on, data, peer)
 }
 
 // receive takes what a peer sent to a relayed address to the client. The data
@@ -236,6 +238,14 @@ func dataIndication(buf []byte, n int, peer netip.AddrPort) []byte {
 	return message
 }
 
+// leg is the relayed address of a family; nil if there is none.
+func (s *session) leg(family int) *leg {
+	if l := s.legs[family]; l != nil && !l.gone.Load() {
+		return l
+	}
+	return nil
+}
+
 // permit notes that the engine granted a permission or took it away.
 func (s *session) permit(peer netip.Addr, on bool) {
 	l := s.legs[familyOf(peer)]
@@ -271,7 +281,7 @@ func (l *leg) external() netip.AddrPort { return l.address }
 // ReadFrom implements net.PacketConn. The engine never sees data: it waits here
 // until the relayed address is given back.
 func (l *leg) ReadFrom([]byte) (int, net.Addr, error) {
-	<-l.conn.done()
+	<-l.socket.done()
 	return 0, nil, net.ErrClosed
 }
 
@@ -280,7 +290,7 @@ func (l *leg) WriteTo([]byte, net.Addr) (int, error) { return 0, errors.ErrUnsup
 
 // Close implements net.PacketConn: the engine gives the address back.
 func (l *leg) Close() error {
-	l.conn.close()
+	l.socket.close()
 	return nil
 }
 
