@@ -34,20 +34,23 @@ type suite struct {
 	run  func(context.Context, *check) tally
 
 	// lane groups suites that run one after the other, beside those of other
-	// lanes: what waits for servers goes with what keeps the processor busy.
+	// lanes: what waits for servers goes with what keeps the processor busy. A
+	// lane that has nothing left takes from the end of another one, but nothing
+	// that is tied.
 	lane int
+	tied bool // its networks are those of the suite before
 }
 
 // suites lists all of them, in the order of a lane.
 var suites = []suite{
-	{"lint", lint, 0},
-	{"test", test, 0},
-	{"race", race, 0},
-	{"conformance", conformance, 1},
-	{"mixed", mixed, 1},
-	{"federation", federation, 1},
-	{"alone", alone, 1},
-	{"demo", demo, 1},
+	{name: "lint", run: lint, lane: 0},
+	{name: "test", run: test, lane: 0},
+	{name: "race", run: race, lane: 0},
+	{name: "conformance", run: conformance, lane: 1},
+	{name: "mixed", run: mixed, lane: 1, tied: true},
+	{name: "federation", run: federation, lane: 1},
+	{name: "alone", run: alone, lane: 1},
+	{name: "demo", run: demo, lane: 1},
 }
 
 // tally counts what was checked.
@@ -63,6 +66,35 @@ type check struct {
 	binary string // the program, built once for all
 	env    []string
 	out    *printer
+
+	mu       sync.Mutex // tier 1; guards what follows
+	left     []suite    // that have not begun
+	failures []string   // names of what failed
+}
+
+// failed notes the name of something that failed, for the end.
+func (c *check) failed(suite, name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failures = append(c.failures, suite+": "+name)
+}
+
+// next takes the suite that a lane is to run: the first of its own, or the last
+// one of another.
+func (c *check) next(lane int) (suite, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := slices.IndexFunc(c.left, func(s suite) bool { return s.lane == lane })
+	if i < 0 {
+		for i = len(c.left) - 1; i >= 0 && c.left[i].tied; i-- {
+		}
+	}
+	if i < 0 {
+		return suite{}, false
+	}
+	s := c.left[i]
+	c.left = slices.Delete(c.left, i, i+1)
+	return s, true
 }
 
 func main() {
@@ -131,30 +163,35 @@ func run(ctx context.Context, wanted []string) (tally, error) {
 
 // lanes runs the suites, each lane on its own, and sums up.
 func (c *check) lanes(ctx context.Context, wanted []string) tally {
-	var mu sync.Mutex // guards the two below
+	for _, s := range suites {
+		if len(wanted) == 0 || slices.Contains(wanted, s.name) {
+			c.left = append(c.left, s)
+		}
+	}
 	var sum tally
 	var table []string
 	var group sync.WaitGroup
 	for lane := range 2 {
 		group.Go(func() {
-			for _, s := range suites {
-				if s.lane != lane || len(wanted) > 0 && !slices.Contains(wanted, s.name) || ctx.Err() != nil {
-					continue
+			for ctx.Err() == nil {
+				s, ok := c.next(lane)
+				if !ok {
+					return
 				}
 				c.out.line(s.name, "starts")
 				start := time.Now()
 				t := s.run(ctx, c)
 				took := time.Since(start).Round(time.Second)
 				c.out.line(s.name, fmt.Sprintf("%d passed, %d failed, %d skipped in %s", t.passed, t.failed, t.skipped, took))
-				mu.Lock()
+				c.mu.Lock()
 				sum = sum.plus(t)
 				table = append(table, fmt.Sprintf("%-12s %5d passed %5d failed %5d skipped %8s", s.name, t.passed, t.failed, t.skipped, took))
-				mu.Unlock()
+				c.mu.Unlock()
 			}
 		})
 	}
 	group.Wait()
-	fmt.Printf("\n%s\n\n", strings.Join(table, "\n"))
+	fmt.Printf("\n%s\n\n", strings.Join(append(table, c.failures...), "\n"))
 	return sum
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 )
 
@@ -20,15 +21,15 @@ type event struct {
 
 // results reads the events of "go test" and counts top-level tests.
 type results struct {
-	line  func(string) // prints progress
-	block func(string) // prints the output of what failed
+	line  func(string)         // prints progress
+	block func(name, _ string) // prints what failed and its output
 
 	sum     tally
 	outputs map[string]*strings.Builder // "package" or "package test" -> output
 	failed  map[string]bool             // packages that have a failed test
 }
 
-func newResults(line, block func(string)) *results {
+func newResults(line func(string), block func(name, output string)) *results {
 	return &results{line: line, block: block, outputs: map[string]*strings.Builder{}, failed: map[string]bool{}}
 }
 
@@ -80,7 +81,7 @@ func (r *results) endTest(e event, key string) {
 	default:
 		r.sum.failed++
 		r.failed[e.Package] = true
-		r.block(r.output(key).String())
+		r.block(key, shorten(r.output(key).String()))
 	}
 	delete(r.outputs, key)
 }
@@ -104,7 +105,7 @@ func (r *results) endPackage(e event) {
 					text.WriteString(out.String())
 				}
 			}
-			r.block(text.String())
+			r.block(e.Package, shorten(text.String()))
 		}
 	}
 	for key := range r.outputs {
@@ -112,4 +113,33 @@ func (r *results) endPackage(e event) {
 			delete(r.outputs, key)
 		}
 	}
+}
+
+// most is how many lines of a failed test are shown as they are.
+const most = 120
+
+// telling are the lines that say what went wrong.
+var telling = regexp.MustCompile(`^\s*(--- FAIL|\w+_test\.go:\d+: |panic: |fatal error: |WARNING: DATA RACE)`)
+
+// shorten keeps the last lines of an output, and of those before only what says
+// what went wrong.
+func shorten(output string) string {
+	lines := strings.SplitAfter(output, "\n")
+	if len(lines) <= most {
+		return output
+	}
+	var kept strings.Builder
+	gap := 0
+	for i, line := range lines {
+		if i < len(lines)-most && !telling.MatchString(line) {
+			gap++
+			continue
+		}
+		if gap > 0 {
+			fmt.Fprintf(&kept, "… %d lines\n", gap)
+			gap = 0
+		}
+		kept.WriteString(line)
+	}
+	return kept.String()
 }

@@ -29,14 +29,14 @@ func TestResults(t *testing.T) {
 {"Action":"fail","Package":"d","Elapsed":0.5}
 `
 	var lines, blocks []string
-	r := newResults(func(s string) { lines = append(lines, s) }, func(s string) { blocks = append(blocks, s) })
+	r := newResults(func(s string) { lines = append(lines, s) }, func(name, s string) { blocks = append(blocks, name+": "+s) })
 	for line := range strings.Lines(events) {
 		r.take([]byte(line))
 	}
 	if want := (tally{passed: 1, failed: 3, skipped: 1}); r.sum != want {
 		t.Errorf("counted %+v, want %+v", r.sum, want)
 	}
-	if got, want := strings.Join(blocks, "|"), "got 1, want 2\n|c.go:1: undefined: x\n|panic: four\n"; got != want {
+	if got, want := strings.Join(blocks, "|"), "b TestTwo: got 1, want 2\n|c: c.go:1: undefined: x\n|d: panic: four\n"; got != want {
 		t.Errorf("printed %q, want %q", got, want)
 	}
 	if got, want := strings.Join(lines, "\n"), "go: downloading example.org v1.0.0\nskip a TestPeer\nok   a 0.5s\nFAIL b 0.5s\nFAIL c 0.0s\nFAIL d 0.5s"; got != want {
@@ -44,5 +44,35 @@ func TestResults(t *testing.T) {
 	}
 	if len(r.outputs) != 1 { // of the build, which other packages may fail for, too
 		t.Errorf("kept %d outputs", len(r.outputs))
+	}
+}
+
+// TestShorten cuts a long output and keeps what matters of it.
+func TestShorten(t *testing.T) {
+	noise := strings.Repeat("noise\n", most)
+	for in, want := range map[string]string{
+		"": "", "a\nb\n": "a\nb\n",
+		noise + "    x_test.go:7: broken\n" + noise + "end":  "… 120 lines\n    x_test.go:7: broken\n… 1 lines\n" + strings.Repeat("noise\n", most-1) + "end",
+		"--- FAIL: TestX (0.1s)\n" + noise + noise + "end\n": "--- FAIL: TestX (0.1s)\n… 122 lines\n" + strings.Repeat("noise\n", most-2) + "end\n",
+	} {
+		if got := shorten(in); got != want {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+	}
+}
+
+// TestNext lets two lanes take suites: their own first, then from the end.
+func TestNext(t *testing.T) {
+	c := &check{left: []suite{{name: "a", lane: 0}, {name: "x", lane: 1}, {name: "y", lane: 1, tied: true}, {name: "z", lane: 1}}}
+	var order string
+	for _, lane := range []int{0, 1, 0, 0, 1, 1} {
+		s, ok := c.next(lane)
+		if !ok {
+			s.name = "-"
+		}
+		order += s.name
+	}
+	if order != "axz-y-" {
+		t.Errorf("the order is %s", order)
 	}
 }

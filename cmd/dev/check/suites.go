@@ -70,6 +70,7 @@ func lint(ctx context.Context, c *check) tally {
 			c.out.line("lint", "ok   "+l.name)
 		} else {
 			c.out.block("lint", fmt.Sprintf("FAIL %s\n%s", l.name, out))
+			c.failed("lint", l.name)
 		}
 		sum = sum.plus(single(ok))
 	}
@@ -108,7 +109,10 @@ func race(ctx context.Context, c *check) tally {
 
 // goTest runs "go test -json" and prints a line for each package.
 func (c *check) goTest(ctx context.Context, suite string, cmd *exec.Cmd) tally {
-	r := newResults(func(line string) { c.out.line(suite, line) }, func(text string) { c.out.block(suite, text) })
+	r := newResults(func(line string) { c.out.line(suite, line) }, func(name, output string) {
+		c.out.block(suite, output)
+		c.failed(suite, name)
+	})
 	err := c.stream(cmd, r.take)
 	if err != nil && r.sum.failed == 0 && ctx.Err() == nil {
 		c.out.line(suite, "FAIL "+err.Error())

@@ -195,8 +195,19 @@ func output(cmd *exec.Cmd) ([]byte, error) {
 }
 
 // install fills dir with what make puts there, unless that has been done. It
-// begins anew if it was interrupted.
+// begins anew if it was interrupted, and waits for another process that does it.
 func install(dir string, make func() error) error {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	lock, err := os.Create(dir + ".lock")
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return err
+	}
 	done := filepath.Join(dir, "installed")
 	if _, err := os.Stat(done); err == nil {
 		return nil
