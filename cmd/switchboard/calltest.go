@@ -13,8 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"maunium.net/go/mautrix/id"
-
 	"switchboard/appservices"
 	"switchboard/homeserver"
 	"switchboard/homeserver/account"
@@ -84,7 +82,7 @@ func (p *process) openCallBot(ctx context.Context, s *calltest.Service) (*callte
 		return nil, fmt.Errorf("call_test.bot: %w", err)
 	}
 	bot := &calltest.Bot{
-		Calls: s, User: id.UserID(user), Token: reg.ASToken, Secret: secret,
+		Calls: s, User: user, Token: reg.ASToken, Secret: secret,
 		Wire: &appservices.Wire{Handler: p.edges.Client, Values: p.log.WithContext(context.WithoutCancel(ctx))},
 	}
 	if p.conf.PublicURL != "" || p.conf.ServerName != "localhost" {

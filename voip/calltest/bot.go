@@ -16,6 +16,8 @@ import (
 	"maunium.net/go/mautrix/crypto/cryptohelper"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
+
+	"switchboard/homeserver/matrix"
 )
 
 const (
@@ -37,7 +39,7 @@ type Bot struct {
 	Calls *Service
 
 	// User is its user ID, which belongs to the appservice of Token.
-	User id.UserID
+	User matrix.UserID
 
 	// Token is the token of an appservice, by which the bot logs in.
 	Token string
@@ -53,6 +55,7 @@ type Bot struct {
 	// none.
 	Page string
 
+	user   id.UserID
 	client *mautrix.Client
 	rooms  mautrix.StateStore
 
@@ -71,6 +74,9 @@ type remark struct {
 // Run answers calls until ctx is done, and then hangs up. What goes wrong is
 // logged and tried again, less and less often.
 func (b *Bot) Run(ctx context.Context) error {
+	// The debug lines of mautrix tell what people write.
+	log := zerolog.Ctx(ctx)
+	ctx = log.Level(max(log.GetLevel(), zerolog.InfoLevel)).WithContext(ctx)
 	for wait := firstRestart; ; wait = min(2*wait, lastRestart) {
 		err := b.runOnce(ctx)
 		if ctx.Err() != nil {
@@ -87,7 +93,8 @@ func (b *Bot) Run(ctx context.Context) error {
 
 // runOnce logs in and syncs until something fails or ctx is done.
 func (b *Bot) runOnce(ctx context.Context) error {
-	client, err := mautrix.NewClient("http://homeserver.invalid", b.User, b.Token) // the wire never looks at it
+	b.user = id.UserID(b.User)
+	client, err := mautrix.NewClient("http://homeserver.invalid", b.user, b.Token) // the wire never looks at it
 	if err != nil {
 		return err
 	}
@@ -111,21 +118,21 @@ func (b *Bot) runOnce(ctx context.Context) error {
 	if err := client.SetDisplayName(ctx, "Call test"); err != nil {
 		return fmt.Errorf("name: %w", err)
 	}
-	zerolog.Ctx(ctx).Info().Str("user", string(b.User)).Msg("the bot of the call test is ready")
+	zerolog.Ctx(ctx).Info().Str("user", string(b.user)).Msg("the bot of the call test is ready")
 	return client.SyncWithContext(ctx)
 }
 
 // logIn makes a new device. Those of earlier runs are ended, since nobody has
 // their keys any more.
 func (b *Bot) logIn(ctx context.Context) error {
-	_, _, err := b.client.Register(ctx, &mautrix.ReqRegister[any]{Username: b.User.Localpart(), Type: mautrix.AuthTypeAppservice, InhibitLogin: true})
+	_, _, err := b.client.Register(ctx, &mautrix.ReqRegister[any]{Username: b.user.Localpart(), Type: mautrix.AuthTypeAppservice, InhibitLogin: true})
 	if err != nil && !errors.Is(err, mautrix.MUserInUse) {
 		return err
 	}
 	for last := range 2 {
 		b.client.AccessToken = b.Token
 		if _, err := b.client.Login(ctx, &mautrix.ReqLogin{
-			Type: mautrix.AuthTypeAppservice, Identifier: mautrix.UserIdentifier{Type: mautrix.IdentifierTypeUser, User: b.User.Localpart()},
+			Type: mautrix.AuthTypeAppservice, Identifier: mautrix.UserIdentifier{Type: mautrix.IdentifierTypeUser, User: b.user.Localpart()},
 			InitialDeviceDisplayName: "Call test", StoreCredentials: true,
 		}); err != nil {
 			return err
@@ -174,13 +181,13 @@ func (b *Bot) encrypt(ctx context.Context) error {
 func (b *Bot) crossSign(ctx context.Context, mach *crypto.OlmMachine) error {
 	var seeds crypto.CrossSigningSeeds
 	for name, seed := range map[string]*[]byte{"master": (*[]byte)(&seeds.MasterKey), "self": (*[]byte)(&seeds.SelfSigningKey), "user": (*[]byte)(&seeds.UserSigningKey)} {
-		key, err := hkdf.Key(sha256.New, b.Secret, nil, "switchboard call test "+name+" "+string(b.User), 32)
+		key, err := hkdf.Key(sha256.New, b.Secret, nil, "switchboard call test "+name+" "+string(b.user), 32)
 		if err != nil {
 			return err
 		}
 		*seed = key
 	}
-	published, err := mach.GetCrossSigningPublicKeys(ctx, b.User)
+	published, err := mach.GetCrossSigningPublicKeys(ctx, b.user)
 	if err != nil {
 		return err
 	}
@@ -199,7 +206,7 @@ func (b *Bot) crossSign(ctx context.Context, mach *crypto.OlmMachine) error {
 func (b *Bot) listen(ctx context.Context, syncer *mautrix.DefaultSyncer) {
 	on := func(t event.Type, do func(context.Context, *event.Event)) {
 		syncer.OnEventType(t, func(_ context.Context, e *event.Event) {
-			if e.Sender != b.User {
+			if e.Sender != b.user {
 				do(ctx, e)
 			}
 		})
@@ -236,7 +243,7 @@ func (b *Bot) task(ctx context.Context, room id.RoomID, what string, do func(con
 }
 
 // local tells whether somebody is a user of this server. Only they are served.
-func (b *Bot) local(user id.UserID) bool { return user.Homeserver() == b.User.Homeserver() }
+func (b *Bot) local(user id.UserID) bool { return user.Homeserver() == b.user.Homeserver() }
 
 // member joins where the bot is invited, and leaves where nobody is left.
 func (b *Bot) member(ctx context.Context, e *event.Event) {
@@ -247,7 +254,7 @@ func (b *Bot) member(ctx context.Context, e *event.Event) {
 	}
 	b.task(ctx, e.RoomID, "a room could not be joined or left", func(ctx context.Context) error {
 		if invited {
-			if id.UserID(e.GetStateKey()) != b.User {
+			if id.UserID(e.GetStateKey()) != b.user {
 				return nil
 			}
 			if !b.local(e.Sender) {

@@ -93,7 +93,7 @@ func (b *Bot) invite(ctx context.Context, e *event.Event) {
 	if !ok || time.Since(time.UnixMilli(e.Timestamp)) > min(max(life, 10*time.Second), maxLifetime) || !b.local(e.Sender) {
 		return
 	}
-	if content.Invitee != "" && content.Invitee != b.User || content.Invitee == "" && !b.alone(ctx, e.RoomID) {
+	if content.Invitee != "" && content.Invitee != b.user || content.Invitee == "" && !b.alone(ctx, e.RoomID) {
 		return
 	}
 	c := &call{bot: b, room: e.RoomID, caller: e.Sender, content: content, party: "calltest", began: time.Now(), end: make(chan ending, 1)}

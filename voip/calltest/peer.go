@@ -129,7 +129,22 @@ func (p *peer) answer(ctx context.Context) (string, error) {
 	case <-ctx.Done():
 		return "", ctx.Err()
 	}
-	return p.pc.LocalDescription().SDP, nil
+	return fit(p.pc.LocalDescription().SDP, p.pc.RemoteDescription().SDP), nil
+}
+
+// fit lets each part of an answer go no other way than the offer allows. Pion
+// offers both ways for a call that is held, too, which browsers refuse.
+func fit(answer, offer string) string {
+	const part = "\r\nm="
+	parts, offered := strings.Split(answer, part), strings.Split(offer, part)
+	for i := 1; i < len(parts) && i < len(offered); i++ {
+		for offers, answers := range map[string]string{"a=sendonly": "a=recvonly", "a=recvonly": "a=sendonly", "a=inactive": "a=inactive"} {
+			if strings.Contains(offered[i], "\r\n"+offers) {
+				parts[i] = strings.Replace(parts[i], "a=sendrecv", answers, 1)
+			}
+		}
+	}
+	return strings.Join(parts, part)
 }
 
 // renegotiate answers a further offer of the same call.
