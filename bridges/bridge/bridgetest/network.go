@@ -51,6 +51,10 @@ type Features struct {
 	// because both sides can tell what has arrived. Without it a message may be
 	// lost, if its sender is told so, and after a kill it may come twice.
 	Exact bool
+
+	// Jumbled says that a server of the network gives what came during a break of
+	// the connection in another order.
+	Jumbled bool
 }
 
 // Ways are the directions in which a feature exists.
