@@ -163,6 +163,20 @@ func (s *session) remind(ctx context.Context, l *lane) {
 	l.flush()
 }
 
+// resumed reads what came while a connection was broken from the archive, before
+// it is read from the stream: ejabberd mixes up the order of what waited.
+func (s *session) resumed(ctx context.Context, l *lane) {
+	l.mu.Lock()
+	archived := l.ready && l.archived
+	l.mu.Unlock()
+	if !archived {
+		return // it is done before the lane gets ready
+	}
+	if err := s.catchUp(ctx, l.room); err != nil {
+		zerolog.Ctx(ctx).Warn().Err(err).Msg("the archive could not be read after a break")
+	}
+}
+
 // catchUp reads an archive from where it was left: at first an account's from the
 // log-in on, and of a room's the newest page.
 func (s *session) catchUp(ctx context.Context, of jid.JID) error {

@@ -43,26 +43,28 @@ func each(t *testing.T, test func(*testing.T, *xmpptest.Server)) {
 }
 
 // TestContract holds the bridge to what every bridge must do, on Prosody.
-func TestContract(t *testing.T) { contract(t, xmpptest.Start) }
+func TestContract(t *testing.T) { contract(t, xmpptest.Start, false) }
 
-// TestContractEjabberd does so on ejabberd.
-func TestContractEjabberd(t *testing.T) { contract(t, xmpptest.StartEjabberd) }
+// TestContractEjabberd does so on ejabberd. When a stream goes on there, what is
+// on its way to the process of before is routed again, behind what is newer.
+func TestContractEjabberd(t *testing.T) { contract(t, xmpptest.StartEjabberd, true) }
 
-func contract(t *testing.T, start func(*testing.T) *xmpptest.Server) {
+func contract(t *testing.T, start func(*testing.T) *xmpptest.Server, jumbled bool) {
 	bridgetest.Contract(t, func(text string) bridgetest.Options {
 		var s settings
 		_ = json.Unmarshal([]byte(text), &s)
 		return options(s.Address, s.CAFile)
 	}, func(t *testing.T) bridgetest.Network {
 		server := start(t)
-		return &network{server: server, proxy: bridgetest.NewProxy(t, server.Address)}
+		return &network{server: server, proxy: bridgetest.NewProxy(t, server.Address), jumbled: jumbled}
 	})
 }
 
 // network is the network of the contract.
 type network struct {
-	server *xmpptest.Server
-	proxy  *bridgetest.Proxy
+	server  *xmpptest.Server
+	proxy   *bridgetest.Proxy
+	jumbled bool
 }
 
 // Features implements bridgetest.Network.
@@ -71,7 +73,7 @@ func (n *network) Features() bridgetest.Features {
 	return bridgetest.Features{
 		Group: den, Join: "join " + den, StartChat: "dora@" + xmpptest.Domain,
 		Formatting: both, Media: both, Replies: both, Edits: both, Reactions: both, Deletions: both, Receipts: both, Typing: both,
-		History: true, Exact: true,
+		History: true, Exact: true, Jumbled: n.jumbled,
 	}
 }
 

@@ -29,6 +29,9 @@ func (s *session) onEvent(e client.Event) {
 		}
 	case client.Connected:
 		if e.Resumed {
+			for _, l := range s.all() {
+				l.add(true, func(ctx context.Context) { s.resumed(ctx, l) })
+			}
 			s.online()
 			return
 		}
