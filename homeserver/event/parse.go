@@ -258,11 +258,21 @@ func eventIDs(v *matrix.RoomVersion, array []byte) ([]matrix.EventID, bool) {
 	return ids, true
 }
 
-// AuthEvents reads from an event of our own store which events authorize it.
-func AuthEvents(v *matrix.RoomVersion, json []byte) []matrix.EventID {
+// EachAuthEvent calls f for each event that authorizes one of our own store. The
+// ID is good until f returns.
+func EachAuthEvent(v *matrix.RoomVersion, json []byte, f func(id []byte)) {
 	list, _ := canonjson.Lookup(json, "auth_events")
+	plain := !v.EventIDInEvent && bytes.IndexByte(list, '\\') < 0
+	if inner, ok := bytes.CutPrefix(list, []byte(`["`)); ok && plain {
+		for id := range bytes.SplitSeq(bytes.TrimSuffix(inner, []byte(`"]`)), []byte(`","`)) {
+			f(id)
+		}
+		return
+	}
 	ids, _ := eventIDs(v, list)
-	return ids
+	for _, id := range ids {
+		f([]byte(id))
+	}
 }
 
 // plainIDs reads a list of strings without escapes. They share its memory.

@@ -44,7 +44,7 @@ func (e *SignatureError) Unwrap() error { return e.Err }
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#validating-hashes-and-signatures-on-received-events
 func (r *KeyRing) VerifyEvents(ctx context.Context, events []*event.PDU) []error {
-	errs := r.VerifyKnown(ctx, events)
+	errs := r.VerifyKnown(ctx, events, 0)
 	var lacking []*event.PDU
 	var places []int
 	for i, err := range errs {
@@ -54,7 +54,7 @@ func (r *KeyRing) VerifyEvents(ctx context.Context, events []*event.PDU) []error
 	}
 	if len(lacking) > 0 {
 		r.Learn(ctx, lacking)
-		for i, err := range r.VerifyKnown(ctx, lacking) {
+		for i, err := range r.VerifyKnown(ctx, lacking, 0) {
 			errs[places[i]] = err
 		}
 	}
@@ -62,10 +62,11 @@ func (r *KeyRing) VerifyEvents(ctx context.Context, events []*event.PDU) []error
 }
 
 // VerifyKnown is VerifyEvents with the keys that are known, without the network.
-// After an error with ErrNoKey, Learn may help.
-func (r *KeyRing) VerifyKnown(ctx context.Context, events []*event.PDU) []error {
+// After an error with ErrNoKey, Learn may help. Some cores are spared for other
+// work, as long as one is left.
+func (r *KeyRing) VerifyKnown(ctx context.Context, events []*event.PDU, spared int) []error {
 	errs := make([]error, len(events))
-	inParallel(len(events), func(i int) { errs[i] = r.verifyEvent(ctx, events[i]) })
+	inParallel(len(events), spared, func(i int) { errs[i] = r.verifyEvent(ctx, events[i]) })
 	return errs
 }
 
@@ -177,9 +178,9 @@ func verifySignatures(e *event.PDU, server matrix.ServerName, s *serverKeys) err
 	return signing.ErrUnsigned
 }
 
-// inParallel calls f for 0 to n-1, on all cores where that pays.
-func inParallel(n int, f func(i int)) {
-	workers := min(runtime.GOMAXPROCS(0), (n+3)/4)
+// inParallel calls f for 0 to n-1, on all cores but some where that pays.
+func inParallel(n, spared int, f func(i int)) {
+	workers := min(runtime.GOMAXPROCS(0)-spared, (n+3)/4)
 	if workers <= 1 {
 		for i := range n {
 			f(i)

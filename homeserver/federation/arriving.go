@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/rs/zerolog"
 
@@ -31,7 +32,9 @@ type arriving struct {
 	seed maphash.Seed
 	seen map[uint64]*event.PDU // by a hash of the JSON
 
-	keys   *fedclient.KeyRing
+	keys    *fedclient.KeyRing
+	keeping atomic.Int32 // 1 while some are being kept: that gets a core, so that it does not fall behind
+
 	mu     sync.Mutex // tier 1; guards what follows
 	change sync.Cond  // on mu: of all that follows
 	queue  []*event.PDU
@@ -105,7 +108,9 @@ func (a *arriving) read(ctx context.Context, call func(context.Context) error, k
 	})
 	kept := beside(func() (err error) {
 		for batch := a.take(&a.proved, &a.done); len(batch) > 0 && err == nil; batch = a.take(&a.proved, &a.done) {
+			a.keeping.Store(1)
 			err = keep(ctx, batch)
+			a.keeping.Store(0)
 			settle(err)
 		}
 		return err
@@ -157,7 +162,7 @@ func (a *arriving) verify(ctx context.Context) error {
 // events are given back for which a key is not known.
 func (a *arriving) judge(ctx context.Context, events []*event.PDU, more bool) (lacking []*event.PDU) {
 	for part := range slices.Chunk(events, verifiedAtOnce) {
-		errs := a.keys.VerifyKnown(ctx, part)
+		errs := a.keys.VerifyKnown(ctx, part, int(a.keeping.Load()))
 		if ctx.Err() != nil {
 			return nil
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"switchboard/homeserver/event"
 	"switchboard/homeserver/eventauth"
@@ -635,5 +636,6 @@ func (m *moves) store(ctx context.Context, tx *store.Tx) error {
 			return err
 		}
 	}
+	slices.SortFunc(m.members, func(a, b store.Membership) int { return strings.Compare(string(a.User), string(b.User)) }) // as they are stored
 	return tx.PutMemberships(ctx, m.members)
 }

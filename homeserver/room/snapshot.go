@@ -39,7 +39,7 @@ func (s *Service) Snapshot(ctx context.Context, r *store.Room, root statetree.ID
 	return x, err
 }
 
-// need adds what authorizes an event that is told.
+// need adds what authorizes an event that is told, and gives what is new.
 func (x *Snapshot) need(ids []matrix.EventID) (fresh []matrix.EventID) {
 	for _, id := range ids {
 		if _, known := x.auth[id]; !known {
@@ -54,7 +54,11 @@ func (x *Snapshot) need(ids []matrix.EventID) (fresh []matrix.EventID) {
 func (x *Snapshot) State(ctx context.Context, each func(json.RawMessage) error) error {
 	return x.s.Store.EachText(ctx, x.nums, func(num store.EventNum, id matrix.EventID, text []byte) error {
 		x.here[id] = num
-		x.need(event.AuthEvents(x.version, text))
+		event.EachAuthEvent(x.version, text, func(id []byte) {
+			if _, known := x.auth[matrix.EventID(id)]; !known { // which takes no memory
+				x.auth[matrix.EventID(id)] = struct{}{}
+			}
+		})
 		return each(text)
 	})
 }

@@ -85,7 +85,7 @@ func (t Tree) Value(l Loader, k Key) (Value, bool, error) {
 func (t Tree) Values(l Loader, keys ...Key) ([]Value, error) {
 	items := make([]item, len(keys))
 	for i, k := range keys {
-		items[i] = item{m: mix(k), Entry: Entry{Key: k}}
+		items[i] = item{m: mix(k), Entry: Entry{Key: k}, place: i}
 	}
 	sortItems(items)
 	if err := t.prefetch(l, items); err != nil {
@@ -105,11 +105,18 @@ func (t Tree) Values(l Loader, keys ...Key) ([]Value, error) {
 // item is an entry with its mixed key.
 type item struct {
 	Entry
-	m uint64
+	m     uint64
+	place int // among those that were given
 }
 
+// sortItems sorts by key; of one key those that were given first stand first.
 func sortItems(items []item) {
-	slices.SortStableFunc(items, func(a, b item) int { return cmp.Compare(a.m, b.m) })
+	slices.SortFunc(items, func(a, b item) int {
+		if a.m != b.m {
+			return cmp.Compare(a.m, b.m)
+		}
+		return cmp.Compare(a.place, b.place)
+	})
 }
 
 // cut returns the items at the front that belong into slot s of a node at
@@ -164,7 +171,7 @@ func (t Tree) prefetch(l Loader, items []item) error {
 func (t Tree) Put(l Loader, entries ...Entry) (Tree, []Node, error) {
 	items := make([]item, len(entries))
 	for i, e := range entries {
-		items[i] = item{Entry: e, m: mix(e.Key)}
+		items[i] = item{Entry: e, m: mix(e.Key), place: i}
 	}
 	sortItems(items)
 	items = lastOfEach(items)

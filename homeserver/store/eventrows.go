@@ -147,28 +147,15 @@ func (r *eventRow) load(ctx context.Context, s *Store) (*Event, error) {
 }
 
 // EachText reads the JSON of events, which may be many: nothing of it is kept in
-// memory. The order is not that of the numbers; unknown ones are left out. The
-// JSON is good until f returns.
+// memory. The numbers ascend; unknown ones are left out. The JSON is good until f
+// returns.
 func (s *Store) EachText(ctx context.Context, nums []EventNum, f func(num EventNum, id matrix.EventID, json []byte) error) error {
 	var buf []byte
 	for part := range slices.Chunk(nums, textsAtOnce) {
-		rows, err := s.db.Query(ctx, `SELECT num, event_id, room, sender, json FROM events WHERE num IN LIST($1)`, part)
+		texts, err := s.texts(ctx, part)
 		if err != nil {
 			return fmt.Errorf("read events: %w", err)
 		}
-		texts := make([]eventText, 0, len(part))
-		for rows.Next() {
-			var t eventText
-			if err := rows.Scan(&t.num, &t.id, &t.room, &t.sender, &t.json); err != nil {
-				rows.Close()
-				return fmt.Errorf("read events: %w", err)
-			}
-			texts = append(texts, t)
-		}
-		if err := rows.Err(); err != nil {
-			return fmt.Errorf("read events: %w", err)
-		}
-		rows.Close() // the connection is free while f works
 		for _, t := range texts {
 			room, err := s.RoomByNum(ctx, RoomNum(t.room))
 			if err != nil {
@@ -183,6 +170,33 @@ func (s *Store) EachText(ctx context.Context, nums []EventNum, f func(num EventN
 		}
 	}
 	return nil
+}
+
+// texts reads some rows for EachText. Events that came together, such as the
+// state of a room that was joined, are read in one go and not one by one.
+func (s *Store) texts(ctx context.Context, nums []EventNum) ([]eventText, error) {
+	const columns = `SELECT num, event_id, room, sender, json FROM events `
+	q, args := columns+`WHERE num IN LIST($1) ORDER BY num`, []any{nums}
+	first, last := nums[0], nums[len(nums)-1]
+	if int(last-first) < 2*len(nums) {
+		q, args = columns+`WHERE num BETWEEN $1 AND $2 ORDER BY num`, []any{first, last}
+	}
+	rows, err := s.db.Query(ctx, q, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	texts := make([]eventText, 0, len(nums))
+	for rows.Next() {
+		var t eventText
+		if err := rows.Scan(&t.num, &t.id, &t.room, &t.sender, &t.json); err != nil {
+			return nil, err
+		}
+		if _, wanted := slices.BinarySearch(nums, EventNum(t.num)); wanted {
+			texts = append(texts, t)
+		}
+	}
+	return texts, rows.Err()
 }
 
 // textsAtOnce is how many events are read at once, and held packed meanwhile.

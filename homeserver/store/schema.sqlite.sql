@@ -45,7 +45,7 @@ CREATE TABLE cover_leaves (
 	event  BIGINT NOT NULL,
 	to_num BIGINT NOT NULL,
 	PRIMARY KEY (chain, key)
-);
+) WITHOUT ROWID;
 CREATE INDEX cover_leaves_back ON cover_leaves (chain, to_num, event);
 CREATE TABLE cover_links (
 	from_chain BIGINT NOT NULL,
@@ -53,7 +53,7 @@ CREATE TABLE cover_links (
 	to_chain   BIGINT NOT NULL,
 	to_num     BIGINT NOT NULL,
 	PRIMARY KEY (from_chain, from_num, to_chain, to_num)
-);
+) WITHOUT ROWID;
 CREATE INDEX cover_links_back ON cover_links (to_chain, to_num, from_num);
 CREATE TABLE covered (
 	room INTEGER PRIMARY KEY,
@@ -85,7 +85,7 @@ CREATE TABLE device_list_changes (
 	observer TEXT   NOT NULL,
 	pos      BIGINT NOT NULL,
 	PRIMARY KEY (user_id, observer)
-);
+) WITHOUT ROWID;
 CREATE INDEX device_list_changes_by_pos ON device_list_changes (pos);
 CREATE TABLE devices (
 	user_id        TEXT   NOT NULL,
@@ -137,7 +137,7 @@ CREATE TABLE gaps (
 	room  BIGINT NOT NULL,
 	event BIGINT NOT NULL,
 	PRIMARY KEY (room, event)
-);
+) WITHOUT ROWID;
 CREATE TABLE inbox (
 	num         BIGINT NOT NULL PRIMARY KEY, -- order in which they came
 	room_id     TEXT   NOT NULL,
@@ -195,7 +195,7 @@ CREATE TABLE memberships (
 	local      BOOLEAN NOT NULL, -- a user of this server
 	forgotten  BOOLEAN NOT NULL,
 	PRIMARY KEY (user_id, room)
-);
+) WITHOUT ROWID;
 CREATE INDEX memberships_by_room ON memberships (room, membership, event);
 CREATE TABLE migrations (
 	number BIGINT NOT NULL PRIMARY KEY,
@@ -270,14 +270,14 @@ CREATE TABLE receipts (
 	ts       BIGINT NOT NULL, -- ms
 	pos      BIGINT NOT NULL,
 	PRIMARY KEY (room, user_id, type, thread)
-);
+) WITHOUT ROWID;
 CREATE INDEX receipts_by_log ON receipts (pos);
 CREATE INDEX receipts_by_pos ON receipts (room, pos);
 CREATE TABLE redactions (
 	target TEXT   NOT NULL,
 	event  BIGINT NOT NULL,
 	PRIMARY KEY (target, event)
-);
+) WITHOUT ROWID;
 CREATE TABLE registration_tokens (
 	token        TEXT    NOT NULL PRIMARY KEY,
 	uses_allowed BIGINT,           -- NULL: any number
@@ -292,7 +292,7 @@ CREATE TABLE relations (
 	event    BIGINT NOT NULL,
 	rel_type TEXT   NOT NULL,
 	PRIMARY KEY (target, pos, event)
-);
+) WITHOUT ROWID;
 CREATE TABLE remote_device_lists (
 	user_id   TEXT    NOT NULL PRIMARY KEY,
 	stream_id BIGINT  NOT NULL, -- of the newest update, as the user's server counts
@@ -336,7 +336,7 @@ CREATE TABLE requests (
 	event    BIGINT NOT NULL,
 	at       BIGINT NOT NULL, -- ms
 	PRIMARY KEY (user_id, device, endpoint, txn)
-);
+) WITHOUT ROWID;
 CREATE INDEX requests_by_at ON requests (at);
 CREATE INDEX requests_by_event ON requests (event);
 CREATE TABLE room_servers (
@@ -344,7 +344,7 @@ CREATE TABLE room_servers (
 	server TEXT   NOT NULL,
 	joined BIGINT NOT NULL,
 	PRIMARY KEY (room, server)
-);
+) WITHOUT ROWID;
 CREATE INDEX room_servers_by_server ON room_servers (server);
 CREATE TABLE rooms (
 	num     INTEGER PRIMARY KEY,
@@ -424,7 +424,7 @@ CREATE TABLE to_device_requests (
 	txn       TEXT   NOT NULL,
 	at        BIGINT NOT NULL, -- ms
 	PRIMARY KEY (user_id, device_id, type, txn)
-);
+) WITHOUT ROWID;
 CREATE INDEX to_device_requests_by_at ON to_device_requests (at);
 CREATE TABLE tokens (
 	access     BLOB   NOT NULL PRIMARY KEY,

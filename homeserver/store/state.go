@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -133,7 +134,9 @@ func (tx *Tx) setKeys(ctx context.Context, list []*Event) error {
 			numbers[p] = k
 		}
 	}
-	slices.SortStableFunc(unknown, func(a, b pair) int { return strings.Compare(a.typ, b.typ) })
+	slices.SortFunc(unknown, func(a, b pair) int { // as they stand in the index
+		return cmp.Or(strings.Compare(a.typ, b.typ), strings.Compare(a.key, b.key))
+	})
 	for len(unknown) > 0 {
 		n := 1
 		for n < min(len(unknown), keysAtOnce) && unknown[n].typ == unknown[0].typ {
@@ -253,7 +256,7 @@ func (n nodes) Nodes(ids []statetree.ID) ([][]byte, error) {
 // contents ever share one, the transaction fails before anything is mixed up.
 func (tx *Tx) PutNodes(ctx context.Context, list []statetree.Node) error {
 	args := make([]any, 0, 2*len(list))
-	for _, n := range list {
+	for _, n := range slices.SortedFunc(slices.Values(list), func(a, b statetree.Node) int { return cmp.Compare(a.ID, b.ID) }) {
 		args = append(args, int64(n.ID), n.Data)
 	}
 	err := tx.insert(ctx, `INSERT INTO state_nodes (id, data)`, 2, args, `ON CONFLICT (id) DO UPDATE

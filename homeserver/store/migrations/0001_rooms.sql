@@ -55,7 +55,7 @@ CREATE TABLE cover_links (
 	to_chain   BIGINT NOT NULL,
 	to_num     BIGINT NOT NULL,
 	PRIMARY KEY (from_chain, from_num, to_chain, to_num)
-);
+) WITHOUT ROWID;
 CREATE INDEX cover_links_back ON cover_links (to_chain, to_num, from_num);
 CREATE TABLE cover_leaves (
 	chain  BIGINT NOT NULL,
@@ -63,7 +63,7 @@ CREATE TABLE cover_leaves (
 	event  BIGINT NOT NULL,
 	to_num BIGINT NOT NULL,
 	PRIMARY KEY (chain, key)
-);
+) WITHOUT ROWID;
 CREATE INDEX cover_leaves_back ON cover_leaves (chain, to_num, event);
 
 -- Up to which event the cover index of a room is made.
@@ -79,7 +79,7 @@ CREATE TABLE relations (
 	event    BIGINT NOT NULL,
 	rel_type TEXT   NOT NULL,
 	PRIMARY KEY (target, pos, event)
-);
+) WITHOUT ROWID;
 
 -- threads tells where the newest event of a thread stands.
 CREATE TABLE threads (
@@ -95,7 +95,7 @@ CREATE TABLE redactions (
 	target TEXT   NOT NULL,
 	event  BIGINT NOT NULL,
 	PRIMARY KEY (target, event)
-);
+) WITHOUT ROWID;
 
 -- What each user is in each room now. Follows from the current state.
 CREATE TABLE memberships (
@@ -107,7 +107,7 @@ CREATE TABLE memberships (
 	local      BOOLEAN NOT NULL, -- a user of this server
 	forgotten  BOOLEAN NOT NULL,
 	PRIMARY KEY (user_id, room)
-);
+) WITHOUT ROWID;
 CREATE INDEX memberships_by_room ON memberships (room, membership, event);
 
 -- How many members each server has in a room.
@@ -116,7 +116,7 @@ CREATE TABLE room_servers (
 	server TEXT   NOT NULL,
 	joined BIGINT NOT NULL,
 	PRIMARY KEY (room, server)
-);
+) WITHOUT ROWID;
 CREATE INDEX room_servers_by_server ON room_servers (server);
 
 -- Events of the timeline before which others are missing here.
@@ -124,7 +124,7 @@ CREATE TABLE gaps (
 	room  BIGINT NOT NULL,
 	event BIGINT NOT NULL,
 	PRIMARY KEY (room, event)
-);
+) WITHOUT ROWID;
 
 -- What an invitation or a knock said of a room that this server is not in.
 CREATE TABLE stripped (
@@ -143,7 +143,7 @@ CREATE TABLE requests (
 	event    BIGINT NOT NULL,
 	at       BIGINT NOT NULL, -- ms
 	PRIMARY KEY (user_id, device, endpoint, txn)
-);
+) WITHOUT ROWID;
 CREATE INDEX requests_by_event ON requests (event);
 CREATE INDEX requests_by_at ON requests (at);
 

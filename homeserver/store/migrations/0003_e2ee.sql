@@ -58,7 +58,7 @@ CREATE TABLE device_list_changes (
 	observer TEXT   NOT NULL,
 	pos      BIGINT NOT NULL,
 	PRIMARY KEY (user_id, observer)
-);
+) WITHOUT ROWID;
 CREATE INDEX device_list_changes_by_pos ON device_list_changes (pos);
 
 -- Messages that wait for a device. num is the order in which they came, pos
@@ -84,7 +84,7 @@ CREATE TABLE to_device_requests (
 	txn       TEXT   NOT NULL,
 	at        BIGINT NOT NULL, -- ms
 	PRIMARY KEY (user_id, device_id, type, txn)
-);
+) WITHOUT ROWID;
 CREATE INDEX to_device_requests_by_at ON to_device_requests (at);
 
 -- Versions of users' backups of room keys.

@@ -10,7 +10,7 @@ CREATE TABLE receipts (
 	ts       BIGINT NOT NULL, -- ms
 	pos      BIGINT NOT NULL,
 	PRIMARY KEY (room, user_id, type, thread)
-);
+) WITHOUT ROWID;
 CREATE INDEX receipts_by_pos ON receipts (room, pos);
 CREATE INDEX receipts_by_log ON receipts (pos);
 
