@@ -2,6 +2,7 @@ package alone
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -62,6 +63,70 @@ func talk(t *testing.T, binary string, program peers.Program, database string) {
 		bridges = append(bridges, b)
 		options.Appservices = append(options.Appservices, b.register()...)
 	}
+	server := start(t, program, options)
+	for _, b := range bridges {
+		b.run(server.URL)
+		b.await()
+	}
+	alice := logIn(t, server, "alice")
+	each(t, alice, networks, func(n *network) {
+		n.logIn(alice, id.NewUserID(n.id+"bot", server.Name))
+		n.talk(alice, question, answer)
+	})
+}
+
+// TestMoveOut lets the bridges of our server become programs of their own.
+// Nobody logs in again.
+func TestMoveOut(t *testing.T) {
+	databasetest.EachURL(t, func(t *testing.T, database string) {
+		t.Parallel()
+		binary := instance.Binary(t)
+		if strings.HasPrefix(database, "sqlite:") {
+			database = ""
+		}
+		networks := []*network{onIRC(t), onXMPP(t), onWhatsApp(t)}
+		inside := peers.Options{Dir: t.TempDir(), Database: database, Bridges: map[string]any{}}
+		for _, n := range networks {
+			config := maps.Clone(n.config)
+			config["enabled"] = true
+			inside.Bridges[n.id] = config
+		}
+		server := start(t, peers.Switchboard(binary), inside)
+		alice := logIn(t, server, "alice")
+		each(t, alice, networks, func(n *network) {
+			n.logIn(alice, id.NewUserID(n.id+"bot", server.Name))
+			n.talk(alice, question, answer)
+		})
+		if err := server.Stop(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+
+		outside := peers.Options{Dir: inside.Dir, Database: database}
+		var bridges []*connector
+		for _, n := range networks {
+			b := newConnector(t, binary, n, database)
+			bridges = append(bridges, b)
+			b.takeOver(filepath.Join(inside.Dir, "data"))
+			outside.Appservices = append(outside.Appservices, b.register()...)
+		}
+		server = start(t, peers.Switchboard(binary), outside)
+		for _, b := range bridges {
+			b.run(server.URL)
+			b.await()
+		}
+		again, err := mautrix.NewClient(server.URL, alice.UserID, alice.AccessToken)
+		if err != nil {
+			t.Fatal(err)
+		}
+		alice = bridgetest.Sync(t, again)
+		each(t, alice, networks, func(n *network) { n.talk(alice, question+" Now?", answer+" Now.") })
+	})
+}
+
+// start starts a homeserver, which the end of the test stops unless it has been
+// stopped.
+func start(t *testing.T, program peers.Program, options peers.Options) *peers.Server {
+	t.Helper()
 	server, err := peers.New(t.Context(), program, options)
 	if err == nil {
 		err = server.Start(t.Context())
@@ -77,17 +142,17 @@ func talk(t *testing.T, binary string, program peers.Program, database string) {
 			t.Logf("the homeserver's log:\n%s", server.Log())
 		}
 	})
-	for _, b := range bridges {
-		b.run(server.URL)
-	}
-	alice := logIn(t, server, "alice")
-	for i, n := range networks {
+	return server
+}
+
+// each runs f as a subtest for each network, where alice belongs to it.
+func each(t *testing.T, alice *bridgetest.User, networks []*network, f func(*network)) {
+	for _, n := range networks {
 		t.Run(n.id, func(t *testing.T) {
 			outer := alice.T
 			alice.T = t
 			defer func() { alice.T = outer }()
-			bridges[i].await()
-			n.talk(t, alice, id.NewUserID(n.id+"bot", server.Name))
+			f(n)
 		})
 	}
 }
@@ -145,6 +210,24 @@ func (c *connector) config() string { return filepath.Join(c.dir, "bridge.yaml")
 // command is a command of the program about this bridge.
 func (c *connector) command(name string, args ...string) *exec.Cmd {
 	return exec.Command(c.binary, append([]string{"bridge", name, c.network.id, "--config", c.config()}, args...)...)
+}
+
+// takeOver moves the bridge's database out of the data directory of a server, if
+// it is a file there.
+func (c *connector) takeOver(dir string) {
+	c.t.Helper()
+	if err := os.Mkdir(filepath.Join(c.dir, "data"), 0o700); err != nil {
+		c.t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "bridge_"+c.network.id+".db*"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, file := range files {
+		if err := os.Rename(file, filepath.Join(c.dir, "data", filepath.Base(file))); err != nil {
+			c.t.Fatal(err)
+		}
+	}
 }
 
 // register writes the registrations and returns their files.

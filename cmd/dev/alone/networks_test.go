@@ -24,8 +24,11 @@ type network struct {
 	id     string
 	config map[string]any // of the bridge
 
-	// talk lets alice log in by the bot, and say answer to question.
-	talk func(t *testing.T, alice *bridgetest.User, bot id.UserID)
+	// logIn lets alice log in by the bot.
+	logIn func(alice *bridgetest.User, bot id.UserID)
+
+	// talk lets somebody ask alice a question, which she answers.
+	talk func(alice *bridgetest.User, question, answer string)
 }
 
 // onIRC is InspIRCd with ivy, who is in #go.
@@ -34,13 +37,15 @@ func onIRC(t *testing.T) *network {
 	ivy := server.User("ivy")
 	ivy.Join("#go")
 	config := map[string]any{"networks": []any{map[string]any{"id": "test", "name": "TestNet", "address": server.Address, "tls": "off"}}}
-	return &network{"irc", config, func(t *testing.T, alice *bridgetest.User, bot id.UserID) {
+	return &network{"irc", config, func(alice *bridgetest.User, bot id.UserID) {
 		manage := alice.Manage(bot)
 		alice.Ask(manage, "login", "nick on TestNet")
 		alice.Ask(manage, "alice", "enter your account")
 		alice.Ask(manage, "-", "You are alice")
 		alice.Ask(manage, "join #go", "#go")
+	}, func(alice *bridgetest.User, question, answer string) {
 		room := alice.Room("#go")
+		ivy.Await(":alice!", " JOIN ", "#go")
 		ivy.Send("PRIVMSG #go :%s", question)
 		alice.Await("ivy's question", bridgetest.Message(room, question))
 		told(alice, alice.Say(room, answer))
@@ -54,12 +59,13 @@ func onXMPP(t *testing.T) *network {
 	account := server.Account("alice")
 	xenia := server.Person("xenia")
 	config := map[string]any{"servers": []any{map[string]any{"domain": xmpptest.Domain, "address": server.Address, "ca_file": server.CAFile}}}
-	return &network{"xmpp", config, func(t *testing.T, alice *bridgetest.User, bot id.UserID) {
+	return &network{"xmpp", config, func(alice *bridgetest.User, bot id.UserID) {
 		manage := alice.Manage(bot)
 		alice.Ask(manage, "login", "XMPP address")
 		alice.Ask(manage, account, "password")
 		alice.Ask(manage, xmpptest.Password, "You are "+account)
-		xenia.Send(`<message to="%s" type="chat" id="question"><body>%s</body></message>`, account, question)
+	}, func(alice *bridgetest.User, question, answer string) {
+		xenia.Send(`<message to="%s" type="chat" id="%s"><body>%s</body></message>`, account, question, question)
 		room := directRoom(alice, "@xmpp_"+id.EncodeUserLocalpart(xenia.JID))
 		alice.Await("xenia's question", bridgetest.Message(room, question))
 		told(alice, alice.Say(room, answer))
@@ -74,7 +80,7 @@ func onWhatsApp(t *testing.T) *network {
 	phone := server.Phone(t, "15550001", "Alice")
 	wanda := server.Phone(t, "15550002", "Wanda")
 	config := map[string]any{"test_server": whatsapptest.Settings(server.Address())}
-	return &network{"whatsapp", config, func(t *testing.T, alice *bridgetest.User, bot id.UserID) {
+	return &network{"whatsapp", config, func(alice *bridgetest.User, bot id.UserID) {
 		manage := alice.Manage(bot)
 		alice.Say(manage, "login qr")
 		code := alice.Await("the QR code", func(e *event.Event) bool {
@@ -82,6 +88,7 @@ func onWhatsApp(t *testing.T) *network {
 		})
 		phone.Scan(code.Content.AsMessage().Body)
 		alice.Await("that the device is linked", bridgetest.Message(manage, "You are linked"))
+	}, func(alice *bridgetest.User, question, answer string) {
 		wanda.Say(types.NewJID(phone.Account.LID.User, types.HiddenUserServer), question)
 		room := directRoom(alice, "@whatsapp_"+wanda.Account.LID.User)
 		alice.Await("wanda's question", bridgetest.Message(room, question))

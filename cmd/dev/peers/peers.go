@@ -42,7 +42,8 @@ type Program interface {
 
 // Options say where and how a server runs.
 type Options struct {
-	// Dir is an empty directory for everything that the server writes.
+	// Dir is a directory for everything that the server writes: empty, or with
+	// what an earlier one of the same program has left.
 	Dir string
 
 	// Database is the URL of an empty PostgreSQL database, "" for SQLite in
@@ -55,6 +56,9 @@ type Options struct {
 
 	// Appservices are the registration files of bridges and bots.
 	Appservices []string
+
+	// Bridges is the section of that name, for Switchboard alone.
+	Bridges map[string]any
 
 	// Authority signs the certificate for federation. Without one the server
 	// is called localhost and federates with nobody.

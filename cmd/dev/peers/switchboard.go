@@ -25,6 +25,7 @@ func (s Switchboard) command(ctx context.Context, p place) (*exec.Cmd, error) {
 		"rate_limits":  map[string]any{"enabled": false},
 		"log":          map[string]any{"level": "warn"},
 		"appservices":  map[string]any{"files": p.Appservices},
+		"bridges":      p.Bridges,
 	}
 	if p.tls != nil {
 		listeners = append(listeners, map[string]any{
