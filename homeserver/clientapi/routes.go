@@ -27,6 +27,7 @@ var tables = [][]route{
 	relationRoutes,
 	roomRoutes,
 	serverRoutes,
+	slidingRoutes,
 	spaceRoutes,
 	syncRoutes,
 	tagRoutes,

@@ -35,11 +35,12 @@ var versions = []string{"r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6"
 
 // features are proposals and newer parts of the specification that work here.
 var features = map[string]bool{
-	"org.matrix.e2e_cross_signing": true,
-	"org.matrix.msc2285.stable":    true, // private read receipts
-	"org.matrix.msc4323":           true, // locking and suspending accounts
-	"org.matrix.msc4380.stable":    true, // blocking invitations
-	"uk.tcpip.msc4133.stable":      true, // profile fields
+	"org.matrix.e2e_cross_signing":  true,
+	"org.matrix.msc2285.stable":     true, // private read receipts
+	"org.matrix.simplified_msc3575": true, // sliding sync
+	"org.matrix.msc4323":            true, // locking and suspending accounts
+	"org.matrix.msc4380.stable":     true, // blocking invitations
+	"uk.tcpip.msc4133.stable":       true, // profile fields
 }
 
 // getVersions tells what the server can do.

@@ -289,6 +289,13 @@ func (rd *reading) summary(r *store.Room) (*summary, error) {
 	if named, err := rd.named(r); err != nil || named {
 		return sum, err
 	}
+	var err error
+	sum.Heroes, err = rd.heroesOf(r)
+	return sum, err
+}
+
+// heroesOf gives the members by whom the user calls a room.
+func (rd *reading) heroesOf(r *store.Room) ([]matrix.UserID, error) {
 	h, known := rd.heroes.Find(r.Current)
 	if !known {
 		var err error
@@ -297,17 +304,18 @@ func (rd *reading) summary(r *store.Room) (*summary, error) {
 		}
 		rd.heroes.Put(r.Current, h)
 	}
+	var users []matrix.UserID
 	for _, list := range [][]matrix.UserID{h.present, h.past} {
 		for _, u := range list {
-			if u != rd.User && len(sum.Heroes) < mostHeroes {
-				sum.Heroes = append(sum.Heroes, u)
+			if u != rd.User && len(users) < mostHeroes {
+				users = append(users, u)
 			}
 		}
-		if len(sum.Heroes) > 0 {
+		if len(users) > 0 {
 			break
 		}
 	}
-	return sum, nil
+	return users, nil
 }
 
 // named tells whether a room has a name, so that it needs no heroes.

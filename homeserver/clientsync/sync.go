@@ -9,8 +9,10 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
+	"switchboard/homeserver/cache"
 	"switchboard/homeserver/e2ee"
 	"switchboard/homeserver/ephemeral"
 	"switchboard/homeserver/matrix"
@@ -35,6 +37,11 @@ type Service struct {
 
 	heroes   store.Recent[statetree.ID, heroes]
 	tellings store.Recent[toldKey, *told]
+	directs  store.Recent[matrix.UserID, directs]
+	out      store.Recent[store.EventNum, bool] // whether an end of a membership was somebody else's doing
+
+	sliding sync.Once
+	loops   *cache.Cache[connectionKey, *connection]
 }
 
 // Request is one call of /sync.

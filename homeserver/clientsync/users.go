@@ -76,21 +76,32 @@ func (rd *reading) readEphemeral(r *store.Room, whole bool) ([]json.RawMessage, 
 	if whole {
 		since = 0
 	}
-	typing, changed := rd.Ephemeral.Typing(r.ID, since)
-	if changed && f.wants("m.typing", "", r.ID) && (!whole || len(typing) > 0) {
-		users := []matrix.UserID{}
-		for _, u := range typing {
-			if !rd.ignored[u] {
-				users = append(users, u)
-			}
-		}
-		b, err := json.Marshal(map[string]any{"type": "m.typing", "content": map[string]any{"user_ids": users}})
+	if f.wants("m.typing", "", r.ID) {
+		e, err := rd.typing(r, since, whole)
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, b)
+		if e != nil {
+			list = append(list, e)
+		}
 	}
 	return list, nil
+}
+
+// typing tells who is typing in a room, nil if that has not changed. To somebody
+// who knows nothing of the room nobody need be named.
+func (rd *reading) typing(r *store.Room, since int64, whole bool) (json.RawMessage, error) {
+	typing, changed := rd.Ephemeral.Typing(r.ID, since)
+	if !changed || whole && len(typing) == 0 {
+		return nil, nil
+	}
+	users := []matrix.UserID{}
+	for _, u := range typing {
+		if !rd.ignored[u] {
+			users = append(users, u)
+		}
+	}
+	return json.Marshal(map[string]any{"type": "m.typing", "content": map[string]any{"user_ids": users}})
 }
 
 // allAccountData gives all settings of the user for a room.
@@ -127,6 +138,13 @@ func (rd *reading) readToDevice(a *Answer) error {
 	if err != nil {
 		return err
 	}
+	of, err := toDeviceEvents(list)
+	a.ToDevice = some(of)
+	return err
+}
+
+// toDeviceEvents gives messages to a device the shape that clients want.
+func toDeviceEvents(list []store.ToDevice) ([]json.RawMessage, error) {
 	var of []json.RawMessage
 	for _, m := range list {
 		b, err := json.Marshal(struct {
@@ -135,12 +153,11 @@ func (rd *reading) readToDevice(a *Answer) error {
 			Content json.RawMessage `json:"content"`
 		}{m.Type, m.Sender, m.Content})
 		if err != nil {
-			return err
+			return nil, err
 		}
 		of = append(of, b)
 	}
-	a.ToDevice = some(of)
-	return nil
+	return of, nil
 }
 
 // readDevices tells whose devices changed, and how many of the device's own

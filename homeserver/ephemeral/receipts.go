@@ -221,18 +221,10 @@ func (s *Service) putMarks(ctx context.Context, user matrix.UserID, r *store.Roo
 func Contents(receipts []store.Receipt) []ReceiptContent {
 	threads := map[string]ReceiptContent{}
 	for _, r := range receipts {
-		content := threads[r.Thread]
-		if content == nil {
-			content = ReceiptContent{}
-			threads[r.Thread] = content
+		if threads[r.Thread] == nil {
+			threads[r.Thread] = ReceiptContent{}
 		}
-		if content[r.Event] == nil {
-			content[r.Event] = map[string]map[matrix.UserID]Receipt{}
-		}
-		if content[r.Event][r.Type] == nil {
-			content[r.Event][r.Type] = map[matrix.UserID]Receipt{}
-		}
-		content[r.Event][r.Type][r.User] = Receipt{TS: r.TS, Thread: r.Thread}
+		threads[r.Thread].Add(r)
 	}
 	list := make([]ReceiptContent, 0, len(threads))
 	for _, thread := range slices.Sorted(maps.Keys(threads)) {
@@ -244,6 +236,18 @@ func Contents(receipts []store.Receipt) []ReceiptContent {
 // ReceiptContent is the content of an m.receipt event: receipts by event, type
 // and user.
 type ReceiptContent map[matrix.EventID]map[string]map[matrix.UserID]Receipt
+
+// Add puts a receipt in. Of several by one user at one event, which differ in
+// their threads, the last one stays.
+func (c ReceiptContent) Add(r store.Receipt) {
+	if c[r.Event] == nil {
+		c[r.Event] = map[string]map[matrix.UserID]Receipt{}
+	}
+	if c[r.Event][r.Type] == nil {
+		c[r.Event][r.Type] = map[matrix.UserID]Receipt{}
+	}
+	c[r.Event][r.Type][r.User] = Receipt{TS: r.TS, Thread: r.Thread}
+}
 
 // Receipt is a receipt in the content of an m.receipt event.
 type Receipt struct {

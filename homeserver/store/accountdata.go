@@ -53,21 +53,37 @@ func (s *Store) AccountDataSince(ctx context.Context, user matrix.UserID, since,
 	const q = `
 		SELECT user_id, room_id, type, content, pos FROM account_data
 		WHERE user_id = $1 AND pos > $2 AND pos <= $3 ORDER BY pos`
-	rows, err := s.db.Query(ctx, q, user, since, upto)
+	return s.queryAccountData(ctx, q, user, since, upto)
+}
+
+// AccountDataIn gives a user's account data for rooms, up to a position.
+func (s *Store) AccountDataIn(ctx context.Context, user matrix.UserID, rooms []matrix.RoomID, upto int64) (map[matrix.RoomID][]AccountData, error) {
+	list, err := s.queryAccountData(ctx, `
+		SELECT user_id, room_id, type, content, pos FROM account_data
+		WHERE user_id = $1 AND room_id IN LIST($2) AND pos <= $3 ORDER BY pos`, user, rooms, upto)
+	found := map[matrix.RoomID][]AccountData{}
+	for _, d := range list {
+		found[d.Room] = append(found[d.Room], d)
+	}
+	return found, err
+}
+
+func (s *Store) queryAccountData(ctx context.Context, q string, args ...any) ([]AccountData, error) {
+	rows, err := s.db.Query(ctx, q, args...)
 	if err != nil {
-		return nil, fmt.Errorf("account data since: %w", err)
+		return nil, fmt.Errorf("account data: %w", err)
 	}
 	defer rows.Close()
 	var list []AccountData
 	for rows.Next() {
 		var d AccountData
 		if err := rows.Scan(&d.User, &d.Room, &d.Type, &d.Content, &d.Pos); err != nil {
-			return nil, fmt.Errorf("account data since: %w", err)
+			return nil, fmt.Errorf("account data: %w", err)
 		}
 		list = append(list, d)
 	}
 	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("account data since: %w", err)
+		return nil, fmt.Errorf("account data: %w", err)
 	}
 	return list, nil
 }

@@ -1,0 +1,265 @@
+package clientapi
+
+import (
+	"encoding/json"
+	"time"
+
+	"switchboard/homeserver/clientsync"
+	"switchboard/homeserver/edge"
+	"switchboard/homeserver/matrix"
+)
+
+var slidingRoutes = []route{
+	{"", "POST /_matrix/client/unstable/org.matrix.simplified_msc3575/sync", users, (*API).slidingSync},
+	{"", "POST /_matrix/client/v4/sync", users, (*API).slidingSyncV4},
+}
+
+// The bounds of a request of sliding sync.
+const (
+	mostLists         = 100
+	mostSubscriptions = 1000
+	mostWanted        = 200 // elements of a required_state
+	mostTimeline      = 100 // events of a room
+)
+
+// slidingRequest is the body as version 4 has it.
+type slidingRequest struct {
+	Conn        string                        `json:"conn_id"`
+	Pos         string                        `json:"pos"`
+	Timeout     int64                         `json:"timeout"` // ms
+	SetPresence string                        `json:"set_presence"`
+	Lists       map[string]slidingList        `json:"lists"`
+	Rooms       map[matrix.RoomID]slidingRoom `json:"room_subscriptions"`
+	Extensions  map[string]json.RawMessage    `json:"extensions"`
+}
+
+type slidingRoom struct {
+	Limit int             `json:"timeline_limit"`
+	State json.RawMessage `json:"required_state"`
+}
+
+type slidingList struct {
+	slidingRoom
+	Range   *[2]int        `json:"range"`
+	Ranges  [][2]int       `json:"ranges"` // before version 4
+	Filters slidingFilters `json:"filters"`
+}
+
+type slidingFilters struct {
+	Direct    *bool           `json:"is_dm"`
+	Encrypted *bool           `json:"is_encrypted"`
+	Invited   *bool           `json:"is_invited"`
+	Invite    *bool           `json:"is_invite"` // before version 4
+	Spaces    []matrix.RoomID `json:"spaces"`
+	Types     []*string       `json:"room_types"`
+	NotTypes  []*string       `json:"not_room_types"`
+	Tags      []string        `json:"tags"`
+	NotTags   []string        `json:"not_tags"`
+}
+
+// slidingSync answers with what is new in the rooms that a client looks at, by
+// the names that the proposal had first.
+//
+// Source: https://github.com/matrix-org/matrix-spec-proposals/pull/4186
+func (a *API) slidingSync(r *request) (any, error) {
+	var body slidingRequest
+	if err := r.OptionalJSON(&body); err != nil {
+		return nil, err
+	}
+	q := r.URL.Query()
+	body.Pos, body.SetPresence = q.Get("pos"), q.Get("set_presence")
+	timeout, err := r.Number("timeout", 0, int(longestPoll.Milliseconds()))
+	if err != nil {
+		return nil, err
+	}
+	body.Timeout = int64(timeout)
+	return a.slide(r, &body, false)
+}
+
+// slidingSyncV4 is slidingSync as it was accepted.
+//
+// Source: https://github.com/matrix-org/matrix-spec-proposals/pull/4186
+func (a *API) slidingSyncV4(r *request) (any, error) {
+	var body slidingRequest
+	if err := r.OptionalJSON(&body); err != nil {
+		return nil, err
+	}
+	return a.slide(r, &body, true)
+}
+
+func (a *API) slide(r *request, body *slidingRequest, stable bool) (*clientsync.SlidingAnswer, error) {
+	w, err := body.window(r.User, stable)
+	if err != nil {
+		return nil, err
+	}
+	w.User, w.Device = r.User, r.Device
+	if err := a.Ephemeral.Syncing(r.Context(), r.User, r.Device, body.SetPresence); err != nil {
+		return nil, err
+	}
+	return a.Sync.Slide(r.Context(), *w)
+}
+
+// window checks a request.
+func (b *slidingRequest) window(user matrix.UserID, stable bool) (*clientsync.Window, error) {
+	switch {
+	case len(b.Lists) > mostLists:
+		return nil, matrix.Errorf(matrix.InvalidParam, "there may be up to %d lists", mostLists)
+	case len(b.Rooms) > mostSubscriptions:
+		return nil, matrix.Errorf(matrix.InvalidParam, "there may be up to %d room_subscriptions", mostSubscriptions)
+	case len(b.Conn) > 255:
+		return nil, matrix.Errorf(matrix.InvalidParam, "conn_id has up to 255 bytes")
+	case b.Timeout < 0:
+		return nil, matrix.Errorf(matrix.InvalidParam, "timeout cannot be negative")
+	}
+	w := &clientsync.Window{
+		Conn: b.Conn, Pos: b.Pos, Stable: stable, Timeout: time.Duration(min(b.Timeout, longestPoll.Milliseconds())) * time.Millisecond,
+		Lists: map[string]clientsync.List{}, Rooms: map[matrix.RoomID]clientsync.RoomConfig{},
+	}
+	for name, l := range b.Lists {
+		list, err := l.list(user, stable)
+		if err != nil {
+			return nil, err
+		}
+		w.Lists[name] = list
+	}
+	for id, room := range b.Rooms {
+		c, err := room.config(user, stable)
+		if err != nil {
+			return nil, err
+		}
+		w.Rooms[id] = c
+	}
+	var err error
+	w.Extensions, err = slidingExtensions(b.Extensions)
+	return w, err
+}
+
+// list checks a list.
+func (l *slidingList) list(user matrix.UserID, stable bool) (clientsync.List, error) {
+	c, err := l.config(user, stable)
+	if err != nil {
+		return clientsync.List{}, err
+	}
+	f := l.Filters
+	if f.Invited == nil && !stable {
+		f.Invited = f.Invite
+	}
+	list := clientsync.List{RoomConfig: c, Ranges: l.Ranges, Filters: clientsync.RoomSieve{
+		Direct: f.Direct, Encrypted: f.Encrypted, Invited: f.Invited, Spaces: f.Spaces, Types: f.Types, NotTypes: f.NotTypes, Tags: f.Tags, NotTags: f.NotTags,
+	}}
+	if l.Range != nil {
+		list.Ranges = [][2]int{*l.Range}
+	}
+	if len(list.Ranges) > mostLists {
+		return list, matrix.Errorf(matrix.InvalidParam, "there may be up to %d ranges", mostLists)
+	}
+	for _, r := range list.Ranges {
+		if r[0] < 0 || r[1] < r[0] || r[1] > 1<<30 {
+			return list, matrix.Errorf(matrix.InvalidParam, "a range is [first, last], both from 0 on, and the last not before the first")
+		}
+	}
+	return list, nil
+}
+
+// config checks what is wanted of a room.
+func (c *slidingRoom) config(user matrix.UserID, stable bool) (clientsync.RoomConfig, error) {
+	config := clientsync.RoomConfig{Limit: min(c.Limit, mostTimeline)}
+	if c.Limit < 0 {
+		return config, matrix.Errorf(matrix.InvalidParam, "timeline_limit cannot be negative")
+	}
+	var err error
+	if len(c.State) > 0 {
+		if stable {
+			config.State, err = requiredState(c.State)
+		} else {
+			config.State, err = requiredTuples(c.State, user)
+		}
+	}
+	if len(config.State.Include)+len(config.State.Exclude) > mostWanted {
+		err = matrix.Errorf(matrix.InvalidParam, "required_state may have up to %d elements", mostWanted)
+	}
+	return config, err
+}
+
+func requiredState(raw json.RawMessage) (clientsync.RequiredState, error) {
+	var s struct {
+		Include []clientsync.StateMatch `json:"include"`
+		Exclude []clientsync.StateMatch `json:"exclude"`
+		Lazy    bool                    `json:"lazy_members"`
+	}
+	if err := edge.Decode(raw, &s); err != nil {
+		return clientsync.RequiredState{}, err
+	}
+	return clientsync.RequiredState{Include: s.Include, Exclude: s.Exclude, Lazy: s.Lazy}, nil
+}
+
+// requiredTuples reads pairs of a type and a state key, where "*" is for any,
+// "$ME" is the user and "$LAZY" are the members who occur.
+func requiredTuples(raw json.RawMessage, user matrix.UserID) (clientsync.RequiredState, error) {
+	var s clientsync.RequiredState
+	var tuples [][2]string
+	if err := edge.Decode(raw, &tuples); err != nil {
+		return s, err
+	}
+	for _, t := range tuples {
+		typ, key := t[0], t[1]
+		if typ == "m.room.member" && key == "$LAZY" {
+			s.Lazy = true
+			continue
+		}
+		if key == "$ME" {
+			key = string(user)
+		}
+		var m clientsync.StateMatch
+		if typ != "*" {
+			m.Type = &typ
+		}
+		if key != "*" {
+			m.Key = &key
+		}
+		s.Include = append(s.Include, m)
+	}
+	return s, nil
+}
+
+// slidingExtensions reads those extensions that are known and switched on.
+func slidingExtensions(all map[string]json.RawMessage) (x clientsync.Extensions, err error) {
+	for name, raw := range all {
+		var on struct {
+			Enabled bool `json:"enabled"`
+		}
+		if err := edge.Decode(raw, &on); err != nil {
+			return x, err
+		}
+		if !on.Enabled {
+			continue
+		}
+		var to any
+		switch name {
+		case "to_device":
+			x.ToDevice = &clientsync.ToDeviceExtension{}
+			to = x.ToDevice
+		case "e2ee":
+			x.E2EE = &clientsync.Extension{}
+			to = x.E2EE
+		case "account_data":
+			x.AccountData = &clientsync.Extension{}
+			to = x.AccountData
+		case "receipts":
+			x.Receipts = &clientsync.Extension{}
+			to = x.Receipts
+		case "typing":
+			x.Typing = &clientsync.Extension{}
+			to = x.Typing
+		case "threads", "io.element.msc4360.threads":
+			x.Threads = &clientsync.ThreadsExtension{}
+			to = x.Threads
+		default:
+			continue
+		}
+		if err := edge.Decode(raw, to); err != nil {
+			return x, err
+		}
+	}
+	return x, nil
+}

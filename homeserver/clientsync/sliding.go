@@ -1,0 +1,223 @@
+package clientsync
+
+import (
+	"context"
+	"maps"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"switchboard/homeserver/cache"
+	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/store"
+)
+
+// Window is one request of sliding sync: which rooms a client looks at, and what
+// it wants to know of them.
+//
+// Source: https://github.com/matrix-org/matrix-spec-proposals/blob/main/proposals/4186-simplified-sliding-sync.md
+type Window struct {
+	User       matrix.UserID
+	Device     matrix.DeviceID
+	Conn       string // of several loops of one device, which one
+	Pos        string // from the answer before; "" begins
+	Timeout    time.Duration
+	Lists      map[string]List
+	Rooms      map[matrix.RoomID]RoomConfig
+	Extensions Extensions
+	Stable     bool // the fields have their names of version 4
+}
+
+// RoomConfig is what a client wants to know of a room.
+type RoomConfig struct {
+	Limit int // events of the timeline
+	State RequiredState
+}
+
+// RequiredState is a set of state events.
+type RequiredState struct {
+	Include, Exclude []StateMatch
+
+	// Lazy adds the members who occur in the timeline; others only where Include
+	// names their type.
+	Lazy bool
+}
+
+// StateMatch matches state events; nil is for any type or key.
+type StateMatch struct {
+	Type *string `json:"type"`
+	Key  *string `json:"state_key"`
+}
+
+// List asks for some of the user's rooms, those with the newest activity first.
+type List struct {
+	RoomConfig
+	Ranges  [][2]int // of places in the list, both included; nil for all
+	Filters RoomSieve
+}
+
+// connection is what one loop of a device has been told. It is only in memory:
+// a client that goes on after a restart begins again.
+type connection struct {
+	mu     sync.Mutex          // tier 1; guards all below
+	serial int64               // of the newest state
+	states map[string]*sliding // by the position that the client was given: the one it has, and those it may have
+}
+
+type connectionKey struct {
+	user   matrix.UserID
+	device matrix.DeviceID
+	conn   string
+}
+
+// sliding is what a client knows at a position. Once given it is never changed.
+type sliding struct {
+	at     token
+	serial int64
+	rooms map[store.RoomNum]*toldRoom
+}
+
+// mostConnected bounds the rooms that all connections together remember: about
+// 150 bytes each.
+const mostConnected = 1_000_000
+
+// connections are those that were used last.
+func (s *Service) connections() *cache.Cache[connectionKey, *connection] {
+	s.sliding.Do(func() { s.loops = cache.New[connectionKey, *connection](mostConnected) })
+	return s.loops
+}
+
+// Slide answers a request of sliding sync, at once if there is something new,
+// else when there is or the time is up. A position that is not known, as after a
+// restart, is M_UNKNOWN_POS: the client begins again.
+//
+// Source: https://github.com/matrix-org/matrix-spec-proposals/blob/main/proposals/4186-simplified-sliding-sync.md
+func (s *Service) Slide(ctx context.Context, w Window) (*SlidingAnswer, error) {
+	key := connectionKey{w.User, w.Device, w.Conn}
+	conn, _ := s.connections().Find(key)
+	if conn == nil {
+		conn = &connection{states: map[string]*sliding{}}
+	}
+	known, err := conn.known(w)
+	if err != nil {
+		return nil, err
+	}
+	has, err := w.toDeviceSince()
+	if err == nil {
+		err = s.Keys.Acknowledge(ctx, w.User, w.Device, has)
+	}
+	if err != nil {
+		return nil, err
+	}
+	var timer <-chan time.Time
+	for {
+		rung := s.Bell.Listen(string(w.User))
+		sl := &slide{Window: w, known: known, reading: &reading{Service: s, ctx: ctx, since: known.at, Request: Request{User: w.User, Device: w.Device, Filter: &Filter{}}}}
+		a, next, err := sl.read()
+		if err != nil {
+			return nil, err
+		}
+		if timer == nil && w.Timeout > 0 {
+			t := time.NewTimer(w.Timeout)
+			defer t.Stop()
+			timer = t.C
+		}
+		if !a.empty() || w.Pos == "" || w.Timeout <= 0 {
+			a.Pos = conn.move(w.Pos, next)
+			s.connections().Put(key, conn, 10+len(next.rooms))
+			return a, nil
+		}
+		select {
+		case <-rung:
+			continue
+		case <-timer:
+		case <-s.Stopping:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		a.Pos = conn.move(w.Pos, next)
+		s.connections().Put(key, conn, 10+len(next.rooms))
+		return a, nil
+	}
+}
+
+// known gives what the client knows at the position of its request. A loop that
+// looks at no rooms needs nothing but the position itself.
+func (c *connection) known(w Window) (*sliding, error) {
+	if w.Pos == "" {
+		return &sliding{}, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if st := c.states[w.Pos]; st != nil {
+		maps.DeleteFunc(c.states, func(_ string, old *sliding) bool { return old.serial < st.serial })
+		return st, nil
+	}
+	place, _, _ := strings.Cut(w.Pos, ".")
+	at, err := parseToken(place)
+	if err != nil {
+		return nil, err
+	}
+	if len(w.Lists) == 0 && len(w.Rooms) == 0 && at.pos > 0 {
+		at.typing = 0
+		return &sliding{at: at}, nil
+	}
+	return nil, matrix.Errorf(matrix.UnknownPos, "the position is not known any more: begin again without one")
+}
+
+// mostGiven is how many answers to one position are remembered, any of which the
+// client may have got.
+const mostGiven = 4
+
+// move remembers what the client knows when it has the next answer.
+func (c *connection) move(pos string, next *sliding) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.serial++
+	next.serial = c.serial
+	maps.DeleteFunc(c.states, func(p string, old *sliding) bool { return p != pos && old.serial <= c.serial-mostGiven })
+	given := next.at.String() + "." + strconv.FormatInt(c.serial, 10)
+	c.states[given] = next
+	return given
+}
+
+// slide is one look at the log on behalf of a window.
+type slide struct {
+	*reading
+	Window
+	known *sliding
+	next  *sliding
+
+	direct  map[matrix.RoomID]bool // rooms that are direct chats
+	scope   []*seat                // rooms that are looked at, in the order of the list
+	results map[store.RoomNum]*RoomResult
+}
+
+// read collects what is new.
+func (sl *slide) read() (*SlidingAnswer, *sliding, error) {
+	sl.now = token{pos: sl.Store.Position(), typing: sl.Ephemeral.Serial()}
+	sl.next = &sliding{at: sl.now, rooms: maps.Clone(sl.known.rooms)}
+	if sl.next.rooms == nil {
+		sl.next.rooms = map[store.RoomNum]*toldRoom{}
+	}
+	sl.results = map[store.RoomNum]*RoomResult{}
+	a := &SlidingAnswer{Lists: map[string]ListResult{}, Rooms: map[matrix.RoomID]*RoomResult{}}
+	for _, step := range []func(*SlidingAnswer) error{sl.prepare, sl.readLists, sl.readRooms, sl.readExtensions} {
+		if err := step(a); err != nil {
+			return nil, nil, err
+		}
+	}
+	return a, sl.next, nil
+}
+
+// prepare reads what decides about all rooms.
+func (sl *slide) prepare(*SlidingAnswer) (err error) {
+	if sl.ignored, err = sl.reading.Rooms.Ignored(sl.ctx, sl.reading.User); err != nil {
+		return err
+	}
+	if sl.direct, err = sl.directRooms(sl.ctx, sl.reading.User); err != nil {
+		return err
+	}
+	return sl.readMemberships(nil)
+}
