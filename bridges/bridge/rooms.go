@@ -182,31 +182,28 @@ type ghosts struct {
 	introduced map[networkid.UserID]bool
 }
 
-// Introduce gives a ghost its name and picture before a room asks for it, since
-// mautrix lets two rooms do that at once. Without info it is what the login's
-// GetUserInfo knows, when the ghost is seen for the first time.
-func Introduce(ctx context.Context, login *bridgev2.UserLogin, user networkid.UserID, info *bridgev2.UserInfo) {
+// Introduce gives a ghost its name and picture before a room asks for them, since
+// mautrix lets two rooms do that at once. Without info they are what the login's
+// GetUserInfo knows, when the ghost is seen for the first time. It returns the
+// ghost's name, or nothing if it can not be told.
+func Introduce(ctx context.Context, login *bridgev2.UserLogin, user networkid.UserID, info *bridgev2.UserInfo) string {
 	g := &sideOf(login.Bridge).ghosts
 	lock := &g.locks[maphash.String(g.seed, string(user))%uint64(len(g.locks))]
 	lock.Lock()
 	defer lock.Unlock()
-	g.mu.Lock()
-	known := g.introduced[user]
-	g.mu.Unlock()
-	if known && info == nil {
-		return
-	}
 	ghost, err := login.Bridge.GetGhostByID(ctx, user)
 	if err != nil {
 		zerolog.Ctx(ctx).Err(err).Msg("a ghost could not be named")
-		return
-	}
-	if info == nil {
-		ghost.UpdateInfoIfNecessary(ctx, login, bridgev2.RemoteEventUnknown)
-	} else {
-		ghost.UpdateInfo(ctx, info)
+		return ""
 	}
 	g.mu.Lock()
+	known := g.introduced[user]
 	g.introduced[user] = true
 	g.mu.Unlock()
+	if info != nil {
+		ghost.UpdateInfo(ctx, info)
+	} else if !known {
+		ghost.UpdateInfoIfNecessary(ctx, login, bridgev2.RemoteEventUnknown)
+	}
+	return ghost.Name
 }

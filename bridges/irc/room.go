@@ -11,6 +11,7 @@ import (
 	"maunium.net/go/mautrix/bridgev2/networkid"
 	"maunium.net/go/mautrix/event"
 
+	"switchboard/bridges/bridge"
 	"switchboard/bridges/irc/client"
 )
 
@@ -286,8 +287,8 @@ func (s *session) ResolveIdentifier(ctx context.Context, identifier string, crea
 		return nil, err
 	}
 	info := userInfo(name)
-	if ghost.Name != "" && s.network.fold(ghost.Name) == s.network.fold(name) {
-		info = userInfo(ghost.Name) // the way its owner writes it
+	if known := bridge.Introduce(ctx, s.login, ghost.ID, nil); s.network.fold(known) == s.network.fold(name) {
+		info = userInfo(known) // the way its owner writes it
 	}
 	out := &bridgev2.ResolveIdentifierResponse{Ghost: ghost, UserID: ghost.ID, UserInfo: info}
 	if create {

@@ -13,6 +13,8 @@ import (
 	"go.mau.fi/whatsmeow/types"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
+
+	"switchboard/bridges/bridge"
 )
 
 // marks are WhatsApp's signs for formatting, with the elements for them.
@@ -183,16 +185,12 @@ func (s *session) textContent(ctx context.Context, text string, mentioned []stri
 // matrixUser returns the Matrix user of a person: the one who is logged in here
 // with that account, or the ghost.
 func (s *session) matrixUser(ctx context.Context, lid types.JID) (id.UserID, string) {
-	ghost, err := s.connector.br.GetGhostByID(ctx, userID(lid))
-	if err != nil {
-		return "", ""
-	}
-	name := ghost.Name
+	name := bridge.Introduce(ctx, s.login, userID(lid), nil)
 	if name == "" {
 		name = "@" + lid.User
 	}
 	if login := s.connector.br.GetCachedUserLoginByID(loginID(lid)); login != nil {
 		return login.UserMXID, name
 	}
-	return ghost.Intent.GetMXID(), name
+	return s.connector.br.Matrix.GhostIntent(userID(lid)).GetMXID(), name
 }

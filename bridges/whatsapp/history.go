@@ -19,6 +19,8 @@ import (
 	"maunium.net/go/mautrix/bridgev2/database"
 	"maunium.net/go/mautrix/bridgev2/networkid"
 	"maunium.net/go/mautrix/bridgev2/simplevent"
+
+	"switchboard/bridges/bridge"
 )
 
 // The phone sends old messages in parts, the newest of each chat first. They are
@@ -136,7 +138,7 @@ func (s *session) fillRooms(ctx context.Context) error {
 		}
 		meta := s.about(bridgev2.RemoteEventChatResync, chat, bridgev2.EventSender{}, time.Now())
 		meta.CreatePortal = true
-		if !s.deliver(ctx, &simplevent.ChatResync{
+		if !bridge.Deliver(ctx, s.login, &simplevent.ChatResync{
 			EventMeta: meta, GetChatInfoFunc: s.GetChatInfo,
 			CheckNeedsBackfillFunc: func(context.Context, *database.Message) (bool, error) { return true, nil },
 		}) {

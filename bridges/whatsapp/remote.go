@@ -14,6 +14,8 @@ import (
 	"maunium.net/go/mautrix/bridgev2/networkid"
 	"maunium.net/go/mautrix/bridgev2/simplevent"
 	"maunium.net/go/mautrix/event"
+
+	"switchboard/bridges/bridge"
 )
 
 // handle takes an event of the connection. It returns false for what must come
@@ -54,28 +56,6 @@ func (s *session) about(t bridgev2.RemoteEventType, chat types.JID, sender bridg
 func (s *session) sender(lid types.JID) bridgev2.EventSender {
 	return bridgev2.EventSender{
 		IsFromMe: lid == s.own(), SenderLogin: loginID(lid), Sender: userID(lid),
-	}
-}
-
-// deliver gives an event to its room and waits until it has been handled. It is
-// false if the bridge stops before that.
-func (s *session) deliver(ctx context.Context, e bridgev2.RemoteEvent) bool {
-	if !s.login.QueueRemoteEvent(e).Queued {
-		return false
-	}
-	// A room handles one event after the other, so the next one shows that the
-	// first is done, however it ended.
-	done := make(chan struct{})
-	fence := simplevent.EventMeta{Type: bridgev2.RemoteEventUnknown, PortalKey: e.GetPortalKey()}
-	fence.MutateContextFunc = func(ctx context.Context) context.Context { close(done); return ctx }
-	if !s.login.QueueRemoteEvent(&fence).Queued {
-		return false
-	}
-	select {
-	case <-done:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
 	}
 }
 
@@ -165,7 +145,7 @@ func (s *session) keepMessage(ctx context.Context, e *events.Message, chat, send
 	id := messageID(chat, sender, e.Info.ID)
 	meta := s.about(bridgev2.RemoteEventMessageUpsert, chat, s.sender(sender), e.Info.Timestamp)
 	meta.CreatePortal = true
-	done := s.deliver(ctx, &simplevent.Message[*events.Message]{
+	done := bridge.Deliver(ctx, s.login, &simplevent.Message[*events.Message]{
 		EventMeta: meta, Data: e, ID: id, ConvertMessageFunc: s.convert, HandleExistingFunc: s.resolve,
 	})
 	if !done {
@@ -211,7 +191,7 @@ func (s *session) onUndecryptable(ctx context.Context, e *events.UndecryptableMe
 	}
 	meta := s.about(bridgev2.RemoteEventMessage, chat, s.sender(sender), e.Info.Timestamp)
 	meta.CreatePortal = true
-	s.login.QueueRemoteEvent(&simplevent.PreConvertedMessage{
+	bridge.Queue(s.login, &simplevent.PreConvertedMessage{
 		EventMeta: meta, ID: messageID(chat, sender, e.Info.ID),
 		Data: &bridgev2.ConvertedMessage{Parts: []*bridgev2.ConvertedMessagePart{{
 			Type: event.EventMessage, Content: &event.MessageEventContent{MsgType: event.MsgNotice, Body: text},
@@ -226,7 +206,7 @@ func (s *session) onReaction(ctx context.Context, e *events.Message, chat, sende
 	if r.GetText() == "" {
 		kind = bridgev2.RemoteEventReactionRemove
 	}
-	return s.deliver(ctx, &simplevent.Reaction{
+	return bridge.Deliver(ctx, s.login, &simplevent.Reaction{
 		EventMeta:     s.about(kind, chat, s.sender(sender), e.Info.Timestamp),
 		TargetMessage: s.target(ctx, chat, sender, r.GetKey()), Emoji: r.GetText(),
 	})
@@ -237,11 +217,11 @@ func (s *session) onProtocol(ctx context.Context, e *events.Message, chat, sende
 	of := s.target(ctx, chat, sender, p.GetKey())
 	switch p.GetType() {
 	case waE2E.ProtocolMessage_REVOKE:
-		return s.deliver(ctx, &simplevent.MessageRemove{
+		return bridge.Deliver(ctx, s.login, &simplevent.MessageRemove{
 			EventMeta: s.about(bridgev2.RemoteEventMessageRemove, chat, s.sender(sender), e.Info.Timestamp), TargetMessage: of,
 		})
 	case waE2E.ProtocolMessage_MESSAGE_EDIT:
-		return s.deliver(ctx, &simplevent.Message[*waE2E.Message]{
+		return bridge.Deliver(ctx, s.login, &simplevent.Message[*waE2E.Message]{
 			EventMeta: s.about(bridgev2.RemoteEventEdit, chat, s.sender(sender), e.Info.Timestamp),
 			Data:      p.GetEditedMessage(), TargetMessage: of, ConvertEditFunc: s.convertEdit,
 		})
@@ -279,7 +259,7 @@ func (s *session) onReceipt(ctx context.Context, e *events.Receipt) bool {
 			}
 		}
 	}
-	s.login.QueueRemoteEvent(&simplevent.Receipt{EventMeta: meta, Targets: targets, ReadUpTo: readUpTo(e)})
+	bridge.Queue(s.login, &simplevent.Receipt{EventMeta: meta, Targets: targets, ReadUpTo: readUpTo(e)})
 	return true
 }
 
@@ -307,5 +287,5 @@ func (s *session) onTyping(ctx context.Context, e *events.ChatPresence) {
 	if e.Media == types.ChatPresenceMediaAudio {
 		typing.Type = bridgev2.TypingTypeRecordingMedia
 	}
-	s.login.QueueRemoteEvent(typing)
+	bridge.Queue(s.login, typing)
 }

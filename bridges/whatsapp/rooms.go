@@ -16,6 +16,8 @@ import (
 	"maunium.net/go/mautrix/bridgev2/networkid"
 	"maunium.net/go/mautrix/bridgev2/simplevent"
 	"maunium.net/go/mautrix/event"
+
+	"switchboard/bridges/bridge"
 )
 
 // The power levels of the people in a group.
@@ -159,11 +161,7 @@ func (s *session) learnName(ctx context.Context, lid types.JID, name string) {
 	if name == "" || name == "-" || lid == s.own() {
 		return
 	}
-	ghost, err := s.connector.br.GetGhostByID(ctx, userID(lid))
-	if err != nil || ghost.Name == name && ghost.NameSet {
-		return
-	}
-	ghost.UpdateInfo(ctx, &bridgev2.UserInfo{Name: &name, ExtraUpdates: func(_ context.Context, g *bridgev2.Ghost) bool {
+	bridge.Introduce(ctx, s.login, userID(lid), &bridgev2.UserInfo{Name: &name, ExtraUpdates: func(_ context.Context, g *bridgev2.Ghost) bool {
 		meta := g.Metadata.(*GhostMetadata)
 		changed := !meta.Named
 		meta.Named = true
@@ -202,9 +200,7 @@ func (s *session) onPicture(ctx context.Context, e *events.Picture) bool {
 		if !ok || lid == s.own() {
 			return true
 		}
-		if ghost, err := s.connector.br.GetGhostByID(ctx, userID(lid)); err == nil {
-			ghost.UpdateInfo(ctx, &bridgev2.UserInfo{Avatar: s.avatar(ctx, lid)})
-		}
+		bridge.Introduce(ctx, s.login, userID(lid), &bridgev2.UserInfo{Avatar: s.avatar(ctx, lid)})
 		return true
 	}
 	author := bridgev2.EventSender{}
@@ -216,7 +212,7 @@ func (s *session) onPicture(ctx context.Context, e *events.Picture) bool {
 
 // changed brings a change of a group into its room.
 func (s *session) changed(ctx context.Context, chat types.JID, by bridgev2.EventSender, at time.Time, change *bridgev2.ChatInfoChange) bool {
-	return s.deliver(ctx, &simplevent.ChatInfoChange{
+	return bridge.Deliver(ctx, s.login, &simplevent.ChatInfoChange{
 		EventMeta: s.about(bridgev2.RemoteEventChatInfoChange, chat, by, at), ChatInfoChange: change,
 	})
 }
@@ -230,7 +226,7 @@ func (s *session) onJoinedGroup(ctx context.Context, e *events.JoinedGroup) bool
 func (s *session) resync(ctx context.Context, g *types.GroupInfo) bool {
 	meta := s.about(bridgev2.RemoteEventChatResync, g.JID, bridgev2.EventSender{}, time.Now())
 	meta.CreatePortal = true
-	return s.deliver(ctx, &simplevent.ChatResync{EventMeta: meta, GetChatInfoFunc: func(ctx context.Context, _ *bridgev2.Portal) (*bridgev2.ChatInfo, error) {
+	return bridge.Deliver(ctx, s.login, &simplevent.ChatResync{EventMeta: meta, GetChatInfoFunc: func(ctx context.Context, _ *bridgev2.Portal) (*bridgev2.ChatInfo, error) {
 		return s.groupInfo(ctx, g), nil
 	}})
 }
@@ -278,7 +274,7 @@ func (s *session) onGroupInfo(ctx context.Context, e *events.GroupInfo) bool {
 
 // refresh asks for everything about a group.
 func (s *session) refresh(ctx context.Context, chat types.JID) bool {
-	return s.deliver(ctx, &simplevent.ChatResync{
+	return bridge.Deliver(ctx, s.login, &simplevent.ChatResync{
 		EventMeta: s.about(bridgev2.RemoteEventChatResync, chat, bridgev2.EventSender{}, time.Now()), GetChatInfoFunc: s.GetChatInfo,
 	})
 }
