@@ -1,0 +1,194 @@
+package voip
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
+	"net"
+	"net/netip"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// selfSigned is a certificate for 127.0.0.1.
+func selfSigned(t *testing.T) *tls.Config {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "127.0.0.1"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+}
+
+// TestCoturn lets coturn's own clients use the relay in every way they know.
+func TestCoturn(t *testing.T) {
+	uclient, err := exec.LookPath("turnutils_uclient")
+	if err != nil {
+		t.Skip("coturn is not installed")
+	}
+	const secret = "a secret that coturn knows, too"
+	r := startRelay(t, func(o *Options) {
+		o.TLS = selfSigned(t)
+		o.Config.UDP = append(o.Config.UDP, "[::1]:0")
+		o.Config.TCP = append(o.Config.TCP, "[::1]:0")
+		o.Config.TLS = []string{"127.0.0.1:0"}
+		o.Config.SharedSecrets = []string{secret}
+		o.Config.AllowPeers = append(o.Config.AllowPeers, netip.MustParsePrefix("::1/128"))
+		o.Config.UserQuota, o.Config.MaxBitrate = 40, 0
+	})
+	port4, port6 := int(r.udp[0].addr().Port()), int(r.udp[1].addr().Port())
+	tcp4, tcp6 := r.tcp[0].Addr().(*net.TCPAddr).Port, r.tcp[1].Addr().(*net.TCPAddr).Port
+	tls4 := r.tls[0].Addr().(*net.TCPAddr).Port
+	echo4, echo6 := echo(t, "127.0.0.1"), echo(t, "::1")
+	expired := r.Issue("@alice:a.test")
+	expired.Username = restUsername("@alice:a.test", time.Now().Add(-time.Minute))
+	expired.Password = restPassword(r.issuer.secrets[0].Value, expired.Username)
+	have := r.Issue("@alice:a.test")
+	ours := []string{"-u", have.Username, "-w", have.Password}
+	shared := []string{"-u", "alice", "-W", secret}
+	peer4 := []string{"-e", "127.0.0.1", "-r", strconv.Itoa(echo4)}
+	peer6 := []string{"-e", "::1", "-r", strconv.Itoa(echo6)}
+
+	for _, c := range []struct {
+		name string
+		port int
+		host string
+		args [][]string
+		want string // in what it says; "" means that all packets come back
+	}{
+		{"UDP, channels", port4, "127.0.0.1", [][]string{ours, peer4, {"-c"}}, ""},
+		{"UDP, pairs of ports", port4, "127.0.0.1", [][]string{ours, peer4}, ""},
+		{"UDP, indications", port4, "127.0.0.1", [][]string{ours, peer4, {"-c", "-s"}}, ""},
+		{"UDP, large packets", port4, "127.0.0.1", [][]string{ours, peer4, {"-c", "-l", "1400"}}, ""},
+		{"UDP, a secret in common", port4, "127.0.0.1", [][]string{shared, peer4, {"-c"}}, ""},
+		{"UDP, client to client", port4, "127.0.0.1", [][]string{ours, {"-c", "-y"}}, ""},
+		{"UDP, client to client in indications", port4, "127.0.0.1", [][]string{ours, {"-c", "-y", "-s"}}, ""},
+		{"TCP, channels", tcp4, "127.0.0.1", [][]string{ours, peer4, {"-c", "-t"}}, ""},
+		{"TCP, indications", tcp4, "127.0.0.1", [][]string{ours, peer4, {"-c", "-t", "-s"}}, ""},
+		{"TCP, odd lengths", tcp4, "127.0.0.1", [][]string{ours, peer4, {"-c", "-t", "-l", "123"}}, ""},
+		{"TCP, client to client", tcp4, "127.0.0.1", [][]string{ours, {"-c", "-t", "-y"}}, ""},
+		{"TLS, channels", tls4, "127.0.0.1", [][]string{ours, peer4, {"-c", "-t", "-S"}}, ""},
+		{"TLS, indications", tls4, "127.0.0.1", [][]string{ours, peer4, {"-c", "-t", "-S", "-s"}}, ""},
+		{"IPv6 by IPv4", port4, "127.0.0.1", [][]string{ours, peer6, {"-c", "-x"}}, ""},
+		{"IPv6", port6, "::1", [][]string{ours, peer6, {"-c", "-x"}}, ""},
+		{"IPv6, indications", port6, "::1", [][]string{ours, peer6, {"-c", "-x", "-s"}}, ""},
+		{"IPv4 by IPv6", port6, "::1", [][]string{ours, peer4, {"-c"}}, ""},
+		{"IPv6 over TCP", tcp6, "::1", [][]string{ours, peer6, {"-c", "-x", "-t"}}, ""},
+		{"both families", port4, "127.0.0.1", [][]string{ours, peer4, {"-c", "-Z"}}, ""},
+		{"refresh of permissions", port4, "127.0.0.1", [][]string{ours, peer4, {"-c", "-R"}}, ""},
+		{"wrong password", port4, "127.0.0.1", [][]string{{"-u", have.Username, "-w", "wrong"}, peer4, {"-c"}}, "401"},
+		{"wrong user", port4, "127.0.0.1", [][]string{{"-u", "mallory", "-w", have.Password}, peer4, {"-c"}}, "401"},
+		{"expired", port4, "127.0.0.1", [][]string{{"-u", expired.Username, "-w", expired.Password}, peer4, {"-c"}}, "401"},
+		{"forbidden peer", port4, "127.0.0.1", [][]string{ours, {"-e", "10.0.0.1", "-c"}}, "403"},
+		{"forbidden peer, indications", port4, "127.0.0.1", [][]string{ours, {"-e", "169.254.169.254", "-c", "-s"}}, "403"},
+		{"quota", port4, "127.0.0.1", [][]string{{"-u", have.Username, "-w", have.Password, "-m", "50"}, peer4, {"-c"}}, "486"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			args := []string{"-v", "-p", strconv.Itoa(c.port), "-n", "5", "-m", "2", "-z", "5"}
+			for _, a := range c.args {
+				args = append(args, a...)
+			}
+			if c.want != "" { // it tries for ever
+				out := runUntil(t, uclient, append(args, c.host), c.want)
+				if !strings.Contains(out, c.want) {
+					t.Errorf("it does not say %s:\n%s", c.want, out)
+				}
+				return
+			}
+			out := runUntil(t, uclient, append(args, c.host), "Total lost packets")
+			if !strings.Contains(out, "Total lost packets 0 ") {
+				t.Errorf("turnutils_uclient %s:\n%s", strings.Join(args, " "), out)
+			}
+		})
+	}
+	stunclient, err := exec.LookPath("turnutils_stunclient")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for host, port := range map[string]int{"127.0.0.1": port4, "::1": port6} {
+		out := runUntil(t, stunclient, []string{"-p", strconv.Itoa(port), host}, "reflexive addr")
+		if !strings.Contains(out, "reflexive addr: "+host) && !strings.Contains(out, "reflexive addr: ["+host) {
+			t.Errorf("turnutils_stunclient: %s", out)
+		}
+	}
+}
+
+// runUntil runs a program until it ends or says something, and gives what it
+// said.
+func runUntil(t *testing.T, name string, args []string, until string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	out := &watched{until: until, found: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { cmd.Wait(); close(ended) }()
+	select {
+	case <-ended:
+	case <-out.found:
+		select {
+		case <-ended: // it says the rest of the line
+		case <-time.After(time.Second):
+		}
+	case <-time.After(patience):
+	}
+	cmd.Process.Kill()
+	<-ended
+	return out.text.String()
+}
+
+// watched is what a program says, until it has said something.
+type watched struct {
+	text  strings.Builder
+	until string
+	found chan struct{}
+	done  bool
+}
+
+// Write implements io.Writer.
+func (w *watched) Write(b []byte) (int, error) {
+	w.text.Write(b)
+	if !w.done && strings.Contains(w.text.String(), w.until) {
+		w.done = true
+		close(w.found)
+	}
+	return len(b), nil
+}
+
+// echo is a peer that sends everything back. It returns its port.
+func echo(t *testing.T, host string) int {
+	t.Helper()
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(host), 0)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	go func() {
+		b := make([]byte, 2000)
+		for {
+			n, from, err := conn.ReadFromUDPAddrPort(b)
+			if err != nil {
+				return
+			}
+			conn.WriteToUDPAddrPort(b[:n], from)
+		}
+	}()
+	return conn.LocalAddr().(*net.UDPAddr).Port
+}
