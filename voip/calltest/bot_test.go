@@ -238,7 +238,7 @@ func TestCall(t *testing.T) {
 			eventually(t, "the voice comes back", func() bool { return c.markers.Load() > 30 })
 			p.send(event.CallHangup, "c1", tt.version, map[string]any{"reason": "user_hangup"})
 			report := p.say(`^The call took`)
-			for _, want := range []string{"Codec: opus", "Path: you reach the server directly, over IPv", "Round trip: ", "Lost on the way here: 0.0 %"} {
+			for _, want := range []string{"Codec: opus", "Path: you reach the server directly over IPv", "Round trip: ", "Lost on the way here: 0.0 %"} {
 				if !strings.Contains(report, want) {
 					t.Errorf("%q is missing in the report:\n%s", want, report)
 				}

@@ -30,8 +30,9 @@ const (
 // back what comes from there.
 type peer struct {
 	pc      *webrtc.PeerConnection
-	end     func() // gives its place back
-	left    bool   // the place is given back; guarded by Service.mu
+	end     func()       // gives its place back
+	relays  []netip.Addr // addresses of the relay
+	left    bool         // the place is given back; guarded by Service.mu
 	closing sync.Once
 	gone    chan struct{} // closed when the connection is over
 
@@ -101,6 +102,9 @@ func (s *Service) connect(ctx context.Context, offer string, delay, life time.Du
 	}
 	p := &peer{pc: pc, gone: make(chan struct{}), candidates: strings.Count(offer, "a=candidate:")}
 	p.end = func() { s.leave(p) }
+	if s.Relay != nil {
+		p.relays = s.Relay.External()
+	}
 	pc.OnConnectionStateChange(p.changed)
 	pc.OnDataChannel(echoData)
 	if err := p.voice(offer, delay); err != nil {

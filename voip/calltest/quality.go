@@ -2,7 +2,8 @@ package calltest
 
 import (
 	"fmt"
-	"net"
+	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
@@ -34,8 +35,11 @@ func (p *peer) quality() quality {
 		return q
 	}
 	q.ours, q.theirs, q.version = pair.Local.Typ.String(), pair.Remote.Typ.String(), 4
-	if ip := net.ParseIP(pair.Remote.Address); ip != nil && ip.To4() == nil {
-		q.version = 6
+	if a, err := netip.ParseAddr(pair.Remote.Address); err == nil {
+		q.version = familyOf(a)
+		if q.theirs == "prflx" && slices.Contains(p.relays, a) { // it came before we heard of it
+			q.theirs = "relay"
+		}
 	}
 	if stats, ok := ice.GetSelectedCandidatePairStats(); ok {
 		q.roundTrip = time.Duration(stats.CurrentRoundTripTime * float64(time.Second))
@@ -50,14 +54,6 @@ func later(before, now quality) quality {
 		now.ours, now.theirs, now.version, now.roundTrip = before.ours, before.theirs, before.version, before.roundTrip
 	}
 	return now
-}
-
-// paths are the kinds of addresses in words.
-var paths = map[string]string{
-	"host":  "directly",
-	"srflx": "directly, through your router",
-	"prflx": "directly, through your router",
-	"relay": "through a relay",
 }
 
 // report tells people how a call was. Page is where there is more to be tested,
@@ -77,7 +73,11 @@ func (q quality) report(length time.Duration, page string) string {
 	} else {
 		lines = append(lines, "Codec: "+q.codec)
 	}
-	lines = append(lines, fmt.Sprintf("Path: you reach the server %s, over IPv%d (candidates: %s here, %s there)", paths[q.theirs], q.version, q.ours, q.theirs))
+	how := "directly"
+	if q.theirs == "relay" {
+		how = "through a relay"
+	}
+	lines = append(lines, fmt.Sprintf("Path: you reach the server %s over IPv%d (candidates: %s here, %s there)", how, q.version, q.ours, q.theirs))
 	if q.roundTrip > 0 {
 		lines = append(lines, fmt.Sprintf("Round trip: %s", q.roundTrip.Round(100*time.Microsecond)))
 	}
