@@ -22,6 +22,9 @@ const people = [];
 const ivy = new IRCClient("ivy");
 
 async function converse() {
+    note("demo", "On the left is the network, then who says what to whom, or where. A ✓ says that it was");
+    note("demo", "really seen at the other end, by a program that another team has written.");
+
     chapter("The servers start");
     const irc = await startIRCServer();
     note("irc", `InspIRCd listens on port ${irc.port}`);
