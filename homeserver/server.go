@@ -130,7 +130,7 @@ func (s *Server) wire(blobs *blob.Disk) error {
 	s.Keys = &e2ee.Service{Store: s.Store, Bell: s.Bell, ServerName: c.ServerName, Client: s.client}
 	s.Ephemeral = &ephemeral.Service{Store: s.Store, Bell: s.Bell, NoPresence: !c.Presence}
 	s.Media = media.New(s.Store, s.Bell, blobs, c.ServerName, c.Media)
-	s.Media.Client = s.client
+	s.Media.Client, s.Media.Web = s.client, dialer.Client(c.Media.Previews.Timeout)
 	s.Rooms = &room.Service{
 		Store: s.Store, Bell: s.Bell, ServerName: c.ServerName, Key: s.Key,
 		Config: room.Config{DefaultVersion: c.Rooms.DefaultVersion},

@@ -19,6 +19,8 @@ var mediaRoutes = []route{
 	{"getContentAuthed", "GET /_matrix/client/v1/media/download/{serverName}/{mediaId}", guests, (*API).getContent},
 	{"getContentOverrideNameAuthed", "GET /_matrix/client/v1/media/download/{serverName}/{mediaId}/{fileName}", guests, (*API).getContent},
 	{"getContentThumbnailAuthed", "GET /_matrix/client/v1/media/thumbnail/{serverName}/{mediaId}", guests, (*API).getContentThumbnail},
+	{"getUrlPreviewAuthed", "GET /_matrix/client/v1/media/preview_url", users, (*API).getUrlPreview},
+	{"getUrlPreview", "GET /_matrix/media/v3/preview_url", users, (*API).getUrlPreview},
 	{"getConfig", "GET /_matrix/media/v3/config", guests, (*API).getConfig},
 	{"getContent", "GET /_matrix/media/v3/download/{serverName}/{mediaId}", public, unauthenticated((*API).getContent)},
 	{"getContentOverrideName", "GET /_matrix/media/v3/download/{serverName}/{mediaId}/{fileName}", public, unauthenticated((*API).getContent)},
@@ -209,4 +211,14 @@ func cacheMedia(r *http.Request) string {
 		return "public, " + year
 	}
 	return "private, " + year
+}
+
+// getUrlPreview tells what a page on the web says of itself.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1mediapreview_url
+func (a *API) getUrlPreview(r *request) (any, error) {
+	if !r.URL.Query().Has("url") {
+		return nil, matrix.Errorf(matrix.MissingParam, "url is missing")
+	}
+	return a.Media.Preview(r.Context(), r.URL.Query().Get("url"))
 }

@@ -45,6 +45,9 @@ type Config struct {
 
 	// PendingUploads is how many media IDs without a file one user may have.
 	PendingUploads int `yaml:"pending_uploads"`
+
+	// Previews of pages on the web.
+	Previews PreviewConfig `yaml:"previews"`
 }
 
 // DefaultConfig is right for a small server.
@@ -58,6 +61,7 @@ func DefaultConfig() Config {
 		RemoteQuota:     20 << 30,
 		RemoteKeep:      90 * 24 * time.Hour,
 		PendingUploads:  10,
+		Previews:        PreviewConfig{Timeout: 20 * time.Second, MaxPage: 1 << 20, MaxImage: 10 << 20, Keep: time.Hour},
 	}
 }
 
@@ -92,5 +96,6 @@ func (c Config) Check() error {
 	if c.PendingUploads < 1 {
 		bad("pending_uploads", "must be at least 1")
 	}
+	c.Previews.check(bad)
 	return errors.Join(errs...)
 }

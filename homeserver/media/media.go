@@ -32,6 +32,10 @@ type Service struct {
 	// before the first call and not changed afterwards.
 	Client *fedclient.Client
 
+	// Web asks pages of which clients want previews; nil asks none. It must refuse
+	// private addresses. It is set before the first call and not changed afterwards.
+	Web *http.Client
+
 	store  *store.Store
 	bell   *notify.Bell
 	blobs  *blob.Disk
@@ -42,6 +46,8 @@ type Service struct {
 	memory   *semaphore.Weighted
 	making   singleflight.Group
 	queue    chan struct{} // as many as may wait for a thumbnail
+
+	previews previews
 
 	fetches fetches
 	fetched atomic.Int64 // bytes since the quota was last looked at
@@ -284,7 +290,9 @@ func (s *Service) find(ctx context.Context, server matrix.ServerName, id string,
 		switch {
 		case err != nil:
 			return m, err
-		case !ok || m.Digest == nil && m.ExpiresTS <= time.Now().UnixMilli():
+		case !ok:
+			return s.ofPreview(ctx, id)
+		case m.Digest == nil && m.ExpiresTS <= time.Now().UnixMilli():
 			return m, errNotFound()
 		case m.Digest != nil:
 			return m, nil
@@ -297,6 +305,18 @@ func (s *Service) find(ctx context.Context, server matrix.ServerName, id string,
 			return m, ctx.Err()
 		}
 	}
+}
+
+// ofPreview gives the row of an image that belongs to a preview.
+func (s *Service) ofPreview(ctx context.Context, id string) (store.Media, error) {
+	m, ok, err := s.store.RemoteMedia(ctx, s.server, id)
+	if err == nil && !ok {
+		err = errNotFound()
+	}
+	if err != nil {
+		return store.Media{}, err
+	}
+	return asMedia(m), s.use(ctx, m)
 }
 
 // validID tells whether an ID has only the characters that one may have.

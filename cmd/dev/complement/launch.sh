@@ -31,6 +31,7 @@ registration:
 rooms:
   default_version: "10" # the default of when the tests were written
 media:
+  previews: {enabled: true}
   unauthenticated: true # as it was then
 federation:
   notaries: []
