@@ -23,7 +23,7 @@ const ivy = new IRCClient("ivy");
 
 async function converse() {
     note("demo", "On the left is the network, then who says what to whom, or where. A ✓ says that it was");
-    note("demo", "really seen at the other end, by a program that another team has written.");
+    note("demo", "really seen at the other end, by the client of whoever is there.");
 
     chapter("The servers start");
     const irc = await startIRCServer();
