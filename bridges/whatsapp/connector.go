@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -24,10 +25,13 @@ import (
 
 // Connector is the WhatsApp side of a bridge. Make one with New for each start.
 type Connector struct {
-	config Config
-	web    *http.Client // makes all connections to WhatsApp, unless it is nil
-	br     *bridgev2.Bridge
-	store  *sqlstore.Container
+	config   Config
+	web      *http.Client // makes all connections to WhatsApp, unless it is nil
+	codeTime time.Duration
+	br       *bridgev2.Bridge
+	store    *sqlstore.Container
+
+	uploads atomic.Int64 // what the homeserver takes; 0 until that is known
 }
 
 var (
@@ -37,7 +41,9 @@ var (
 )
 
 // New returns a connector. The configuration must have passed Check.
-func New(config Config) *Connector { return &Connector{config: config, web: config.web()} }
+func New(config Config) *Connector {
+	return &Connector{config: config, web: config.web(), codeTime: codeTime}
+}
 
 // Init implements bridgev2.NetworkConnector.
 func (c *Connector) Init(br *bridgev2.Bridge) {
@@ -106,8 +112,14 @@ func (c *Connector) ValidateUserID(id networkid.UserID) bool { return isLID(stri
 
 // SetMaxFileSize implements bridgev2.MaxFileSizeingNetwork: the homeserver's
 // limit counts too.
-func (c *Connector) SetMaxFileSize(size int64) {
-	c.config.MaxFileSize = min(c.config.MaxFileSize, size)
+func (c *Connector) SetMaxFileSize(size int64) { c.uploads.Store(size) }
+
+// maxFileSize is the largest file that is carried.
+func (c *Connector) maxFileSize() int64 {
+	if n := c.uploads.Load(); n > 0 {
+		return min(n, c.config.MaxFileSize)
+	}
+	return c.config.MaxFileSize
 }
 
 // LoadUserLogin implements bridgev2.NetworkConnector.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"time"
 )
 
 // NewOver is New whose connections to the server of a test are put into wrap.
@@ -18,5 +19,12 @@ func NewOver(config Config, wrap func(net.Conn) net.Conn) *Connector {
 		}
 		return wrap(conn), nil
 	}
+	return c
+}
+
+// NewHasty is New with QR codes of which each is good for a time.
+func NewHasty(config Config, each time.Duration) *Connector {
+	c := New(config)
+	c.codeTime = each
 	return c
 }

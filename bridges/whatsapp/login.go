@@ -160,20 +160,22 @@ func (l *login) nextQR() (*bridgev2.LoginStep, error) {
 	}, nil
 }
 
-// WhatsApp takes the first code for a minute and each other one for 20 seconds.
+// WhatsApp takes each QR code for codeTime, but the first one for three times
+// that; a pairing code for as long as several of them.
 const (
-	firstCode = 60 * time.Second
-	otherCode = 20 * time.Second
+	codeTime    = 20 * time.Second
+	firstCode   = 3
+	pairingCode = 8
 )
 
 // Wait implements bridgev2.LoginProcessDisplayAndWait.
 func (l *login) Wait(ctx context.Context) (*bridgev2.LoginStep, error) {
-	patience := otherCode
+	patience := l.connector.codeTime
 	switch {
 	case l.byCode:
-		patience = firstCode + 5*otherCode
+		patience *= pairingCode
 	case l.shown <= 1:
-		patience = firstCode
+		patience *= firstCode
 	}
 	timer := time.NewTimer(patience)
 	defer timer.Stop()

@@ -98,7 +98,7 @@ func fileName(kind event.MessageType, mimeType string) string {
 func (s *session) download(ctx context.Context, portal *bridgev2.Portal, intent bridgev2.MatrixAPI, f *file) *event.MessageEventContent {
 	log := zerolog.Ctx(ctx)
 	kind := strings.TrimPrefix(string(f.kind), "m.")
-	if size := int64(f.info.Size); size > s.connector.config.MaxFileSize {
+	if size := int64(f.info.Size); size > s.connector.maxFileSize() {
 		return notice(fmt.Sprintf("A %s of %d MB, which is too large for this server. Your phone has it.", kind, size>>20))
 	}
 	data, err := s.client.Download(ctx, f.source)
@@ -196,8 +196,8 @@ const vcard = "text/vcard"
 // upload brings a file from Matrix to WhatsApp and returns the message that
 // carries it.
 func (s *session) upload(ctx context.Context, content *event.MessageEventContent, caption string, info *waE2E.ContextInfo) (*waE2E.Message, error) {
-	if size := content.GetInfo().Size; int64(size) > s.connector.config.MaxFileSize {
-		return nil, fail(event.MessageStatusUnsupported, "The file has %d MB, this server carries up to %d MB.", size>>20, s.connector.config.MaxFileSize>>20)
+	if size := content.GetInfo().Size; int64(size) > s.connector.maxFileSize() {
+		return nil, fail(event.MessageStatusUnsupported, "The file has %d MB, this server carries up to %d MB.", size>>20, s.connector.maxFileSize()>>20)
 	}
 	data, err := s.connector.br.Bot.DownloadMedia(ctx, content.URL, content.File)
 	if err != nil {

@@ -79,10 +79,15 @@ func (s *session) untilConnected(ctx context.Context, f func() error) error {
 		if s.client != nil && s.client.IsConnected() && s.client.IsLoggedIn() {
 			err = f()
 		}
-		switch {
+		if err == nil {
+			return nil
+		}
+		switch reason := s.hindrance(); {
+		case reason != "":
+			return fail(event.MessageStatusNoPermission, "%s", reason)
 		case !s.IsLoggedIn():
 			return whatsmeow.ErrNotLoggedIn
-		case err == nil || !disconnected(err) || ctx.Err() != nil || time.Now().After(end):
+		case !disconnected(err) || ctx.Err() != nil || time.Now().After(end):
 			return err
 		}
 		select {

@@ -377,7 +377,20 @@ func (s *session) HandleMatrixMembership(ctx context.Context, msg *bridgev2.Matr
 	if who == "" || action == "" {
 		return nil, nil // nobody on WhatsApp is concerned
 	}
-	return nil, s.changeMember(ctx, chat, who, action)
+	err = s.changeMember(ctx, chat, who, action)
+	if ghost, is := msg.Target.(*bridgev2.Ghost); err != nil && is && msg.Type == bridgev2.Invite {
+		s.uninvite(ctx, msg.Portal, ghost, err)
+	}
+	return nil, err
+}
+
+// uninvite takes an invitation back that WhatsApp has refused, with the reason.
+func (s *session) uninvite(ctx context.Context, portal *bridgev2.Portal, ghost *bridgev2.Ghost, why error) {
+	content := &event.Content{Parsed: &event.MemberEventContent{Membership: event.MembershipLeave, Reason: why.Error()}}
+	_, err := s.connector.br.Bot.SendState(ctx, portal.MXID, event.StateMember, string(ghost.Intent.GetMXID()), content, time.Now())
+	if err != nil {
+		zerolog.Ctx(ctx).Warn().Err(err).Msg("an invitation that WhatsApp refuses could not be taken back")
+	}
 }
 
 // accountOf is the account of who is invited, removed or made an admin.

@@ -25,12 +25,13 @@ type session struct {
 	client    *whatsmeow.Client // nil when the device is linked no more
 	history   history
 
-	mu     sync.Mutex // tier 1; guards what follows
-	ctx    context.Context
-	cancel context.CancelFunc
-	work   sync.WaitGroup // goroutines; added to only while ctx is alive
-	ended  bool           // WhatsApp wants this device no more
-	active *time.Timer    // ends that we are shown as online
+	mu       sync.Mutex // tier 1; guards what follows
+	ctx      context.Context
+	cancel   context.CancelFunc
+	work     sync.WaitGroup // goroutines; added to only while ctx is alive
+	ended    bool           // WhatsApp wants this device no more
+	obstacle string         // why there will be no connection, for the user, or nothing
+	active   *time.Timer    // ends that we are shown as online
 }
 
 var (
@@ -68,7 +69,7 @@ func (s *session) Connect(context.Context) {
 	s.client.RemoveEventHandlers()
 	ctx := s.ctx
 	s.client.AddEventHandlerWithSuccessStatus(func(e any) bool { return s.handle(ctx, e) })
-	s.login.BridgeState.Send(status.BridgeState{StateEvent: status.StateConnecting})
+	bridge.Tell(s.login, status.BridgeState{StateEvent: status.StateConnecting})
 	s.start("connect to WhatsApp", func(ctx context.Context) error {
 		if err := s.client.ConnectContext(ctx); err != nil && ctx.Err() == nil {
 			s.state(status.StateUnknownError, "whatsapp-unreachable", fmt.Sprintf("WhatsApp can not be reached: %v", err))
@@ -103,6 +104,13 @@ func (s *session) Disconnect() {
 	cancel()
 	s.client.Disconnect()
 	s.work.Wait()
+}
+
+// hindrance is why there will be no connection, or nothing.
+func (s *session) hindrance() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.obstacle
 }
 
 // IsLoggedIn implements bridgev2.NetworkAPI. A lost connection does not end a
@@ -195,13 +203,21 @@ func banReason(code events.TempBanReason) string {
 
 // state tells a state of the login; bridgev2 writes it to the user.
 func (s *session) state(state status.BridgeStateEvent, code status.BridgeStateErrorCode, text string) {
-	s.login.BridgeState.Send(status.BridgeState{StateEvent: state, Error: code, Message: text})
+	bridge.Tell(s.login, status.BridgeState{StateEvent: state, Error: code, Message: text})
+}
+
+// block tells why there will be no connection, so that nothing waits for it.
+func (s *session) block(code status.BridgeStateErrorCode, text string) {
+	s.mu.Lock()
+	s.obstacle = text
+	s.mu.Unlock()
+	s.state(status.StateUnknownError, code, text)
 }
 
 // lose ends a login that WhatsApp does not want any more.
 func (s *session) lose(text string) {
 	s.mu.Lock()
-	s.ended = true
+	s.ended, s.obstacle = true, text
 	s.mu.Unlock()
 	s.state(status.StateBadCredentials, "whatsapp-logged-out", text)
 }
@@ -211,23 +227,23 @@ func (s *session) lose(text string) {
 func (s *session) onConnection(ctx context.Context, e any) bool {
 	switch e := e.(type) {
 	case *events.Connected:
-		s.login.BridgeState.Send(status.BridgeState{StateEvent: status.StateConnected})
+		bridge.Tell(s.login, status.BridgeState{StateEvent: status.StateConnected})
 		s.connected(ctx)
 	case *events.KeepAliveRestored:
-		s.login.BridgeState.Send(status.BridgeState{StateEvent: status.StateConnected})
+		bridge.Tell(s.login, status.BridgeState{StateEvent: status.StateConnected})
 	case *events.Disconnected, *events.KeepAliveTimeout:
 		s.state(status.StateTransientDisconnect, "whatsapp-disconnected", textWaiting)
 	case *events.LoggedOut:
 		s.lose(logoutText(e))
 	case *events.ClientOutdated:
-		s.state(status.StateUnknownError, "whatsapp-outdated", textOutdated)
+		s.block("whatsapp-outdated", textOutdated)
 	case *events.TemporaryBan:
-		s.state(status.StateUnknownError, "whatsapp-temporary-ban", banText(e)+" The bridge tries again then, or when the server is restarted.")
+		s.block("whatsapp-temporary-ban", banText(e)+" The bridge tries again then, or when the server is restarted.")
 		s.later(e.Expire)
 	case *events.StreamReplaced:
-		s.state(status.StateUnknownError, "whatsapp-replaced", textReplaced)
+		s.block("whatsapp-replaced", textReplaced)
 	case *events.ConnectFailure:
-		s.state(status.StateUnknownError, "whatsapp-refused", fmt.Sprintf("WhatsApp refuses the connection: %s", e.Reason))
+		s.block("whatsapp-refused", fmt.Sprintf("WhatsApp refuses the connection: %s", e.Reason))
 		s.later(retryRefused)
 	case *events.StreamError:
 		s.state(status.StateTransientDisconnect, "whatsapp-stream-error", fmt.Sprintf("WhatsApp has ended the connection (%s).", e.Code))
@@ -273,6 +289,7 @@ func (s *session) later(wait time.Duration) {
 func (s *session) connected(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.obstacle = ""
 	if s.cancel == nil {
 		return
 	}

@@ -44,7 +44,9 @@ func start(t *testing.T, change func(*whatsapp.Config, *bridgetest.Options)) *wo
 		change(&config, &options)
 	}
 	l := &lines{}
-	options.Connector = func() bridgev2.NetworkConnector { return whatsapp.NewOver(config, l.carry) }
+	if options.Connector == nil {
+		options.Connector = func() bridgev2.NetworkConnector { return whatsapp.NewOver(config, l.carry) }
+	}
 	return &world{Server: bridgetest.Start(t, options), t: t, wa: wa, lines: l}
 }
 

@@ -198,6 +198,11 @@ func (c *conn) end() {
 	c.mu.Unlock()
 }
 
+// replaced ends the connection of a device that has come a second time.
+var replaced = waBinary.Node{Tag: "stream:error", Attrs: waBinary.Attrs{"code": "409"}, Content: []waBinary.Node{
+	{Tag: "conflict", Attrs: waBinary.Attrs{"type": "replaced"}},
+}}
+
 // login lets a device in that is linked, and gives it what it missed.
 func (c *conn) login(payload *waWa6.ClientPayload) {
 	s := c.server
@@ -219,9 +224,7 @@ func (c *conn) login(payload *waWa6.ClientPayload) {
 		return
 	}
 	if d.conn != nil {
-		d.conn.send(waBinary.Node{Tag: "stream:error", Attrs: waBinary.Attrs{"code": "409"}, Content: []waBinary.Node{
-			{Tag: "conflict", Attrs: waBinary.Attrs{"type": "replaced"}},
-		}})
+		d.conn.send(replaced)
 	}
 	c.device, d.conn = d, c
 	c.send(waBinary.Node{Tag: "success", Attrs: waBinary.Attrs{"t": now(), "lid": d.jid(), "location": "test"}})
@@ -241,7 +244,10 @@ func (c *conn) handle(n *waBinary.Node) {
 	switch n.Tag {
 	case "iq":
 		if n.Attrs["type"] == "result" {
-			if c.linked.User != "" && n.Attrs["id"] == pairSuccessID {
+			c.server.mu.Lock()
+			linked := c.linked.User != ""
+			c.server.mu.Unlock()
+			if linked && n.Attrs["id"] == pairSuccessID {
 				c.send(waBinary.Node{Tag: "stream:error", Attrs: waBinary.Attrs{"code": "515"}})
 			}
 			return

@@ -13,10 +13,12 @@ import (
 
 // group is a group chat.
 type group struct {
-	jid     types.JID
-	subject string
-	topic   waBinary.Node // description, or nothing
-	members []*member
+	jid      types.JID
+	subject  string
+	topic    waBinary.Node // description, or nothing
+	members  []*member
+	announce bool // only admins may write
+	locked   bool // only admins may change name, description and picture
 }
 
 type member struct {
@@ -30,10 +32,23 @@ func (g *group) find(a *Account) int {
 
 func (g *group) has(a *Account) bool { return g.find(a) >= 0 }
 
+func (g *group) admin(a *Account) bool { return g.has(a) && g.members[g.find(a)].admin }
+
+// allows reports whether a member may ask for what a tag says.
+func (g *group) allows(a *Account, tag string) bool {
+	return g.admin(a) || !g.locked && (tag == "subject" || tag == "description" || tag == "picture")
+}
+
 func (g *group) node() waBinary.Node {
 	content := g.people(g.members)
 	if g.topic.Tag != "" {
 		content = append(content, g.topic)
+	}
+	if g.announce {
+		content = append(content, waBinary.Node{Tag: "announcement"})
+	}
+	if g.locked {
+		content = append(content, waBinary.Node{Tag: "locked"})
 	}
 	return waBinary.Node{Tag: "group", Attrs: waBinary.Attrs{
 		"id": g.jid.User, "subject": g.subject, "s_t": "1700000000", "creation": "1700000000",
@@ -74,7 +89,7 @@ func (c *conn) group(n *waBinary.Node, what waBinary.Node) {
 	case what.Tag == "query":
 		c.result(n, g.node())
 		return
-	case !g.members[g.find(c.device.account)].admin:
+	case !g.allows(c.device.account, what.Tag):
 		c.refuse(n, 401, "not-authorized")
 		return
 	}
@@ -86,6 +101,14 @@ func (c *conn) group(n *waBinary.Node, what waBinary.Node) {
 	case "description":
 		what.Attrs["t"] = now()
 		g.topic = what
+		s.tellGroup(g, c.device.account, nil, what)
+		c.result(n)
+	case "announcement", "not_announcement":
+		g.announce = what.Tag == "announcement"
+		s.tellGroup(g, c.device.account, nil, waBinary.Node{Tag: what.Tag, Attrs: waBinary.Attrs{"v_id": s.id()}})
+		c.result(n)
+	case "locked", "unlocked":
+		g.locked = what.Tag == "locked"
 		s.tellGroup(g, c.device.account, nil, what)
 		c.result(n)
 	case "add", "remove", "promote", "demote":
@@ -152,6 +175,7 @@ func (c *conn) groups(n *waBinary.Node, what waBinary.Node) {
 // caller holds mu.
 func (s *Server) changeMembers(g *group, by *Account, what waBinary.Node) waBinary.Node {
 	var changed []*member
+	var refused []waBinary.Node
 	for _, p := range what.GetChildrenByTag("participant") {
 		jid, _ := p.Attrs["jid"].(types.JID)
 		a := s.accounts[jid.User]
@@ -160,6 +184,8 @@ func (s *Server) changeMembers(g *group, by *Account, what waBinary.Node) waBina
 		}
 		i := g.find(a)
 		switch {
+		case what.Tag == "add" && a.Private:
+			refused = append(refused, waBinary.Node{Tag: "participant", Attrs: waBinary.Attrs{"jid": a.LID, "error": "403"}})
 		case what.Tag == "add" && i < 0:
 			m := &member{account: a}
 			g.members = append(g.members, m)
@@ -172,17 +198,20 @@ func (s *Server) changeMembers(g *group, by *Account, what waBinary.Node) waBina
 			changed = append(changed, g.members[i])
 		}
 	}
-	node := waBinary.Node{Tag: what.Tag, Content: g.people(changed)}
+	answer := waBinary.Node{Tag: what.Tag, Content: append(refused, g.people(changed)...)}
+	if len(changed) == 0 {
+		return answer
+	}
 	if what.Tag == "add" {
 		for _, m := range changed {
 			s.tellGroup(g, by, m.account, waBinary.Node{Tag: "create", Content: []waBinary.Node{g.node()}})
 		}
 	}
-	s.tellGroup(g, by, nil, node)
+	s.tellGroup(g, by, nil, waBinary.Node{Tag: what.Tag, Content: g.people(changed)})
 	if what.Tag == "remove" {
 		g.members = slices.DeleteFunc(g.members, func(m *member) bool { return slices.Contains(changed, m) })
 	}
-	return node
+	return answer
 }
 
 // tellGroup gives a notification to the devices of one member, or of all. The
@@ -222,6 +251,14 @@ func (s *Server) newGroup(subject string, members ...*Account) *group {
 // Link is the invitation link of a group.
 func (s *Server) Link(jid types.JID) string { return whatsmeow.InviteLinkPrefix + "code" + jid.User }
 
+// Restrict lets only admins of a group write, and change what it is, though
+// nobody is told.
+func (s *Server) Restrict(jid types.JID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.groups[jid].announce, s.groups[jid].locked = true, true
+}
+
 // Members are the people of a group, by their LID, and whether they are admins.
 func (s *Server) Members(jid types.JID) map[types.JID]bool {
 	s.mu.Lock()
@@ -238,6 +275,13 @@ func (s *Server) Subject(jid types.JID) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.groups[jid].subject
+}
+
+// Topic is the description of a group.
+func (s *Server) Topic(jid types.JID) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return string(bytesOf(s.groups[jid].topic.GetChildByTag("body")))
 }
 
 // picture is the picture of a user or group.
@@ -287,6 +331,11 @@ func (c *conn) picture(n *waBinary.Node, what waBinary.Node) {
 	if n.Attrs["type"] == "set" {
 		path := s.keep(bytesOf(what))
 		s.mu.Lock()
+		if g := s.groups[of]; g != nil && !g.allows(c.device.account, "picture") {
+			s.mu.Unlock()
+			c.refuse(n, 401, "not-authorized")
+			return
+		}
 		id := s.setPicture(of, what.Tag != "", path)
 		s.mu.Unlock()
 		c.result(n, waBinary.Node{Tag: "picture", Attrs: waBinary.Attrs{"id": id}})

@@ -18,7 +18,7 @@ func (c *conn) message(n *waBinary.Node) {
 		c.send(ack)
 		return
 	}
-	if g := s.groups[to]; g != nil && !g.has(c.device.account) {
+	if g := s.groups[to]; g != nil && (!g.has(c.device.account) || g.announce && !g.admin(c.device.account)) {
 		ack.Attrs["error"] = "420"
 		c.send(ack)
 		return

@@ -26,8 +26,8 @@ import (
 
 const pairSuccessID = "pair-success"
 
-// qrCodes is how many codes a client gets to show, one after the other.
-const qrCodes = 3
+// Codes is how many QR codes a client gets to show, one after the other.
+const Codes = 3
 
 func random(n int) []byte {
 	b := make([]byte, n)
@@ -42,7 +42,7 @@ func (c *conn) offerLink(data *waWa6.ClientPayload_DevicePairingRegistrationData
 	c.server.linking[base64.StdEncoding.EncodeToString(c.noiseKey)] = c
 	c.server.mu.Unlock()
 	var refs []waBinary.Node
-	for range qrCodes {
+	for range Codes {
 		refs = append(refs, waBinary.Node{Tag: "ref", Content: []byte("2@" + base64.StdEncoding.EncodeToString(random(12)))})
 	}
 	c.send(waBinary.Node{

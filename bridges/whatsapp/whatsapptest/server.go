@@ -54,6 +54,7 @@ type Server struct {
 type Account struct {
 	PN, LID types.JID
 	Name    string // that others see
+	Private bool   // nobody may add them to a group
 
 	identity *keys.KeyPair // of the phone
 	linked   uint16        // devices so far; an address holds no more than 255
@@ -131,14 +132,15 @@ func (s *Server) Client() *http.Client {
 // reached through an address.
 func Settings(address string) string { return address + " " + hex.EncodeToString(authority().Pub[:]) }
 
-// Account makes an account. The LID is the phone number with a 9 before it.
+// Account makes an account. The LID says nothing about the phone number.
 func (s *Server) Account(phone, name string) *Account {
-	a := &Account{
-		PN: types.NewJID(phone, types.DefaultUserServer), LID: types.NewJID("9"+phone, types.HiddenUserServer),
-		Name: name, identity: keys.NewKeyPair(),
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	a := &Account{
+		PN:   types.NewJID(phone, types.DefaultUserServer),
+		LID:  types.NewJID(strconv.Itoa(70_000_000_000_001+len(s.accounts)*7_654_321), types.HiddenUserServer),
+		Name: name, identity: keys.NewKeyPair(),
+	}
 	s.accounts[a.PN.User], s.accounts[a.LID.User] = a, a
 	return a
 }
@@ -221,6 +223,17 @@ func (s *Server) Unlink(a *Account) {
 	}
 	s.mu.Unlock()
 	s.announceDevices(a)
+}
+
+// Replace tells an account's linked devices that another one uses their keys.
+func (s *Server) Replace(a *Account) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range s.companions(a) {
+		if d.conn != nil {
+			d.conn.send(replaced)
+		}
+	}
 }
 
 // Linked is the number of an account's linked devices.
