@@ -53,7 +53,9 @@ func underGPL(t *testing.T, path, dir string) bool {
 // TestWithoutWhatsApp builds the program without that bridge.
 func TestWithoutWhatsApp(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "switchboard")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-tags", "goolm,nowhatsapp", "-o", binary, ".").CombinedOutput(); err != nil {
+	build := exec.CommandContext(t.Context(), "go", "build", "-tags", "goolm,nowhatsapp", "-o", binary, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as the other tests, also under the race detector
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	for _, c := range []struct {
