@@ -16,9 +16,11 @@ import (
 
 // attrAdditionalAddressFamily asks for a second relayed address, of IPv6, and
 // attrAddressErrorCode says why there is none (RFC 8656, 18.12 and 18.13).
+// coturn asks by the number of a draft.
 const (
 	attrAdditionalAddressFamily stun.AttrType = 0x8000
 	attrAddressErrorCode        stun.AttrType = 0x8001
+	attrAdditionalInDraft       stun.AttrType = 0x8032
 )
 
 // protocolUDP is UDP in REQUESTED-TRANSPORT.

@@ -200,6 +200,9 @@ func (q *request) readWish() (w wish, code stun.ErrorCode) {
 	token, tokenThere, tokenOK := attribute(q.Message, stun.AttrReservationToken, 8)
 	family, familyThere, familyOK := attribute(q.Message, stun.AttrRequestedAddressFamily, 4)
 	additional, additionalThere, additionalOK := attribute(q.Message, attrAdditionalAddressFamily, 4)
+	if !additionalThere {
+		additional, additionalThere, additionalOK = attribute(q.Message, attrAdditionalInDraft, 4)
+	}
 	w.families = []int{ipv4}
 	switch {
 	case !there || !ok || !evenOK || !tokenOK || !familyOK || !additionalOK:
