@@ -237,6 +237,32 @@ func TestOutage(t *testing.T) {
 	})
 }
 
+// TestOlderThanGap has two servers go apart and find together again. What was said
+// before one of them joined is no part of the gap, though the other gives it: it is
+// history, and nothing new.
+func TestOlderThanGap(t *testing.T) {
+	connected(t, 2, func(n *network) {
+		a, b := n.hosts[0], n.hosts[1]
+		alice, bob := a.user("alice"), b.user("bob")
+		id := a.public(alice, "12")
+		for k := range 5 {
+			a.say(alice, id, fmt.Sprint("old ", k))
+		}
+		b.join(bob, id, a)
+		n.agree(id, a, b)
+		n.isolate(b, true)
+		b.say(bob, id, "cake")
+		a.say(alice, id, "tea")
+		a.say(alice, id, "milk")
+		n.mend()
+		n.reads(b, a.say(alice, id, "sugar").ID)
+		n.agree(id, a, b)
+		if got := b.texts(id); got != "cake tea milk sugar" {
+			t.Errorf("after the outage there is %q", got)
+		}
+	})
+}
+
 // TestLongOutage has a server miss more than it fetches at once: the state is
 // asked for, and the history when somebody reads it.
 func TestLongOutage(t *testing.T) {

@@ -171,7 +171,7 @@ func (g *gap) earlier(ctx context.Context, p *event.PDU) []*event.PDU {
 		return nil
 	}
 	g.left -= len(raws)
-	return inOrder(g.good(ctx, raws))
+	return before(p, g.good(ctx, raws))
 }
 
 // good parses events of the room that came in an answer, and leaves out those
@@ -211,31 +211,26 @@ func (g *gap) good(ctx context.Context, raws []json.RawMessage) []*event.PDU {
 	return good
 }
 
-// inOrder puts events behind those of them that they follow on. Among others the
-// order stays.
-func inOrder(list []*event.PDU) []*event.PDU {
+// before picks of events those that p follows on, the oldest first. The others come
+// before what is here already, such as what was said before this server joined:
+// they are history, and nothing that happens now.
+func before(p *event.PDU, list []*event.PDU) []*event.PDU {
 	byID := make(map[matrix.EventID]*event.PDU, len(list))
-	for _, p := range list {
-		byID[p.ID] = p
+	for _, e := range list {
+		byID[e.ID] = e
 	}
 	sorted := make([]*event.PDU, 0, len(list))
-	done := make(map[matrix.EventID]bool, len(list))
 	var visit func(p *event.PDU)
 	visit = func(p *event.PDU) {
-		if done[p.ID] {
-			return
-		}
-		done[p.ID] = true
 		for _, id := range p.PrevEvents {
-			if before := byID[id]; before != nil {
-				visit(before)
+			if e := byID[id]; e != nil {
+				delete(byID, id)
+				visit(e)
+				sorted = append(sorted, e)
 			}
 		}
-		sorted = append(sorted, p)
 	}
-	for _, p := range list {
-		visit(p)
-	}
+	visit(p)
 	return sorted
 }
 

@@ -286,13 +286,20 @@ func TestWhatIsNotAllowed(t *testing.T) {
 			t.Errorf("dave has level %v", levels.User(dave))
 		}
 		p.ok(p.Ban(ctx, Change{Room: id, Actor: alice, Target: dave}))
-		status, err = p.Receive(ctx, forged("m.room.message", nil, `{"body":"from before the ban"}`))
+		late := forged("m.room.message", nil, `{"body":"from before the ban"}`)
+		status, err = p.Receive(ctx, late)
 		p.ok(err)
 		if status != store.SoftFailed {
 			t.Errorf("an event that ignores a ban has status %d", status)
 		}
 		if got := p.texts(alice, id); got != "" {
 			t.Errorf("alice reads %q", got)
+		}
+		for _, e := range []*event.PDU{bad, late} { // other servers may see it otherwise
+			want := map[*event.PDU]int{bad: 0, late: 1}[e]
+			if found := must(p.Earlier(ctx, must(p.Store.Room(ctx, id)), []matrix.EventID{e.ID}, 1)); len(found) != want {
+				t.Errorf("of %s, another server gets %d events, want %d", e.Type, len(found), want)
+			}
 		}
 	})
 }

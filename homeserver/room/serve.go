@@ -303,7 +303,10 @@ func (s *Service) Between(ctx context.Context, r *store.Room, earliest, latest [
 	return list, err
 }
 
-// walk goes back over previous events, those of greater depth first.
+// walk goes back over previous events, those of greater depth first. What was soft
+// failed here may be accepted elsewhere, so it is given like any other.
+//
+// Spec: https://spec.matrix.org/v1.19/server-server-api/#soft-failure
 func (s *Service) walk(ctx context.Context, r *store.Room, from, stop []matrix.EventID, limit int, minDepth int64) ([]*store.Event, error) {
 	seen := map[matrix.EventID]bool{}
 	for _, id := range stop {
@@ -315,7 +318,7 @@ func (s *Service) walk(ctx context.Context, r *store.Room, from, stop []matrix.E
 		found, err := s.Store.EventsByID(ctx, ids)
 		for _, id := range ids {
 			e := found[id]
-			if e == nil || seen[id] || e.Room != r.Num || e.Status == store.Rejected || e.Pos == 0 || e.PDU.Depth < minDepth {
+			if e == nil || seen[id] || e.Room != r.Num || e.Status == store.Rejected || e.State == rootless || e.PDU.Depth < minDepth {
 				continue
 			}
 			seen[id] = true
