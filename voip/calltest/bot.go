@@ -118,8 +118,9 @@ func (b *Bot) runOnce(ctx context.Context) error {
 	if err := client.SetDisplayName(ctx, "Call test"); err != nil {
 		return fmt.Errorf("name: %w", err)
 	}
-	zerolog.Ctx(ctx).Info().Str("user", string(b.user)).Msg("the bot of the call test is ready")
-	return client.SyncWithContext(ctx)
+	log := zerolog.Ctx(ctx)
+	log.Info().Str("user", string(b.user)).Msg("the bot of the call test is ready")
+	return client.SyncWithContext(log.Level(zerolog.ErrorLevel).WithContext(ctx)) // which warns of its own end
 }
 
 // logIn makes a new device. Those of earlier runs are ended, since nobody has

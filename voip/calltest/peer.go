@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -30,9 +31,10 @@ const (
 // back what comes from there.
 type peer struct {
 	pc      *webrtc.PeerConnection
-	end     func()       // gives its place back
-	relays  []netip.Addr // addresses of the relay
-	left    bool         // the place is given back; guarded by Service.mu
+	end     func()                    // gives its place back
+	may     func(netip.AddrPort) bool // whether it may send to an address that the other side names
+	relays  []netip.Addr              // addresses of the relay
+	left    bool                      // the place is given back; guarded by Service.mu
 	closing sync.Once
 	gone    chan struct{} // closed when the connection is over
 
@@ -101,7 +103,7 @@ func (s *Service) connect(ctx context.Context, offer string, delay, life time.Du
 		return nil, "", fmt.Errorf("call test: %w", err)
 	}
 	p := &peer{pc: pc, gone: make(chan struct{}), candidates: strings.Count(offer, "a=candidate:")}
-	p.end = func() { s.leave(p) }
+	p.end, p.may = func() { s.leave(p) }, s.maySend
 	if s.Relay != nil {
 		p.relays = s.Relay.External()
 	}
@@ -110,7 +112,7 @@ func (s *Service) connect(ctx context.Context, offer string, delay, life time.Du
 	if err := p.voice(offer, delay); err != nil {
 		return p, "", err
 	}
-	if err := pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: offer}); err != nil {
+	if err := pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: p.reachable(offer)}); err != nil {
 		return p, "", matrix.Errorf(matrix.BadJSON, "the offer cannot be understood: %v", err)
 	}
 	answer, err := p.answer(ctx)
@@ -151,12 +153,44 @@ func fit(answer, offer string) string {
 	return strings.Join(parts, part)
 }
 
+// maySend tells whether a peer may send to an address that the other side
+// names: to what is public, and to relayed addresses of this server. Whoever is
+// nearer sends first, and gets answers.
+func (s *Service) maySend(to netip.AddrPort) bool {
+	if s.Relay != nil && slices.Contains(s.Relay.External(), to.Addr()) {
+		first, last := s.Relay.Ports()
+		return first <= to.Port() && to.Port() <= last
+	}
+	return !s.Refuses(to.Addr())
+}
+
+// reachable is an offer without the addresses to which the peer must not send.
+func (p *peer) reachable(offer string) string {
+	var kept strings.Builder
+	for line := range strings.Lines(offer) {
+		if c, ok := strings.CutPrefix(line, "a="); !ok || !strings.HasPrefix(c, "candidate:") || p.mayTry(c) {
+			kept.WriteString(line)
+		}
+	}
+	return kept.String()
+}
+
+// mayTry tells whether the peer may send to a candidate.
+func (p *peer) mayTry(candidate string) bool {
+	f := strings.Fields(candidate)
+	if len(f) < 6 {
+		return false
+	}
+	to, err := netip.ParseAddrPort(net.JoinHostPort(f[4], f[5]))
+	return err == nil && p.may(netip.AddrPortFrom(to.Addr().Unmap(), to.Port()))
+}
+
 // renegotiate answers a further offer of the same call.
 func (p *peer) renegotiate(ctx context.Context, offer string) (string, error) {
 	if err := checkOffer(offer); err != nil {
 		return "", err
 	}
-	if err := p.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: offer}); err != nil {
+	if err := p.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: p.reachable(offer)}); err != nil {
 		return "", matrix.Errorf(matrix.BadJSON, "the offer cannot be understood: %v", err)
 	}
 	return p.answer(ctx)
@@ -229,10 +263,6 @@ func (s *Service) settings() (e webrtc.SettingEngine, err error) {
 	e.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6})
 	e.SetIncludeLoopbackCandidate(s.Loopback)
 	e.SetSCTPMaxReceiveBufferSize(64 << 10)
-	e.SetRemoteIPFilter(func(ip net.IP) bool {
-		addr, ok := netip.AddrFromSlice(ip)
-		return ok && !s.Refuses(addr.Unmap())
-	})
 	if s.Relay == nil {
 		return e, nil
 	}
@@ -291,14 +321,14 @@ func (p *peer) expire(life time.Duration) {
 	}
 }
 
-// addCandidate takes another address of the other side. Those behind the limit
-// are passed over.
+// addCandidate takes another address of the other side. Those behind the limit,
+// and those to which it must not send, are passed over.
 func (p *peer) addCandidate(c webrtc.ICECandidateInit) error {
 	p.mu.Lock()
 	p.candidates++
 	many := p.candidates > maxCandidates
 	p.mu.Unlock()
-	if many {
+	if many || !p.mayTry(c.Candidate) {
 		return nil
 	}
 	return p.pc.AddICECandidate(c)

@@ -2,6 +2,7 @@ package calltest
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -35,14 +36,17 @@ func newService(t *testing.T, relay Relay) *Service {
 }
 
 // testRelay is a TURN server of pion at the loopback interface.
-type testRelay struct{ uris []string }
+type testRelay struct {
+	uris        []string
+	first, last uint16
+}
 
 func (r testRelay) TestCredentials(string, time.Duration) Credentials {
 	return Credentials{Username: "calltest", Password: "secret", URIs: r.uris}
 }
 func (r testRelay) Local() string           { return r.uris[0] }
 func (r testRelay) External() []netip.Addr  { return []netip.Addr{netip.MustParseAddr("127.0.0.1")} }
-func (r testRelay) Ports() (uint16, uint16) { return 0, 0 }
+func (r testRelay) Ports() (uint16, uint16) { return r.first, r.last }
 
 // startRelay starts a TURN server over UDP and TCP.
 func startRelay(t *testing.T) testRelay {
@@ -68,10 +72,10 @@ func startRelay(t *testing.T) testRelay {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { server.Close() })
-	return testRelay{[]string{
+	return testRelay{uris: []string{
 		"turn:" + udp.LocalAddr().String() + "?transport=udp",
 		"turn:" + tcp.Addr().String() + "?transport=tcp",
-	}}
+	}, first: 1024, last: 65535}
 }
 
 // caller is the other side of a call, as a browser would be.
@@ -237,5 +241,28 @@ func TestEcho(t *testing.T) {
 			p.close()
 			eventually(t, "the peer gives its place back", func() bool { s.mu.Lock(); defer s.mu.Unlock(); return len(s.peers) == 0 })
 		})
+	}
+}
+
+// TestMaySend looks which of the addresses that a stranger names are tried.
+func TestMaySend(t *testing.T) {
+	s := newService(t, testRelay{uris: []string{"turn:127.0.0.1:3478?transport=udp"}, first: 40000, last: 40010})
+	s.Refuses = func(a netip.Addr) bool { return a.IsPrivate() || a.IsLoopback() }
+	p := &peer{may: s.maySend}
+	const offer = "v=0\r\na=candidate:1 1 udp 1 %s typ host\r\na=x\r\n"
+	for address, want := range map[string]bool{
+		"8.8.8.8 53":             true,
+		"10.0.0.1 53":            false,
+		"::ffff:10.0.0.1 53":     false,
+		"127.0.0.1 40000":        true, // a relayed address of ours
+		"127.0.0.1 5432":         false,
+		"secret.internal.lan 80": false,
+		"2d1f.local 5000":        false,
+		"8.8.8.8 99999":          false,
+		"8.8.8.8":                false,
+	} {
+		if got := strings.Contains(p.reachable(fmt.Sprintf(offer, address)), "candidate"); got != want {
+			t.Errorf("%s is tried: %v", address, got)
+		}
 	}
 }

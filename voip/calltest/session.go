@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -150,7 +151,9 @@ func trials(ctx context.Context, uris []string, external []netip.Addr) []trial {
 	add := func(t trial) {
 		t.ID = t.Kind
 		if t.Family != 0 {
-			t.ID += "-v" + string(rune('0'+t.Family))
+			t.ID += "-v" + strconv.Itoa(t.Family)
+		} else if t.Port != "" {
+			t.ID += "-" + t.Port
 		}
 		if !slices.ContainsFunc(list, func(o trial) bool { return o.ID == t.ID }) {
 			list = append(list, t)

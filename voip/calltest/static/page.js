@@ -104,7 +104,7 @@ async function test() {
     while (next < results.length) {
       const i = next++;
       fill(rows[i], { ...results[i], state: "running" });
-      results[i] = await runTrial(allowed.trials[i], allowed, sound.stream);
+      results[i] = await runTrial(allowed.trials[i], allowed, sound);
       fill(rows[i], results[i]);
     }
   };

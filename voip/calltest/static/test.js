@@ -96,7 +96,7 @@ async function report(pc) {
 const share = (lost, all) => (all > 0 ? Math.min(100, Math.max(0, 100 * lost / all)) : 0);
 
 // runTrial tries one way. allowed is what the server gave for the session, and
-// sound a stream to send. It never throws: what went wrong is in the result.
+// sound what tone made. It never throws: what went wrong is in the result.
 export async function runTrial(trial, allowed, sound) {
   const result = { id: trial.id, kind: trial.kind, family: trial.family, port: trial.port, state: "failed" };
   const relayed = relays.includes(trial.kind);
@@ -119,10 +119,7 @@ export async function runTrial(trial, allowed, sound) {
 async function attempt(pc, trial, allowed, sound, relayed) {
   const data = pc.createDataChannel("test", { ordered: false, maxRetransmits: 0 });
   const opened = new Promise((done) => { data.onopen = done; });
-  for (const track of sound.getAudioTracks()) pc.addTrack(track, sound);
-  const speaker = new Audio(); // browsers decode only what is played
-  speaker.muted = true;
-  pc.ontrack = (e) => { speaker.srcObject = e.streams[0] || new MediaStream([e.track]); speaker.play().catch(() => {}); };
+  for (const track of sound.stream.getAudioTracks()) pc.addTrack(track, sound.stream);
 
   const wantedType = relayed ? "relay" : trial.kind;
   const ofFamily = (c) => !trial.family || familyOf(c.address) === trial.family || familyOf(c.address) === 0;
@@ -141,14 +138,16 @@ async function attempt(pc, trial, allowed, sound, relayed) {
     }
   }
   const answer = await post("/calltest/open", { session: allowed.session, sdp: keep(pc.localDescription.sdp, passes) });
+  const ear = sound.ear();
+  pc.ontrack = (e) => ear.listen(e.streams[0] || new MediaStream([e.track]));
   let result;
   try {
     const theirs = relayed ? answer.sdp : keep(answer.sdp, ofFamily);
     if (!relayed && candidatesOf(theirs).length === 0) return { why: "silent" };
     await pc.setRemoteDescription({ type: "answer", sdp: theirs });
-    result = (await connected(pc)) ? await measure(pc, data, opened) : { why: relayed || trial.kind === "srflx" ? "blocked" : "silent" };
+    result = (await connected(pc)) ? await measure(pc, data, opened, ear) : { why: relayed || trial.kind === "srflx" ? "blocked" : "silent" };
   } finally {
-    speaker.srcObject = null;
+    ear.end();
     const saw = await post("/calltest/close", { session: allowed.session, peer: answer.peer }).catch(() => null);
     if (result && result.state === "ok" && saw) result.up = share(saw.lost, saw.lost + saw.received);
   }
@@ -162,7 +161,7 @@ async function attempt(pc, trial, allowed, sound, relayed) {
 }
 
 // measure sends and listens for five seconds.
-async function measure(pc, data, opened) {
+async function measure(pc, data, opened, ear) {
   await Promise.race([opened, pause(5000)]);
   const delay = await ping(data);
   const { back, local } = await report(pc);
@@ -171,12 +170,12 @@ async function measure(pc, data, opened) {
   return {
     state: "ok", delay: delay === null ? undefined : Math.round(delay * 10) / 10,
     down: share(back ? back.packetsLost : 0, received + (back ? back.packetsLost : 0)),
-    sound: received > 50 && !(back.totalAudioEnergy === 0),
+    sound: received > 50 && ear.heard(),
     related: local && local.relatedAddress,
   };
 }
 
-// tone is a soft tone to send.
+// tone is a soft tone to send, and ears to hear whether it comes back.
 export function tone() {
   const context = new AudioContext();
   const source = context.createOscillator(), volume = context.createGain(), out = context.createMediaStreamDestination();
@@ -185,7 +184,33 @@ export function tone() {
   source.connect(volume).connect(out);
   source.start();
   context.resume();
-  return { stream: out.stream, end: () => context.close() };
+  return { stream: out.stream, ear: () => ear(context), end: () => context.close() };
+}
+
+// ear listens to a stream without playing it.
+function ear(context) {
+  const analyser = context.createAnalyser(), samples = new Float32Array(analyser.fftSize);
+  const player = new Audio(); // Chromium decodes only what is played
+  player.muted = true;
+  let loudest = 0, source;
+  const timer = setInterval(() => {
+    analyser.getFloatTimeDomainData(samples);
+    loudest = Math.max(loudest, ...samples);
+  }, 100);
+  return {
+    listen(stream) {
+      player.srcObject = stream;
+      player.play().catch(() => {});
+      source = context.createMediaStreamSource(stream);
+      source.connect(analyser);
+    },
+    heard: () => loudest > 0.01 || context.state !== "running",
+    end() {
+      clearInterval(timer);
+      player.srcObject = null;
+      if (source) source.disconnect();
+    },
+  };
 }
 
 // hear lets the user hear the own voice on the best way there is. It gives what
