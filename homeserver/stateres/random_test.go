@@ -27,6 +27,7 @@ type history struct {
 	r      *rand.Rand
 	after  []state // by Num: the state after the event
 	seen   []Num   // events that later ones may follow
+	odd    []Num   // events that are rejected here, which other servers may have accepted
 	merges int
 	seed   uint64
 	check  func(h *history, states []state) state
@@ -64,6 +65,9 @@ func (h *history) follow(s spec, prev []Num, before, claimed state) bool {
 	}
 	s.id = fmt.Sprintf("%04x%d", h.r.IntN(1<<16), len(h.pdus))
 	s.prev, s.auth = prev, h.selected(s, auth)
+	if h.r.IntN(4) == 0 {
+		h.mislead(s.auth)
+	}
 	s.ts, s.depth = int64(len(h.pdus)), int64(len(h.pdus)/2)
 	if h.r.IntN(2) == 0 {
 		s.ts = int64(h.r.IntN(3))
@@ -80,24 +84,38 @@ func (h *history) follow(s spec, prev []Num, before, claimed state) bool {
 	if h.v.RoomIDFromCreate && len(h.pdus) > 1 {
 		set[eventauth.Key{Type: event.TypeCreate}] = h.pdus[1]
 	}
-	if eventauth.CheckSelection(p, events) != nil || eventauth.Check(p, set) != nil ||
-		slices.ContainsFunc(s.auth, func(a Num) bool { return h.rejected[a] }) {
+	if eventauth.CheckSelection(p, events) != nil || eventauth.Check(p, set) != nil {
 		return false
 	}
-	rejected := eventauth.Check(p, lookup(func(k eventauth.Key) *event.PDU { return h.pdus[before[k]] })) != nil
-	if rejected && h.r.IntN(4) > 0 {
+	rejected := slices.ContainsFunc(s.auth, func(a Num) bool { return h.rejected[a] }) ||
+		eventauth.Check(p, lookup(func(k eventauth.Key) *event.PDU { return h.pdus[before[k]] })) != nil
+	if rejected && h.r.IntN(2) == 0 {
 		return false
 	}
 	n := h.put(p, true)
 	after := maps.Clone(before)
 	if rejected {
 		h.rejected[n] = true // no state of ours has it, but another server may claim it
+		h.odd = append(h.odd, n)
 	} else {
 		after[h.key(n)] = n
 		h.seen = append(h.seen, n)
 	}
 	h.after = append(h.after, after)
 	return true
+}
+
+// mislead puts rejected events in the place of others that authorize an event, as a
+// server does that accepted them.
+func (h *history) mislead(auth []Num) {
+	for i, a := range auth {
+		if len(h.odd) == 0 {
+			return
+		}
+		if n := pick(h.r, h.odd...); h.key(n) == h.key(a) {
+			auth[i] = n
+		}
+	}
 }
 
 func pick[T any](r *rand.Rand, list ...T) T { return list[r.IntN(len(list))] }
