@@ -1,6 +1,7 @@
 package whatsapp
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"html"
@@ -182,15 +183,12 @@ func (s *session) textContent(ctx context.Context, text string, mentioned []stri
 	return content
 }
 
-// matrixUser returns the Matrix user of a person: the one who is logged in here
-// with that account, or the ghost.
+// matrixUser returns the Matrix user of a person and what to call them: the one
+// who is logged in here with that account, or the ghost.
 func (s *session) matrixUser(ctx context.Context, lid types.JID) (id.UserID, string) {
-	name := bridge.Introduce(ctx, s.login, userID(lid), nil)
-	if name == "" {
-		name = "@" + lid.User
-	}
 	if login := s.connector.br.GetCachedUserLoginByID(loginID(lid)); login != nil {
-		return login.UserMXID, name
+		return login.UserMXID, login.UserMXID.Localpart()
 	}
+	name := cmp.Or(bridge.Introduce(ctx, s.login, userID(lid), nil), "@"+lid.User)
 	return s.connector.br.Matrix.GhostIntent(userID(lid)).GetMXID(), name
 }

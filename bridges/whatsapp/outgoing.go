@@ -242,8 +242,6 @@ func (s *session) HandleMatrixEdit(ctx context.Context, msg *bridgev2.MatrixEdit
 	switch {
 	case author != s.own() || id == "":
 		return fail(event.MessageStatusNoPermission, "On WhatsApp everybody edits only their own messages.")
-	case time.Since(msg.EditTarget.Timestamp) > editTime:
-		return fail(event.MessageStatusUnsupported, "WhatsApp takes edits only for %d minutes.", int(editTime.Minutes()))
 	case msg.Content.MsgType.IsMedia():
 		return fail(event.MessageStatusUnsupported, "WhatsApp takes edits of texts only.")
 	}

@@ -1,6 +1,8 @@
 package whatsapptest
 
 import (
+	"slices"
+
 	waBinary "go.mau.fi/whatsmeow/binary"
 	"go.mau.fi/whatsmeow/types"
 )
@@ -30,9 +32,28 @@ func (c *conn) message(n *waBinary.Node) {
 		}
 	}
 	for d, own := range s.targets(c.device, n, to) {
-		d.give(waBinary.Node{Tag: "message", Attrs: s.envelope(c.device, d, n, to), Content: append(own, common...)})
+		content := append(own, common...)
+		if d.number > 0 && d.account != c.device.account && d.account.garble {
+			d.account.garble = false
+			content = garbled(content)
+		}
+		d.give(waBinary.Node{Tag: "message", Attrs: s.envelope(c.device, d, n, to), Content: content})
 	}
 	c.send(ack)
+}
+
+// garbled returns the parts of a message with one bit of what is encrypted
+// changed.
+func garbled(content []waBinary.Node) (out []waBinary.Node) {
+	for _, part := range content {
+		if b := bytesOf(part); part.Tag == "enc" {
+			b = slices.Clone(b)
+			b[len(b)-1] ^= 1
+			part.Content = b
+		}
+		out = append(out, part)
+	}
+	return out
 }
 
 // targets are the devices that a message is for, with what is for them alone.

@@ -58,6 +58,7 @@ type Account struct {
 
 	identity *keys.KeyPair // of the phone
 	linked   uint16        // devices so far; an address holds no more than 255
+	garble   bool
 	refusal  waBinary.Attrs
 }
 
@@ -191,6 +192,20 @@ func (s *Server) SetDeaf(deaf bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.deaf = deaf
+}
+
+// Rename changes the name that others see with what an account writes.
+func (s *Server) Rename(a *Account, name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a.Name = name
+}
+
+// Garble makes the next message to an account's linked devices unreadable.
+func (s *Server) Garble(a *Account) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a.garble = true
 }
 
 // Refuse cuts an account's linked devices off and answers their next logins with
