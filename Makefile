@@ -44,6 +44,13 @@ federation: ## federation with Dendrite and Synapse; ARGS="-run living/synapse/v
 alone: ## bridges as programs of their own, beside our server and Synapse; ARGS="-run synapse -v"
 	SWITCHBOARD_TEST_PEERS=synapse go run ./cmd/dev/withpostgres go test -count=1 -tags $(TAGS) ./cmd/dev/alone $(ARGS)
 
+calls: cmd/dev/calls/page/node_modules ## calls between two browsers, by way of the relay and from behind NAT; ARGS="-run NAT -v"
+	SWITCHBOARD_TEST_CALLS=1 go test -count=1 -tags $(TAGS) -timeout 20m ./cmd/dev/calls $(ARGS)
+
+cmd/dev/calls/page/node_modules: cmd/dev/calls/page/package-lock.json
+	cd cmd/dev/calls/page && npm ci --no-audit --no-fund --loglevel=error
+	touch $@
+
 demo: build cmd/dev/demo/node_modules .cache/slixmpp ## a conversation through Matrix, IRC, XMPP and WhatsApp with real clients
 	SWITCHBOARD_BIN=$(CURDIR)/$(BIN) DEMO_PYTHON=$(CURDIR)/.cache/slixmpp/bin/python node cmd/dev/demo/main.js
 
@@ -60,6 +67,6 @@ bench: ## compare with Dendrite and write docs/performance.md; takes most of an 
 	go run ./cmd/dev/bench $(ARGS)
 
 clean: ## remove what was built and downloaded
-	rm -rf bin .cache cmd/dev/demo/node_modules
+	rm -rf bin .cache cmd/dev/demo/node_modules cmd/dev/calls/page/node_modules
 
-.PHONY: help build run test unit lint race fuzz conformance federation alone demo bench clean
+.PHONY: help build run test unit lint race fuzz conformance federation alone calls demo bench clean

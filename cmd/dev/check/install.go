@@ -21,13 +21,16 @@ var needs = []need{
 	{"inspircd", "inspircd", "tests with a real IRC server, and the demo"},
 	{"prosody", "prosody", "tests with a real XMPP server, and the demo"},
 	{"openssl", "openssl", "certificates of the conformance suite and the demo"},
-	{"ip", "iproute2", "networks of the conformance suite"},
+	{"ip", "iproute2", "networks of the conformance suite and of calls"},
+	{"nft", "nftables", "calls from behind NAT"},
+	{"sysctl", "procps", "calls from behind NAT"},
+	{"chromium", "chromium", "calls between browsers"},
 	{"gcc", "gcc", "the race detector and Dendrite"},
 	{"/usr/include/stdlib.h", "libc6-dev", "the race detector and Dendrite"},
 	{"/usr/lib/python3.*/ensurepip", "python3-venv", "Synapse and the demo"},
 	{"git", "git", "the linters"},
-	{"node", "nodejs", "the demo"},
-	{"npm", "npm", "the demo"},
+	{"node", "nodejs", "the demo and calls between browsers"},
+	{"npm", "npm", "the demo and calls between browsers"},
 }
 
 // there reports whether the machine has the program. Debian keeps servers

@@ -3,7 +3,7 @@
 // conformance ratchets, federation with other homeservers, bridges beside them
 // and the demo. "make test" is this command.
 //
-//	go run ./cmd/dev/check [lint] [test] [race] [conformance] [mixed] [federation] [alone] [demo]
+//	go run ./cmd/dev/check [lint] [test] [race] [conformance] [mixed] [federation] [alone] [calls] [demo]
 //
 // Programs that the suites need and the machine lacks are installed on Debian
 // when it runs as root; otherwise they are named. The last line counts what
@@ -50,6 +50,7 @@ var suites = []suite{
 	{name: "mixed", run: mixed, lane: 1, tied: true},
 	{name: "federation", run: federation, lane: 1},
 	{name: "alone", run: alone, lane: 1},
+	{name: "calls", run: calls, lane: 1},
 	{name: "demo", run: demo, lane: 1},
 }
 

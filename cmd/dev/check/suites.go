@@ -180,11 +180,23 @@ func federation(ctx context.Context, c *check) tally {
 	return c.goTest(ctx, "federation", cmd)
 }
 
-// alone runs each bridge as a program of its own, beside each homeserver.
+// alone runs each bridge as a program of its own beside Synapse; that it runs
+// beside our server is among the tests.
 func alone(ctx context.Context, c *check) tally {
-	cmd := c.command(ctx, "go", "test", "-json", "-count=1", "-vet=off", "-tags", tags, "-timeout", "15m", "./cmd/dev/alone")
+	cmd := c.command(ctx, "go", "test", "-json", "-count=1", "-vet=off", "-tags", tags, "-timeout", "15m", "-run", "TestAlone/synapse", "./cmd/dev/alone")
 	cmd.Env = append(cmd.Env, "SWITCHBOARD_TEST_PEERS=synapse")
 	return c.goTest(ctx, "alone", cmd)
+}
+
+// calls lets browsers call each other.
+func calls(ctx context.Context, c *check) tally {
+	if out, err := c.command(ctx, "make", "--no-print-directory", "cmd/dev/calls/page/node_modules").CombinedOutput(); err != nil {
+		c.out.block("calls", fmt.Sprintf("FAIL make: %v\n%s", err, out))
+		return single(false)
+	}
+	cmd := c.command(ctx, "go", "test", "-json", "-count=1", "-vet=off", "-tags", tags, "-timeout", "20m", "./cmd/dev/calls")
+	cmd.Env = append(cmd.Env, "SWITCHBOARD_TEST_CALLS=1")
+	return c.goTest(ctx, "calls", cmd)
 }
 
 // demo runs the conversation with real clients, which counts as one.
