@@ -28,16 +28,22 @@ func (s *session) mayMeet(peer netip.Addr) bool {
 	return s.relay.peers.allowed(peer) && (!strings.HasPrefix(s.user, trialUser) || s.relay.addresses.isExternal(peer))
 }
 
-// Local is the URI at which this machine itself reaches the relay over UDP, ""
-// if it does not serve UDP.
+// Local is the URI at which this machine itself reaches the relay, over UDP if it
+// can be; "" if it serves nothing but TLS.
 func (r *Relay) Local() string {
-	if len(r.udp) == 0 {
-		return ""
+	switch {
+	case len(r.udp) > 0:
+		return localURI(r.udp[0].addr(), "udp")
+	case len(r.tcp) > 0:
+		return localURI(r.tcp[0].Addr().(*net.TCPAddr).AddrPort(), "tcp")
 	}
-	at := r.udp[0].addr()
-	host := at.Addr()
+	return ""
+}
+
+func localURI(at netip.AddrPort, transport string) string {
+	host := at.Addr().Unmap()
 	if host.IsUnspecified() {
 		host = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
-	return "turn:" + net.JoinHostPort(host.String(), strconv.Itoa(int(at.Port()))) + "?transport=udp"
+	return "turn:" + net.JoinHostPort(host.String(), strconv.Itoa(int(at.Port()))) + "?transport=" + transport
 }

@@ -31,10 +31,9 @@ const (
 // back what comes from there.
 type peer struct {
 	pc      *webrtc.PeerConnection
-	end     func()                    // gives its place back
-	may     func(netip.AddrPort) bool // whether it may send to an address that the other side names
-	relays  []netip.Addr              // addresses of the relay
-	left    bool                      // the place is given back; guarded by Service.mu
+	end     func() // gives its place back
+	calls   *Service
+	left    bool // the place is given back; guarded by Service.mu
 	closing sync.Once
 	gone    chan struct{} // closed when the connection is over
 
@@ -94,7 +93,7 @@ func (s *Service) connect(ctx context.Context, offer string, delay, life time.Du
 		return nil, "", err
 	}
 	var conf webrtc.Configuration
-	if s.Relay != nil {
+	if s.Relay != nil && s.Relay.Local() != "" {
 		c := s.Relay.TestCredentials("calltest", life+connecting)
 		conf.ICEServers = []webrtc.ICEServer{{URLs: []string{s.Relay.Local()}, Username: c.Username, Credential: c.Password}}
 	}
@@ -102,11 +101,7 @@ func (s *Service) connect(ctx context.Context, offer string, delay, life time.Du
 	if err != nil {
 		return nil, "", fmt.Errorf("call test: %w", err)
 	}
-	p := &peer{pc: pc, gone: make(chan struct{}), candidates: strings.Count(offer, "a=candidate:")}
-	p.end, p.may = func() { s.leave(p) }, s.maySend
-	if s.Relay != nil {
-		p.relays = s.Relay.External()
-	}
+	p := &peer{calls: s, pc: pc, gone: make(chan struct{}), candidates: strings.Count(offer, "a=candidate:")}
 	pc.OnConnectionStateChange(p.changed)
 	pc.OnDataChannel(echoData)
 	if err := p.voice(offer, delay); err != nil {
@@ -157,11 +152,21 @@ func fit(answer, offer string) string {
 // names: to what is public, and to relayed addresses of this server. Whoever is
 // nearer sends first, and gets answers.
 func (s *Service) maySend(to netip.AddrPort) bool {
-	if s.Relay != nil && slices.Contains(s.Relay.External(), to.Addr()) {
-		first, last := s.Relay.Ports()
-		return first <= to.Port() && to.Port() <= last
+	return s.relayed(to) || !s.Refuses(to.Addr()) && !s.own(to.Addr())
+}
+
+// own tells whether an address is one by which the world reaches this computer.
+func (s *Service) own(a netip.Addr) bool {
+	return s.Relay != nil && slices.Contains(s.Relay.External(), a)
+}
+
+// relayed tells whether an address is a relayed one of this server.
+func (s *Service) relayed(a netip.AddrPort) bool {
+	if !s.own(a.Addr()) {
+		return false
 	}
-	return !s.Refuses(to.Addr())
+	first, last := s.Relay.Ports()
+	return first <= a.Port() && a.Port() <= last
 }
 
 // reachable is an offer without the addresses to which the peer must not send.
@@ -182,7 +187,7 @@ func (p *peer) mayTry(candidate string) bool {
 		return false
 	}
 	to, err := netip.ParseAddrPort(net.JoinHostPort(f[4], f[5]))
-	return err == nil && p.may(netip.AddrPortFrom(to.Addr().Unmap(), to.Port()))
+	return err == nil && p.calls.maySend(netip.AddrPortFrom(to.Addr().Unmap(), to.Port()))
 }
 
 // renegotiate answers a further offer of the same call.
@@ -339,7 +344,7 @@ func (p *peer) addCandidate(c webrtc.ICECandidateInit) error {
 func (p *peer) close() {
 	p.closing.Do(func() {
 		p.pc.GracefulClose() //nolint:errcheck // there is nothing more to be done
-		p.end()
+		p.calls.leave(p)
 		close(p.gone)
 	})
 }

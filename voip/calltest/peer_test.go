@@ -248,7 +248,7 @@ func TestEcho(t *testing.T) {
 func TestMaySend(t *testing.T) {
 	s := newService(t, testRelay{uris: []string{"turn:127.0.0.1:3478?transport=udp"}, first: 40000, last: 40010})
 	s.Refuses = func(a netip.Addr) bool { return a.IsPrivate() || a.IsLoopback() }
-	p := &peer{may: s.maySend}
+	p := &peer{calls: s}
 	const offer = "v=0\r\na=candidate:1 1 udp 1 %s typ host\r\na=x\r\n"
 	for address, want := range map[string]bool{
 		"8.8.8.8 53":             true,

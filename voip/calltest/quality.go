@@ -3,7 +3,6 @@ package calltest
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 )
@@ -37,7 +36,7 @@ func (p *peer) quality() quality {
 	q.ours, q.theirs, q.version = pair.Local.Typ.String(), pair.Remote.Typ.String(), 4
 	if a, err := netip.ParseAddr(pair.Remote.Address); err == nil {
 		q.version = familyOf(a)
-		if q.theirs == "prflx" && slices.Contains(p.relays, a) { // it came before we heard of it
+		if q.theirs == "prflx" && p.calls.relayed(netip.AddrPortFrom(a, pair.Remote.Port)) { // it came before we heard of it
 			q.theirs = "relay"
 		}
 	}

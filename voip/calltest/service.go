@@ -45,7 +45,7 @@ type Relay interface {
 	// this server.
 	TestCredentials(whom string, life time.Duration) Credentials
 
-	// Local is the URI at which this process reaches the relay over UDP.
+	// Local is the URI at which this process reaches the relay, "" if it cannot.
 	Local() string
 
 	// External are the addresses by which the world reaches this computer.

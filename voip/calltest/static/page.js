@@ -10,7 +10,7 @@ let allowed = null; // what the server gave for this session
 const show = (id, on = true) => { $(id).hidden = !on; };
 
 function say(text) {
-  $("message").textContent = text || "";
+  $("message").textContent = text ? text[0].toUpperCase() + text.slice(1) : "";
   show("message", Boolean(text));
 }
 
