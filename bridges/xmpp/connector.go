@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"go.mau.fi/util/configupgrade"
@@ -24,6 +25,8 @@ type Connector struct {
 	config Config
 	dial   client.Dial
 	web    *http.Client // for files
+
+	uploads atomic.Int64 // what the homeserver takes, in bytes; 0 until that is known
 }
 
 var (
@@ -108,8 +111,14 @@ func (c *Connector) ValidateUserID(id networkid.UserID) bool {
 
 // SetMaxFileSize implements bridgev2.MaxFileSizeingNetwork: the homeserver's
 // limit counts too.
-func (c *Connector) SetMaxFileSize(size int64) {
-	c.config.MaxFileSize = min(c.config.MaxFileSize, size)
+func (c *Connector) SetMaxFileSize(size int64) { c.uploads.Store(size) }
+
+// maxFileSize is the largest file that is carried.
+func (c *Connector) maxFileSize() int64 {
+	if n := c.uploads.Load(); n > 0 {
+		return min(n, c.config.MaxFileSize)
+	}
+	return c.config.MaxFileSize
 }
 
 // LoadUserLogin implements bridgev2.NetworkConnector.

@@ -193,7 +193,7 @@ func (s *session) fetch(ctx context.Context, address string) (data []byte, mimeT
 	if resp.StatusCode != http.StatusOK {
 		return nil, "", fmt.Errorf("the answer is %s", resp.Status)
 	}
-	limit := s.connector.config.MaxFileSize
+	limit := s.connector.maxFileSize()
 	data, err = io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err == nil && int64(len(data)) > limit {
 		err = errTooLarge

@@ -78,7 +78,7 @@ func (s *session) HandleMatrixMessage(ctx context.Context, msg *bridgev2.MatrixM
 		if !post.Group {
 			out.id = post.ID
 		}
-		s.login.QueueRemoteEvent(&simplevent.Message[struct{}]{
+		bridge.Queue(s.login, &simplevent.Message[struct{}]{
 			EventMeta: simplevent.EventMeta{
 				Type: bridgev2.RemoteEventMessage, PortalKey: key, Timestamp: time.Now(),
 				Sender: bridgev2.EventSender{IsFromMe: true, Sender: s.GetUserID()},
@@ -316,7 +316,7 @@ func (s *session) HandleMatrixTyping(_ context.Context, msg *bridgev2.MatrixTypi
 func (s *session) GetCapabilities(_ context.Context, portal *bridgev2.Portal) *event.RoomFeatures {
 	full, partial := event.CapLevelFullySupported, event.CapLevelPartialSupport
 	file := &event.FileFeatures{
-		MimeTypes: map[string]event.CapabilitySupportLevel{"*/*": full}, Caption: partial, MaxSize: s.connector.config.MaxFileSize,
+		MimeTypes: map[string]event.CapabilitySupportLevel{"*/*": full}, Caption: partial, MaxSize: s.connector.maxFileSize(),
 	}
 	f := &event.RoomFeatures{
 		ID: "switchboard.xmpp.1",

@@ -156,7 +156,7 @@ func (s *session) onText(ctx context.Context, chat jid.JID, sender bridgev2.Even
 			out.Type, out.TargetMessage, out.CreatePortal = bridgev2.RemoteEventEdit, target, false
 		}
 	}
-	if s.deliver(ctx, out) && m.WantsEcho && !m.Sent && !m.Old && m.ID != "" {
+	if bridge.Deliver(ctx, s.login, out) && m.WantsEcho && !m.Sent && !m.Old && m.ID != "" {
 		s.client.Send(client.Post{To: m.From, ID: client.NewID()}.Received(m.ID), nil)
 	}
 }
@@ -194,21 +194,21 @@ func (s *session) onMeta(ctx context.Context, chat jid.JID, sender bridgev2.Even
 	switch {
 	case m.Subject != nil && m.Body == "":
 		topic := *m.Subject
-		s.deliver(ctx, &simplevent.ChatInfoChange{
+		bridge.Deliver(ctx, s.login, &simplevent.ChatInfoChange{
 			EventMeta:      about(bridgev2.RemoteEventChatInfoChange),
 			ChatInfoChange: &bridgev2.ChatInfoChange{ChatInfo: &bridgev2.ChatInfo{Topic: &topic, ExcludeChangesFromTimeline: m.Old}},
 		})
 	case m.Retracts != "":
 		s.onRetraction(ctx, chat, sender, m)
 	case m.ReactsTo != "":
-		s.deliver(ctx, &simplevent.ReactionSync{
+		bridge.Deliver(ctx, s.login, &simplevent.ReactionSync{
 			EventMeta: about(bridgev2.RemoteEventReactionSync), TargetMessage: messageID(chat, m.ReactsTo), Reactions: reactions(sender, m),
 		})
 	case m.Displayed != "" && m.Body == "":
-		s.deliver(ctx, &simplevent.Receipt{EventMeta: about(bridgev2.RemoteEventReadReceipt), LastTarget: messageID(chat, m.Displayed)})
+		bridge.Deliver(ctx, s.login, &simplevent.Receipt{EventMeta: about(bridgev2.RemoteEventReadReceipt), LastTarget: messageID(chat, m.Displayed)})
 	case m.Received != "" && m.Body == "":
 		if !sender.IsFromMe {
-			s.deliver(ctx, &simplevent.Receipt{
+			bridge.Deliver(ctx, s.login, &simplevent.Receipt{
 				EventMeta: about(bridgev2.RemoteEventDeliveryReceipt), Targets: []networkid.MessageID{messageID(chat, m.Received)},
 			})
 		}
@@ -218,7 +218,7 @@ func (s *session) onMeta(ctx context.Context, chat jid.JID, sender bridgev2.Even
 			if m.State == "composing" {
 				timeout = typingTime
 			}
-			s.deliver(ctx, &simplevent.Typing{EventMeta: about(bridgev2.RemoteEventTyping), Timeout: timeout})
+			bridge.Deliver(ctx, s.login, &simplevent.Typing{EventMeta: about(bridgev2.RemoteEventTyping), Timeout: timeout})
 		}
 	default:
 		return false
@@ -257,13 +257,13 @@ func (s *session) onRetraction(ctx context.Context, chat jid.JID, sender bridgev
 			return
 		}
 	}
-	s.deliver(ctx, &simplevent.MessageRemove{EventMeta: s.aboutMessage(bridgev2.RemoteEventMessageRemove, chat, sender, m), TargetMessage: target})
+	bridge.Deliver(ctx, s.login, &simplevent.MessageRemove{EventMeta: s.aboutMessage(bridgev2.RemoteEventMessageRemove, chat, sender, m), TargetMessage: target})
 }
 
 // onError marks a message of ours as failed, with the reason.
 func (s *session) onError(ctx context.Context, chat jid.JID, m *client.Message) {
 	if m.ID == "" {
-		s.tell(ctx, "%s: %v", chat, m.Error)
+		bridge.Note(ctx, s.login, "%s: %v", chat, m.Error)
 		return
 	}
 	for _, l := range []*lane{s.laneOf(m), s.account, s.lane(chat.Bare())} {
@@ -303,7 +303,7 @@ func (s *session) notice(ctx context.Context, chat jid.JID, at time.Time, text s
 	if !s.exists(ctx, chat) {
 		return
 	}
-	s.deliver(ctx, &simplevent.PreConvertedMessage{
+	bridge.Deliver(ctx, s.login, &simplevent.PreConvertedMessage{
 		EventMeta: s.about(bridgev2.RemoteEventMessage, chat, bridgev2.EventSender{}, at), ID: messageID(chat, ""),
 		Data: &bridgev2.ConvertedMessage{Parts: []*bridgev2.ConvertedMessagePart{{
 			Type: event.EventMessage, Content: &event.MessageEventContent{MsgType: event.MsgNotice, Body: text, Mentions: &event.Mentions{}},
@@ -339,9 +339,9 @@ func (s *session) onContact(ctx context.Context, e client.Event) {
 			s.avatarChanged(ctx, e.From.Bare(), e.Photo)
 		}
 	case client.Subscribe:
-		s.tell(ctx, "%s asks to see when you are there. Say `accept %s` to allow it.", e.From, e.From)
+		bridge.Note(ctx, s.login, "%s asks to see when you are there. Say `accept %s` to allow it.", e.From, e.From)
 	case client.Invited:
-		s.tell(ctx, "%s invites you into the room %s. %s Say `join %s` to go there.", e.By, e.Room, e.Reason, e.Room)
+		bridge.Note(ctx, s.login, "%s invites you into the room %s. %s Say `join %s` to go there.", e.By, e.Room, e.Reason, e.Room)
 	}
 }
 
@@ -362,7 +362,7 @@ func (s *session) renamed(ctx context.Context, j jid.JID, nick string) {
 	}
 	ghost, err := s.connector.br.GetExistingGhostByID(ctx, userID(j))
 	if err == nil && ghost != nil {
-		ghost.UpdateInfo(ctx, &bridgev2.UserInfo{Name: &nick})
+		bridge.Introduce(ctx, s.login, ghost.ID, &bridgev2.UserInfo{Name: &nick})
 	}
 }
 
@@ -372,8 +372,8 @@ func (s *session) avatarChanged(ctx context.Context, j jid.JID, hash string) {
 		return
 	}
 	ghost, err := s.connector.br.GetExistingGhostByID(ctx, userID(j))
-	if err == nil && ghost != nil && ghost.AvatarID != networkid.AvatarID(hash) {
-		ghost.UpdateInfo(ctx, &bridgev2.UserInfo{Avatar: s.avatar(j, hash)})
+	if err == nil && ghost != nil {
+		bridge.Introduce(ctx, s.login, ghost.ID, &bridgev2.UserInfo{Avatar: s.avatar(j, hash)})
 	}
 }
 

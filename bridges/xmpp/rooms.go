@@ -17,6 +17,7 @@ import (
 	"maunium.net/go/mautrix/event"
 	"mellium.im/xmpp/jid"
 
+	"switchboard/bridges/bridge"
 	"switchboard/bridges/xmpp/client"
 )
 
@@ -168,7 +169,7 @@ func (s *session) enterRooms(ctx context.Context) {
 		j := parse(room)
 		s.lane(j).add(false, func(ctx context.Context) {
 			if err := s.enter(ctx, j); err != nil && ctx.Err() == nil && s.client.Online() {
-				s.tell(ctx, "%s could not be entered again: %v", j, err)
+				bridge.Note(ctx, s.login, "%s could not be entered again: %v", j, err)
 			}
 		})
 	}
@@ -199,11 +200,11 @@ func (s *session) enter(ctx context.Context, room jid.JID) error {
 		return err
 	}
 	if nick != st.Nick {
-		s.tell(ctx, "The nick %s is taken in %s. You are %s there.", st.Nick, room, nick)
+		bridge.Note(ctx, s.login, "The nick %s is taken in %s. You are %s there.", st.Nick, room, nick)
 	}
 	meta := s.about(bridgev2.RemoteEventChatResync, room, bridgev2.EventSender{}, time.Now())
 	meta.CreatePortal = true
-	if !s.deliver(ctx, &simplevent.ChatResync{EventMeta: meta, GetChatInfoFunc: s.GetChatInfo}) {
+	if !bridge.Deliver(ctx, s.login, &simplevent.ChatResync{EventMeta: meta, GetChatInfoFunc: s.GetChatInfo}) {
 		return ctx.Err()
 	}
 	if info.Archived {
@@ -281,7 +282,7 @@ func (s *session) change(ctx context.Context, room jid.JID, by bridgev2.EventSen
 	if m.Sender == "" || !s.exists(ctx, room) {
 		return
 	}
-	s.deliver(ctx, &simplevent.ChatInfoChange{
+	bridge.Deliver(ctx, s.login, &simplevent.ChatInfoChange{
 		EventMeta:      s.about(bridgev2.RemoteEventChatInfoChange, room, by, time.Now()),
 		ChatInfoChange: &bridgev2.ChatInfoChange{MemberChanges: &bridgev2.ChatMemberList{MemberMap: bridgev2.ChatMemberMap{m.Sender: m}}},
 	})
@@ -449,7 +450,7 @@ func (s *session) HandleMatrixMembership(ctx context.Context, msg *bridgev2.Matr
 	}
 	if err != nil { // the room shows what is not so on XMPP
 		s.lane(room).add(false, func(ctx context.Context) {
-			s.deliver(ctx, &simplevent.ChatResync{
+			bridge.Deliver(ctx, s.login, &simplevent.ChatResync{
 				EventMeta: s.about(bridgev2.RemoteEventChatResync, room, bridgev2.EventSender{}, time.Now()), GetChatInfoFunc: s.GetChatInfo,
 			})
 		})

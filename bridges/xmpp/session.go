@@ -7,12 +7,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/bridgev2/networkid"
 	"maunium.net/go/mautrix/bridgev2/simplevent"
 	"maunium.net/go/mautrix/bridgev2/status"
-	"maunium.net/go/mautrix/event"
 	"mellium.im/xmpp/jid"
 
 	"switchboard/bridges/bridge"
@@ -186,18 +184,6 @@ func (s *session) save(now bool) {
 	}
 }
 
-// tell writes to the user in the management room.
-func (s *session) tell(ctx context.Context, format string, args ...any) {
-	room, err := s.login.User.GetManagementRoom(ctx)
-	if err == nil {
-		content := &event.Content{Parsed: &event.MessageEventContent{MsgType: event.MsgNotice, Body: fmt.Sprintf(format, args...)}}
-		_, err = s.connector.br.Bot.SendMessage(ctx, room, event.EventMessage, content, nil)
-	}
-	if err != nil {
-		zerolog.Ctx(ctx).Err(err).Msg("a notice could not be sent to the user")
-	}
-}
-
 // about is what an event says of itself.
 func (s *session) about(t bridgev2.RemoteEventType, chat jid.JID, sender bridgev2.EventSender, at time.Time) simplevent.EventMeta {
 	if at.IsZero() {
@@ -206,30 +192,7 @@ func (s *session) about(t bridgev2.RemoteEventType, chat jid.JID, sender bridgev
 	return simplevent.EventMeta{Type: t, PortalKey: s.key(chat), Sender: sender, Timestamp: at}
 }
 
-// deliver gives an event to its room and waits until it has been handled. It is
-// false if the bridge stops before that.
-func (s *session) deliver(ctx context.Context, e bridgev2.RemoteEvent) bool {
-	if !s.login.QueueRemoteEvent(e).Queued {
-		return false
-	}
-	// A room handles one event after the other, so the next one shows that the
-	// first is done, however it ended.
-	done := make(chan struct{})
-	fence := simplevent.EventMeta{Type: bridgev2.RemoteEventUnknown, PortalKey: e.GetPortalKey()}
-	fence.MutateContextFunc = func(ctx context.Context) context.Context { close(done); return ctx }
-	if !s.login.QueueRemoteEvent(&fence).Queued {
-		return false
-	}
-	select {
-	case <-done:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
-	}
-}
-
 // exists reports whether a chat has a room.
 func (s *session) exists(ctx context.Context, chat jid.JID) bool {
-	portal, err := s.connector.br.GetExistingPortalByKey(ctx, s.key(chat))
-	return err == nil && portal != nil && portal.MXID != ""
+	return bridge.Exists(ctx, s.login, s.key(chat))
 }
