@@ -36,6 +36,7 @@ func (a alone) open(t *terminal, url string, wire bridge.Wire) (*loaded, hosted,
 	if err != nil {
 		return nil, hosted{}, err
 	}
+	conf.Bridges.IRC.Enabled, conf.Bridges.WhatsApp.Enabled, conf.Bridges.XMPP.Enabled = true, true, true
 	list := conf.Bridges.networks()
 	i := slices.IndexFunc(list, func(n network) bool { return n.id == a.Network })
 	if i < 0 {

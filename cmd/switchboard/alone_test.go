@@ -57,6 +57,7 @@ func TestBridgeMistakes(t *testing.T) {
 	}{
 		{[]string{"bridge", "registration", "icq"}, 1, `no bridge called "icq"`},
 		{[]string{"bridge", "registration", "xmpp", "--url", "127.0.0.1"}, 1, "must begin with http"},
+		{[]string{"bridge", "registration", "irc"}, 1, "bridges.irc.networks"},
 		{[]string{"bridge", "run", "xmpp"}, 2, "--homeserver"},
 		{[]string{"bridge", "run", "xmpp", "--homeserver", "localhost:8008"}, 1, "http://127.0.0.1:8008"},
 		{[]string{"bridge", "run", "xmpp", "--homeserver", "http://localhost/_matrix"}, 1, "http://127.0.0.1:8008"},
