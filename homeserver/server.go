@@ -18,6 +18,7 @@ import (
 	"switchboard/homeserver/clientapi"
 	"switchboard/homeserver/clientsync"
 	"switchboard/homeserver/database"
+	"switchboard/homeserver/delayed"
 	"switchboard/homeserver/directory"
 	"switchboard/homeserver/e2ee"
 	"switchboard/homeserver/ephemeral"
@@ -61,6 +62,7 @@ type Server struct {
 	ring     *fedclient.KeyRing
 	sender   *fedsender.Service
 	pushers  *push.Service
+	delayed  *delayed.Service
 	servers  *fedapi.API
 	draining chan struct{} // closed by Drain
 	drain    sync.Once
@@ -144,11 +146,12 @@ func (s *Server) wire(blobs *blob.Disk) error {
 	s.sender = &fedsender.Service{Store: s.Store, Client: s.client, Bell: s.Bell, Keys: s.Keys, Ephemeral: s.Ephemeral, ServerName: c.ServerName}
 	counts := &unread.Service{Store: s.Store, Rooms: s.Rooms}
 	s.pushers = &push.Service{Store: s.Store, Rooms: s.Rooms, Unread: counts, Bell: s.Bell, Client: dialer.Client(gatewayTimeout)}
+	s.delayed = &delayed.Service{Store: s.Store, Rooms: s.Rooms, Bell: s.Bell}
 	s.Sync = &clientsync.Service{
 		Store: s.Store, Rooms: s.Rooms, Unread: counts, Bell: s.Bell, Keys: s.Keys, Ephemeral: s.Ephemeral, Stopping: s.draining,
 	}
 	s.ClientRoutes = &clientapi.API{
-		ServerName: c.ServerName, Accounts: s.Accounts, Rooms: s.Rooms, Directory: s.Directory, Federation: s.Federation, Sync: s.Sync, Unread: counts, Keys: s.Keys, Ephemeral: s.Ephemeral, Media: s.Media,
+		ServerName: c.ServerName, Accounts: s.Accounts, Rooms: s.Rooms, Directory: s.Directory, Federation: s.Federation, Sync: s.Sync, Unread: counts, Delayed: s.delayed, Keys: s.Keys, Ephemeral: s.Ephemeral, Media: s.Media,
 		PublicURL: c.advertised(), Delegate: c.Delegate, Support: c.Support.shown(), DefaultRoomVersion: c.Rooms.DefaultVersion, PolicyServerKey: c.Moderation.PolicyServerKey,
 	}
 	s.servers = &fedapi.API{
@@ -189,6 +192,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { return s.Federation.Run(ctx) })
 	group.Go(func() error { return s.sender.Run(ctx) })
 	group.Go(func() error { return s.pushers.Run(ctx) })
+	group.Go(func() error { return s.delayed.Run(ctx) })
 	return group.Wait()
 }
 

@@ -22,7 +22,7 @@ var floors = [][]string{
 	{"homeserver/store"},
 	{"homeserver/fedclient", "homeserver/identity"},
 	{"homeserver/account", "homeserver/e2ee", "homeserver/ephemeral", "homeserver/media", "homeserver/room"},
-	{"homeserver/directory", "homeserver/federation", "homeserver/unread"},
+	{"homeserver/delayed", "homeserver/directory", "homeserver/federation", "homeserver/unread"},
 	{"homeserver/clientsync", "homeserver/fedsender", "homeserver/push", "homeserver/edge"},
 	{"homeserver/clientapi", "homeserver/fedapi", "homeserver/adminapi"},
 	{"homeserver"},

@@ -6,6 +6,7 @@ import (
 
 	"switchboard/homeserver/account"
 	"switchboard/homeserver/clientsync"
+	"switchboard/homeserver/delayed"
 	"switchboard/homeserver/directory"
 	"switchboard/homeserver/e2ee"
 	"switchboard/homeserver/ephemeral"
@@ -26,6 +27,7 @@ type API struct {
 	Federation *federation.Service
 	Sync       *clientsync.Service
 	Unread     *unread.Service
+	Delayed    *delayed.Service
 	Keys       *e2ee.Service
 	Ephemeral  *ephemeral.Service
 	Media      *media.Service

@@ -67,6 +67,11 @@ func (a *API) sendMessage(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.URL.Query().Has(unstableDelay) {
+		if id := a.Delayed.Repeated(d); id != "" {
+			return map[string]string{"delay_id": id}, nil
+		}
+	}
 	if d.Content, err = r.Object(); err != nil {
 		return nil, err
 	}
@@ -79,6 +84,12 @@ func (a *API) send(r *request, d room.Sending) (any, error) {
 		return nil, err
 	}
 	a.Ephemeral.Active(r.User)
+	if delay, err := r.delayed(); delay != 0 || err != nil {
+		if err != nil {
+			return nil, err
+		}
+		return a.delay(r, d, delay)
+	}
 	return sent(a.Rooms.Send(r.Context(), d))
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"switchboard/homeserver/account"
 	"switchboard/homeserver/clientsync"
+	"switchboard/homeserver/delayed"
 	"switchboard/homeserver/directory"
 	"switchboard/homeserver/e2ee"
 	"switchboard/homeserver/ephemeral"
@@ -68,6 +69,7 @@ func prepare(t *testing.T, st *store.Store, change ...func(*API)) *server {
 		Directory:  &directory.Service{Store: st, Rooms: rooms, ServerName: name, Registrations: set},
 		Federation: &federation.Service{Store: st, Bell: bell, Rooms: rooms, ServerName: name},
 		Unread:     counts,
+		Delayed:    &delayed.Service{Store: st, Rooms: rooms, Bell: bell},
 		Sync:       &clientsync.Service{Store: st, Rooms: rooms, Unread: counts, Bell: bell, Keys: keys, Ephemeral: fleeting},
 	}
 	for _, f := range change {

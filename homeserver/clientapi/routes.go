@@ -6,6 +6,7 @@ var tables = [][]route{
 	accountDataRoutes,
 	adminRoutes,
 	appserviceRoutes,
+	delayedRoutes,
 	deviceRoutes,
 	directoryRoutes,
 	eventRoutes,

@@ -34,6 +34,7 @@ const (
 	InvalidSignature            Code = "M_INVALID_SIGNATURE"
 	InvalidUsername             Code = "M_INVALID_USERNAME"
 	InviteBlocked               Code = "M_INVITE_BLOCKED"
+	MaxDelayExceeded            Code = "M_MAX_DELAY_EXCEEDED"
 	KeyTooLarge                 Code = "M_KEY_TOO_LARGE"
 	LimitExceeded               Code = "M_LIMIT_EXCEEDED"
 	MissingParam                Code = "M_MISSING_PARAM"

@@ -51,6 +51,23 @@ cross_signing_keys.usage text NOT NULL
 cross_signing_keys.public text NOT NULL
 cross_signing_keys.keys text NOT NULL
 cross_signing_keys: PRIMARY KEY (user_id, usage)
+delayed_events.delay_id text NOT NULL
+delayed_events.user_id text NOT NULL
+delayed_events.device_id text NOT NULL
+delayed_events.txn text NOT NULL
+delayed_events.room_id text NOT NULL
+delayed_events.type text NOT NULL
+delayed_events.state_key text
+delayed_events.content text NOT NULL
+delayed_events.at bigint NOT NULL
+delayed_events.delay bigint NOT NULL
+delayed_events.since_ts bigint NOT NULL
+delayed_events.final_ts bigint NOT NULL
+delayed_events.event_id text NOT NULL
+delayed_events.error text NOT NULL
+delayed_events: PRIMARY KEY (delay_id)
+CREATE INDEX delayed_events_by_due ON public.delayed_events USING btree (final_ts, since_ts)
+CREATE INDEX delayed_events_by_user ON public.delayed_events USING btree (user_id, final_ts)
 destinations.server text NOT NULL
 destinations.failures bigint NOT NULL
 destinations.failing_ts bigint NOT NULL
