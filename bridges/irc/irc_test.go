@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
@@ -231,6 +232,22 @@ func TestModeration(t *testing.T) {
 	}
 	bob.Await("KICK #go erin :off topic")
 
+	// A ban ends with an invitation.
+	erin.Join("#go")
+	alice.AwaitMembers(room, alice.UserID, bot, ghost("bob"), ghost("erin"))
+	if _, err := alice.BanUser(context.Background(), room, &mautrix.ReqBanUser{UserID: ghost("erin"), Reason: "spam"}); err != nil {
+		t.Errorf("alice is op and may not ban: %v", err)
+	}
+	bob.Await("MODE #go +b ", "erin!*@*")
+	bob.Await("KICK #go erin :spam")
+	if _, err := alice.UnbanUser(context.Background(), room, &mautrix.ReqUnbanUser{UserID: ghost("erin")}); err != nil {
+		t.Errorf("alice may not unban: %v", err)
+	}
+	bob.Await("MODE #go -b ", "erin!*@*")
+	if _, err := alice.InviteUser(context.Background(), room, &mautrix.ReqInviteUser{UserID: ghost("erin")}); err != nil {
+		t.Errorf("alice may not invite: %v", err)
+	}
+	erin.Await("INVITE erin", "#go")
 }
 
 func TestOwnMembership(t *testing.T) {
@@ -308,6 +325,8 @@ func TestPrivate(t *testing.T) {
 	// CTCP is answered, and does not show.
 	dave.Send("PRIVMSG alice :\x01VERSION\x01")
 	dave.Await("NOTICE dave :\x01VERSION Switchboard")
+	dave.Send("PRIVMSG alice :\x01DCC SEND cat.png 2130706433 1 2\x01")
+	alice.Await("the refusal", bridgetest.Message(alice.manage, "dave on TestNet wants a direct connection (DCC)"))
 }
 
 func TestRefused(t *testing.T) {
