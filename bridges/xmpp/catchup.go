@@ -163,14 +163,21 @@ func (s *session) remind(ctx context.Context, l *lane) {
 	l.flush()
 }
 
-// resumed reads what came while a connection was broken from the archive, before
-// it is read from the stream: ejabberd mixes up the order of what waited.
+// resumed asks a room whether we are still there after the connection was broken,
+// and reads what came meanwhile from the archive before it is read from the
+// stream: ejabberd mixes up the order of what waited.
 func (s *session) resumed(ctx context.Context, l *lane) {
 	l.mu.Lock()
-	archived := l.ready && l.archived
+	ready, archived := l.ready, l.archived
 	l.mu.Unlock()
-	if !archived {
+	if !ready {
 		return // it is done before the lane gets ready
+	}
+	if l != s.account {
+		s.present(ctx, l)
+	}
+	if !archived {
+		return
 	}
 	if err := s.catchUp(ctx, l.room); err != nil {
 		zerolog.Ctx(ctx).Warn().Err(err).Msg("the archive could not be read after a break")

@@ -29,6 +29,7 @@ func (c *Connector) commands() []commands.CommandHandler {
 		command("part", "[_account_] [_room@server_]", "Leave a room, or that of this chat", part),
 		command("nick", "[_account_] <_nick_>", "Change your nick in the room of this chat", nick),
 		command("rooms", "", "List the rooms that you are in", listRooms),
+		command("contacts", "[_account_]", "List your contacts, to start a chat with", listContacts),
 		command("accept", "[_account_] <_address_>", "Let somebody see when you are there", accept),
 	}
 }
@@ -46,7 +47,12 @@ func pick(ce *commands.Event) *session {
 			ce.Args = ce.Args[1:]
 			return s
 		}
-		if first == nil || ce.Portal != nil && ce.Portal.Receiver == ul.ID {
+		here := false
+		if ce.Portal != nil {
+			_, here = s.room(parse(ce.Portal.ID))
+			here = here || ce.Portal.Receiver == ul.ID
+		}
+		if first == nil || here {
 			first = s
 		}
 	}
@@ -121,6 +127,21 @@ func listRooms(ce *commands.Event, s *session) {
 	s.saving.Unlock()
 	if len(list) == 0 {
 		ce.Reply("You are in no room. Say `join room@server`.")
+		return
+	}
+	slices.Sort(list)
+	ce.ReplyAdvanced(strings.Join(list, "\n"), true, false)
+}
+
+func listContacts(ce *commands.Event, s *session) {
+	var list []string
+	s.mu.Lock()
+	for _, item := range s.roster {
+		list = append(list, strings.TrimSpace(fmt.Sprintf("* `%s` %s", item.JID, item.Name)))
+	}
+	s.mu.Unlock()
+	if len(list) == 0 {
+		ce.Reply("You have no contacts. Say `start-chat ivy@example.org` to write to somebody.")
 		return
 	}
 	slices.Sort(list)

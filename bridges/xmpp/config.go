@@ -42,6 +42,10 @@ type Config struct {
 	// MemberLimit is how many people of a room are shown. In a room with more,
 	// those with a role are, and the others as soon as they write.
 	MemberLimit int `yaml:"member_limit"`
+
+	// RoomCheck is how often rooms are asked whether they still know us; 0 asks
+	// none.
+	RoomCheck time.Duration `yaml:"room_check"`
 }
 
 // Server is how to reach the server of a domain.
@@ -64,6 +68,7 @@ func (c *Config) SetDefaults() {
 	c.SendTimeout = 2 * time.Minute
 	c.MaxFileSize = 100 << 20
 	c.MemberLimit = 500
+	c.RoomCheck = 10 * time.Minute
 }
 
 // Check returns everything that is wrong.
@@ -72,8 +77,8 @@ func (c Config) Check() error {
 	bad := func(key, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("bridges.xmpp.%s: %s", key, fmt.Sprintf(format, args...)))
 	}
-	if c.History < 0 || c.SendTimeout < 0 || c.MemberLimit < 0 {
-		bad("history, send_timeout, member_limit", "must not be negative")
+	if c.History < 0 || c.SendTimeout < 0 || c.MemberLimit < 0 || c.RoomCheck < 0 {
+		bad("history, send_timeout, member_limit, room_check", "must not be negative")
 	}
 	if c.MaxFileSize <= 0 {
 		bad("max_file_size", "must be positive")

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +30,16 @@ type Connector struct {
 	web    *http.Client // for files
 
 	uploads atomic.Int64 // what the homeserver takes, in bytes; 0 until that is known
+
+	mu       sync.Mutex // tier 1; guards sessions
+	sessions map[networkid.UserLoginID]*session
+}
+
+// all are the logins of this bridge.
+func (c *Connector) all() []*session {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Values(c.sessions))
 }
 
 var (
@@ -46,7 +59,7 @@ func New(config Config, dial client.Dial) *Connector {
 	if dial == nil {
 		dial = (&net.Dialer{}).DialContext
 	}
-	return &Connector{config: config, dial: dial, web: &http.Client{
+	return &Connector{config: config, dial: dial, sessions: make(map[networkid.UserLoginID]*session), web: &http.Client{
 		Timeout:   fileTimeout,
 		Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true, TLSHandshakeTimeout: 20 * time.Second},
 	}}
@@ -135,5 +148,8 @@ func (c *Connector) LoadUserLogin(_ context.Context, login *bridgev2.UserLogin) 
 	s.client = client.New(config, s.onEvent)
 	s.account = &lane{session: s}
 	login.Client = s
+	c.mu.Lock()
+	c.sessions[login.ID] = s
+	c.mu.Unlock()
 	return nil
 }

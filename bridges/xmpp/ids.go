@@ -44,9 +44,13 @@ func checkUserID(text string) (jid.JID, error) {
 	return j, nil
 }
 
-// key is the room for a chat.
+// key is the Matrix room for a chat: a room's is shared by all logins.
 func (s *session) key(chat jid.JID) networkid.PortalKey {
-	return networkid.PortalKey{ID: networkid.PortalID(chat.String()), Receiver: s.login.ID}
+	key := networkid.PortalKey{ID: networkid.PortalID(chat.String())}
+	if _, is := s.room(chat); !is {
+		key.Receiver = s.login.ID
+	}
+	return key
 }
 
 // messageID is the ID of a message in a chat: that by which others refer to it
@@ -84,6 +88,7 @@ type RoomState struct {
 	Nick     string   `json:"nick"`
 	Password string   `json:"password,omitempty"`
 	Position Position `json:"position"`
+	Open     bool     `json:"open,omitempty"` // all see everybody's account
 }
 
 // Position is how far an archive has been read.

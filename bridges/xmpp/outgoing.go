@@ -38,8 +38,13 @@ func failure(err error) bridgev2.MessageStatus {
 // place is where a chat's messages go: its lane, and a message without content.
 func (s *session) place(portal *bridgev2.Portal, id string) (*lane, client.Post) {
 	chat := parse(portal.ID)
-	if _, ok := s.room(chat); ok || portal.RoomType != database.RoomTypeDM {
+	if portal.Receiver == "" {
 		return s.lane(chat), client.Post{To: chat, Group: true, ID: id}
+	}
+	if o, in := s.find(chat.Bare(), chat); in && chat.Resourcepart() != "" {
+		if full, err := chat.Bare().WithResource(o.Nick); err == nil {
+			return s.account, client.Post{To: full, ID: id}
+		}
 	}
 	return s.account, client.Post{To: chat, ID: id}
 }
@@ -72,7 +77,7 @@ func (s *session) HandleMatrixMessage(ctx context.Context, msg *bridgev2.MatrixM
 			}
 			return true, nil
 		})
-	key, chat := msg.Portal.PortalKey, post.To
+	key, chat := msg.Portal.PortalKey, parse(msg.Portal.ID)
 	finish := func(r result) {
 		out = r
 		if !post.Group {
@@ -144,6 +149,11 @@ func (s *session) ownNick(room jid.JID) string {
 // send sends what is no message of its own. What becomes of it is told when that
 // is known.
 func (s *session) send(l *lane, e *event.Event, stanza *client.Element) {
+	s.sendAnd(l, e, stanza, func(error) {})
+}
+
+// sendAnd is send, and calls then with what became of the stanza.
+func (s *session) sendAnd(l *lane, e *event.Event, stanza *client.Element, then func(error)) {
 	bridge.Later(e)
 	info := bridgev2.StatusEventInfoFromEvent(e)
 	l.submit(newOutgoing(e, stanza, false, func(r result) {
@@ -151,6 +161,7 @@ func (s *session) send(l *lane, e *event.Event, stanza *client.Element) {
 		if r.err != nil {
 			st = failure(r.err)
 		}
+		then(r.err)
 		s.connector.br.Matrix.SendMessageStatus(s.context(), &st, info)
 	}))
 }
@@ -265,10 +276,13 @@ func (s *session) HandleMatrixMessageRemove(ctx context.Context, msg *bridgev2.M
 	if !post.Group {
 		return failure(errors.New("on XMPP nobody can delete what others wrote; it is deleted here only"))
 	}
-	err := ask(ctx, func(ctx context.Context) error {
-		_, err := s.client.Ask(ctx, "set", post.To, client.Moderation(target, msg.Content.Reason))
-		return err
-	})
+	info, err := s.info(ctx, post.To)
+	if err == nil {
+		err = ask(ctx, func(ctx context.Context) error {
+			_, err := s.client.Ask(ctx, "set", post.To, info.Moderation(target, msg.Content.Reason))
+			return err
+		})
+	}
 	if err != nil {
 		return failure(err)
 	}
@@ -333,7 +347,7 @@ func (s *session) GetCapabilities(_ context.Context, portal *bridgev2.Portal) *e
 	}
 	if _, post := s.place(portal, ""); post.Group {
 		f.ID += "+room"
-		f.State = event.StateFeatureMap{event.StateTopic.Type: {Level: full}}
+		f.State = event.StateFeatureMap{event.StateTopic.Type: {Level: full}, event.StatePowerLevels.Type: {Level: partial}}
 		f.MemberActions = event.MemberFeatureMap{
 			event.MemberActionInvite: full, event.MemberActionKick: full, event.MemberActionBan: partial, event.MemberActionLeave: full,
 		}

@@ -1,6 +1,7 @@
 package xmpp
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -83,8 +84,9 @@ func (s *session) chatOf(m *client.Message) jid.JID {
 		return m.From.Bare()
 	}
 	peer := m.Peer()
-	if _, in := s.room(peer.Bare()); in {
-		return peer
+	if _, in := s.room(peer.Bare()); in && peer.Resourcepart() != "" {
+		r, _ := s.client.Room(peer)
+		return inside(peer.Bare(), client.Occupant{Nick: peer.Resourcepart(), ID: cmp.Or(r.Occupants[peer.Resourcepart()].ID, m.Occupant)})
 	}
 	return peer.Bare()
 }
@@ -92,7 +94,7 @@ func (s *session) chatOf(m *client.Message) jid.JID {
 // sender is who wrote a message.
 func (s *session) sender(m *client.Message) bridgev2.EventSender {
 	if m.Type == "groupchat" {
-		return s.occupant(m.From)
+		return s.writer(m)
 	}
 	if m.Sent {
 		return bridgev2.EventSender{IsFromMe: true, Sender: s.GetUserID()}
@@ -103,7 +105,7 @@ func (s *session) sender(m *client.Message) bridgev2.EventSender {
 // onMessage shows a message, whatever it is.
 func (s *session) onMessage(ctx context.Context, m *client.Message) {
 	chat := s.chatOf(m)
-	if !shown(chat) || m.Type == "headline" {
+	if _, in := s.room(chat); !shown(chat) || m.Type == "headline" || m.Type == "groupchat" && !in {
 		return
 	}
 	if m.Type == "error" {
@@ -113,8 +115,10 @@ func (s *session) onMessage(ctx context.Context, m *client.Message) {
 	sender := s.sender(m)
 	if sender.Sender == "" || m.Type == "groupchat" && m.From.Resourcepart() == "" && m.Subject == nil && !m.Moderated {
 		s.onRoomText(ctx, m)
-	} else if sender.IsFromMe && strings.HasPrefix(m.ID, "$") {
-		s.laneOf(m).has(s.reference(m), m) // from Matrix
+	} else if own := sender.IsFromMe || sender.SenderLogin != ""; own && strings.HasPrefix(m.ID, "$") { // from Matrix
+		if sender.IsFromMe { // another login of ours hears of its own
+			s.laneOf(m).has(s.reference(m), m)
+		}
 	} else if !s.onMeta(ctx, chat, sender, m) && (m.Body != "" || m.URL != "") {
 		s.onText(ctx, chat, sender, m)
 	}
@@ -150,6 +154,9 @@ func (s *session) onText(ctx context.Context, chat jid.JID, sender bridgev2.Even
 	meta := s.aboutMessage(bridgev2.RemoteEventMessage, chat, sender, m)
 	meta.CreatePortal = true
 	id := messageID(chat, s.reference(m))
+	if j := parse(sender.Sender); m.Type == "groupchat" && j.Resourcepart() != "" {
+		bridge.Introduce(ctx, s.login, sender.Sender, s.profile(chat, client.Occupant{Nick: m.From.Resourcepart(), ID: m.Occupant}))
+	}
 	out := &simplevent.Message[*client.Message]{EventMeta: meta, Data: m, ID: id, ConvertMessageFunc: s.convert, ConvertEditFunc: s.convertEdit}
 	if m.Replaces != "" {
 		if target := s.corrected(ctx, chat, sender, m); target != "" {
@@ -298,13 +305,14 @@ func (s *session) refuse(ctx context.Context, chat jid.JID, m *client.Message) b
 	return false
 }
 
-// notice writes a line into a chat, as the bot.
-func (s *session) notice(ctx context.Context, chat jid.JID, at time.Time, text string) {
+// notice writes a line into a chat, as the bot. With an ID it does so once, also
+// if several logins hear it.
+func (s *session) notice(ctx context.Context, chat jid.JID, at time.Time, id, text string) {
 	if !s.exists(ctx, chat) {
 		return
 	}
 	bridge.Deliver(ctx, s.login, &simplevent.PreConvertedMessage{
-		EventMeta: s.about(bridgev2.RemoteEventMessage, chat, bridgev2.EventSender{}, at), ID: messageID(chat, ""),
+		EventMeta: s.about(bridgev2.RemoteEventMessage, chat, bridgev2.EventSender{}, at), ID: messageID(chat, id),
 		Data: &bridgev2.ConvertedMessage{Parts: []*bridgev2.ConvertedMessagePart{{
 			Type: event.EventMessage, Content: &event.MessageEventContent{MsgType: event.MsgNotice, Body: text, Mentions: &event.Mentions{}},
 		}}},
@@ -314,7 +322,7 @@ func (s *session) notice(ctx context.Context, chat jid.JID, at time.Time, text s
 // onRoomText shows what a room itself says.
 func (s *session) onRoomText(ctx context.Context, m *client.Message) {
 	if m.Body != "" && !m.Old {
-		s.notice(ctx, m.From.Bare(), m.Time, m.Body)
+		s.notice(ctx, m.From.Bare(), m.Time, m.ID, m.Body)
 	}
 }
 
@@ -338,6 +346,8 @@ func (s *session) onContact(ctx context.Context, e client.Event) {
 		if e.HasPhoto {
 			s.avatarChanged(ctx, e.From.Bare(), e.Photo)
 		}
+	case client.BookmarkChanged:
+		s.onBookmark(ctx, e.Bookmark)
 	case client.Subscribe:
 		bridge.Note(ctx, s.login, "%s asks to see when you are there. Say `accept %s` to allow it.", e.From, e.From)
 	case client.Invited:
@@ -360,8 +370,7 @@ func (s *session) renamed(ctx context.Context, j jid.JID, nick string) {
 	if nick == "" || !shown(j) {
 		return
 	}
-	ghost, err := s.connector.br.GetExistingGhostByID(ctx, userID(j))
-	if err == nil && ghost != nil {
+	if ghost, err := s.connector.br.GetExistingGhostByID(ctx, userID(j)); err == nil && ghost != nil {
 		bridge.Introduce(ctx, s.login, ghost.ID, &bridgev2.UserInfo{Name: &nick})
 	}
 }
@@ -371,8 +380,14 @@ func (s *session) avatarChanged(ctx context.Context, j jid.JID, hash string) {
 	if !shown(j) {
 		return
 	}
-	ghost, err := s.connector.br.GetExistingGhostByID(ctx, userID(j))
-	if err == nil && ghost != nil {
+	if _, is := s.room(j); is {
+		bridge.Deliver(ctx, s.login, &simplevent.ChatInfoChange{
+			EventMeta:      s.about(bridgev2.RemoteEventChatInfoChange, j, bridgev2.EventSender{}, time.Now()),
+			ChatInfoChange: &bridgev2.ChatInfoChange{ChatInfo: &bridgev2.ChatInfo{Avatar: s.avatar(j, hash)}},
+		})
+		return
+	}
+	if ghost, err := s.connector.br.GetExistingGhostByID(ctx, userID(j)); err == nil && ghost != nil {
 		bridge.Introduce(ctx, s.login, ghost.ID, &bridgev2.UserInfo{Avatar: s.avatar(j, hash)})
 	}
 }
@@ -391,11 +406,14 @@ func (s *session) avatar(j jid.JID, hash string) *bridgev2.Avatar {
 // GetUserInfo implements bridgev2.NetworkAPI.
 func (s *session) GetUserInfo(_ context.Context, g *bridgev2.Ghost) (*bridgev2.UserInfo, error) {
 	j := parse(g.ID)
-	name := s.known(j)
-	if nick := j.Resourcepart(); nick != "" {
-		name = nick
+	if j.Resourcepart() != "" {
+		o, here := s.find(j.Bare(), j)
+		if here {
+			return s.profile(j.Bare(), o), nil
+		}
 	}
-	if name == "" && g.Name != "" {
+	name := cmp.Or(s.known(j), j.Resourcepart())
+	if j.Resourcepart() != "" && g.Name != "" || name == "" && g.Name != "" {
 		return nil, nil
 	}
 	if name == "" {

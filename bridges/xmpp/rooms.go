@@ -5,14 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/bridgev2/database"
-	"maunium.net/go/mautrix/bridgev2/networkid"
 	"maunium.net/go/mautrix/bridgev2/simplevent"
 	"maunium.net/go/mautrix/event"
 	"mellium.im/xmpp/jid"
@@ -21,82 +18,10 @@ import (
 	"switchboard/bridges/xmpp/client"
 )
 
-// The power levels of people in a room.
-const (
-	levelOwner     = 95
-	levelAdmin     = 75
-	levelModerator = 50
-	levelVisitor   = -1
-)
-
-func levelOf(o client.Occupant) int {
-	switch {
-	case o.Affiliation == "owner":
-		return levelOwner
-	case o.Affiliation == "admin":
-		return levelAdmin
-	case o.Role == "moderator":
-		return levelModerator
-	case o.Role == "visitor":
-		return levelVisitor
-	}
-	return 0
-}
-
-// occupant is the sender of what somebody in a room does.
-func (s *session) occupant(full jid.JID) bridgev2.EventSender {
-	nick := full.Resourcepart()
-	if nick == "" {
-		return bridgev2.EventSender{}
-	}
-	st, _ := s.room(full.Bare())
-	r, in := s.client.Room(full.Bare())
-	if in && nick == r.Nick || !in && nick == st.Nick {
-		return bridgev2.EventSender{IsFromMe: true, Sender: s.GetUserID()}
-	}
-	return bridgev2.EventSender{Sender: s.occupantID(full.Bare(), r.Occupants[nick], nick)}
-}
-
-// occupantID is the ghost of somebody in a room: that of the account where the
-// room shows it, and there are no two of it in the room.
-func (s *session) occupantID(room jid.JID, o client.Occupant, nick string) networkid.UserID {
-	if shown(o.JID) {
-		return userID(o.JID)
-	}
-	full, err := room.WithResource(nick)
-	if err != nil || !shown(full) {
-		return ""
-	}
-	return userID(full)
-}
-
-// member is somebody in a room, for the room.
-func (s *session) member(room jid.JID, o client.Occupant) (bridgev2.ChatMember, bool) {
-	full, err := room.WithResource(o.Nick)
-	if err != nil {
-		return bridgev2.ChatMember{}, false
-	}
-	level := levelOf(o)
-	m := bridgev2.ChatMember{EventSender: s.occupant(full), Membership: event.MembershipJoin, PowerLevel: &level}
-	if m.IsFromMe {
-		return m, true
-	}
-	info := &bridgev2.UserInfo{Identifiers: []string{"xmpp:" + string(m.Sender)}}
-	if name := cmp.Or(s.known(o.JID), o.Nick); !shown(o.JID) || s.unnamed(m.Sender) {
-		info.Name = &name
-	}
-	if o.Photo != "" {
-		info.Avatar = s.avatar(full, o.Photo)
-	}
-	m.UserInfo = info
-	return m, m.Sender != ""
-}
-
-// unnamed reports whether a ghost has no name yet. In each room the same account
-// may have another nick; the first one that is seen stays.
-func (s *session) unnamed(id networkid.UserID) bool {
-	ghost, err := s.connector.br.GetExistingGhostByID(s.context(), id)
-	return err != nil || ghost == nil || ghost.Name == ""
+// info asks a room what it is.
+func (s *session) info(ctx context.Context, room jid.JID) (info client.RoomInfo, err error) {
+	err = ask(ctx, func(ctx context.Context) (err error) { info, err = s.client.Info(ctx, room); return err })
+	return info, err
 }
 
 // roomInfo is everything about a room that we are in.
@@ -105,10 +30,11 @@ func (s *session) roomInfo(ctx context.Context, room jid.JID) (*bridgev2.ChatInf
 	if !in {
 		return nil, fmt.Errorf("you are not in %s", room)
 	}
-	var info client.RoomInfo
-	if err := ask(ctx, func(ctx context.Context) (err error) { info, err = s.client.Info(ctx, room); return err }); err != nil {
+	info, err := s.info(ctx, room)
+	if err != nil {
 		zerolog.Ctx(ctx).Warn().Err(err).Msg("a room does not say what it is")
 	}
+	s.setRoom(room, func(st *RoomState) { st.Open = err == nil && !info.Anonymous })
 	name := info.Name
 	if name == "" || name == room.Localpart() {
 		name = room.String()
@@ -122,12 +48,16 @@ func (s *session) roomInfo(ctx context.Context, room jid.JID) (*bridgev2.ChatInf
 		if len(r.Occupants) > limit && levelOf(o) <= 0 && nick != r.Nick {
 			continue
 		}
-		if m, ok := s.member(room, o); ok {
+		if m, ok := s.member(ctx, room, o); ok {
 			members.MemberMap[m.Sender] = m
 		}
 	}
 	kind := database.RoomTypeDefault
-	return &bridgev2.ChatInfo{Name: &name, Type: &kind, Members: members, ExcludeChangesFromTimeline: true}, nil
+	out := &bridgev2.ChatInfo{Name: &name, Type: &kind, Members: members, ExcludeChangesFromTimeline: true}
+	if info.Avatar != "" {
+		out.Avatar = s.avatar(room, info.Avatar)
+	}
+	return out, nil
 }
 
 // levels are the power levels of a room apart from those of its members.
@@ -166,12 +96,62 @@ func (s *session) enterRooms(ctx context.Context) {
 	}
 	s.saving.Unlock()
 	for _, room := range rooms {
-		j := parse(room)
-		s.lane(j).add(false, func(ctx context.Context) {
-			if err := s.enter(ctx, j); err != nil && ctx.Err() == nil && s.client.Online() {
-				bridge.Note(ctx, s.login, "%s could not be entered again: %v", j, err)
+		s.reenter(parse(room))
+	}
+}
+
+// onBookmark follows another client of the account into a room, or out of it.
+func (s *session) onBookmark(ctx context.Context, b client.Bookmark) {
+	_, in := s.room(b.Room)
+	switch {
+	case b.AutoJoin && !in && shown(b.Room):
+		s.setRoom(b.Room, func(st *RoomState) { st.Nick, st.Password = cmp.Or(b.Nick, s.nick()), b.Password })
+		s.save(true)
+		s.reenter(b.Room)
+	case !b.AutoJoin && in:
+		s.quit(ctx, b.Room, "")
+	}
+}
+
+// reenter goes into a room behind all that is to be done for it.
+func (s *session) reenter(room jid.JID) {
+	s.lane(room).add(false, func(ctx context.Context) {
+		if err := s.enter(ctx, room); err != nil && ctx.Err() == nil && s.client.Online() {
+			bridge.Note(ctx, s.login, "%s could not be entered again: %v", room, err)
+		}
+	})
+}
+
+// present goes back into a room that has forgotten us (XEP-0410).
+func (s *session) present(ctx context.Context, l *lane) {
+	if _, in := s.client.Room(l.room); !in {
+		return
+	}
+	err := ask(ctx, func(ctx context.Context) error { return s.client.PingRoom(ctx, l.room) })
+	if client.NotThere(err) {
+		zerolog.Ctx(ctx).Info().Str("server", l.room.Domainpart()).Msg("a room has forgotten a user, who goes back")
+		s.reenter(l.room)
+	}
+}
+
+// watch asks all rooms now and then whether we are still there.
+func (s *session) watch(ctx context.Context) {
+	if s.connector.config.RoomCheck <= 0 {
+		return
+	}
+	tick := time.NewTicker(s.connector.config.RoomCheck)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for _, l := range s.all() {
+			if l != s.account && s.client.Online() {
+				l.add(false, func(ctx context.Context) { s.present(ctx, l) })
 			}
-		})
+		}
 	}
 }
 
@@ -184,8 +164,7 @@ func (s *session) enter(ctx context.Context, room jid.JID) error {
 	}
 	l := s.lane(room)
 	l.setReady(false)
-	var info client.RoomInfo
-	err := ask(ctx, func(ctx context.Context) (err error) { info, err = s.client.Info(ctx, room); return err })
+	info, err := s.info(ctx, room)
 	var refused *client.StanzaError
 	if err != nil && !errors.As(err, &refused) {
 		return err
@@ -228,7 +207,7 @@ func (s *session) enter(ctx context.Context, room jid.JID) error {
 
 // join enters a room for good and waits until its Matrix room is there.
 func (s *session) join(ctx context.Context, room jid.JID, nick, password string) error {
-	if !s.client.Online() {
+	if ask(ctx, s.awaitLink) != nil { // after a log-in it is about to come
 		return client.ErrOffline
 	}
 	if _, in := s.client.Room(room); in && s.exists(ctx, room) {
@@ -260,32 +239,45 @@ func (s *session) join(ctx context.Context, room jid.JID, nick, password string)
 	return nil
 }
 
-// leave goes out of a room for good.
+// leave goes out of a room for good, with the account's other clients.
 func (s *session) leave(ctx context.Context, room jid.JID, reason string) {
 	st, known := s.room(room)
+	s.quit(ctx, room, reason)
+	if !known {
+		return
+	}
+	err := ask(ctx, func(ctx context.Context) error {
+		return s.client.SetBookmark(ctx, client.Bookmark{Room: room, Nick: st.Nick, Password: st.Password})
+	})
+	if err != nil {
+		zerolog.Ctx(ctx).Debug().Err(err).Msg("a bookmark could not be changed")
+	}
+}
+
+// quit goes out of a room.
+func (s *session) quit(ctx context.Context, room jid.JID, reason string) {
+	self := bridgev2.EventSender{IsFromMe: true, SenderLogin: s.login.ID, Sender: s.GetUserID()}
+	if s.exists(ctx, room) { // by a command; who left on Matrix is gone already
+		bridge.Queue(s.login, s.changed(room, self, gone(self, client.Left, reason)))
+	}
 	s.client.Leave(room, reason)
 	s.dropRoom(room)
-	if known {
-		err := ask(ctx, func(ctx context.Context) error {
-			return s.client.SetBookmark(ctx, client.Bookmark{Room: room, Nick: st.Nick, Password: st.Password})
-		})
-		if err != nil {
-			zerolog.Ctx(ctx).Debug().Err(err).Msg("a bookmark could not be changed")
-		}
-	}
 	s.lane(room).setReady(false)
 	s.lane(room).fail(fmt.Errorf("you have left %s", room))
 }
 
-// change queues a change of who is in a room.
+// change makes a change of who is in a room.
 func (s *session) change(ctx context.Context, room jid.JID, by bridgev2.EventSender, m bridgev2.ChatMember) {
-	if m.Sender == "" || !s.exists(ctx, room) {
-		return
+	if m.Sender != "" && s.exists(ctx, room) {
+		bridge.Deliver(ctx, s.login, s.changed(room, by, m))
 	}
-	bridge.Deliver(ctx, s.login, &simplevent.ChatInfoChange{
+}
+
+func (s *session) changed(room jid.JID, by bridgev2.EventSender, m bridgev2.ChatMember) bridgev2.RemoteEvent {
+	return &simplevent.ChatInfoChange{
 		EventMeta:      s.about(bridgev2.RemoteEventChatInfoChange, room, by, time.Now()),
 		ChatInfoChange: &bridgev2.ChatInfoChange{MemberChanges: &bridgev2.ChatMemberList{MemberMap: bridgev2.ChatMemberMap{m.Sender: m}}},
-	})
+	}
 }
 
 func (s *session) onHere(ctx context.Context, e client.OccupantHere) {
@@ -293,7 +285,7 @@ func (s *session) onHere(ctx context.Context, e client.OccupantHere) {
 	if !in || len(r.Occupants) > s.connector.config.MemberLimit && levelOf(e.Occupant) <= 0 && e.Nick != r.Nick {
 		return
 	}
-	if m, ok := s.member(e.Room, e.Occupant); ok {
+	if m, ok := s.member(ctx, e.Room, e.Occupant); ok {
 		s.change(ctx, e.Room, bridgev2.EventSender{}, m)
 	}
 }
@@ -311,34 +303,25 @@ func gone(sender bridgev2.EventSender, how client.Departure, reason string) brid
 }
 
 func (s *session) onGone(ctx context.Context, e client.OccupantGone) {
+	who := s.occupant(e.Room, e.Occupant)
 	actor := bridgev2.EventSender{}
-	if full, err := e.Room.WithResource(e.Actor); err == nil && e.Actor != "" {
-		actor = s.occupant(full)
+	switch {
+	case e.Actor != "":
+		actor = s.occupant(e.Room, client.Occupant{Nick: e.Actor})
+	case e.How != client.Banned && e.How != client.Kicked:
+		actor = who
 	}
 	if e.Self {
-		s.onThrownOut(ctx, e)
+		s.onThrownOut(ctx, e, actor)
 		return
 	}
-	id := s.occupantID(e.Room, e.Occupant, e.Nick)
-	if r, in := s.client.Room(e.Room); in && shown(e.JID) {
-		for _, o := range r.Occupants {
-			if o.JID.Equal(e.JID) {
-				return // the account is there under another nick, too
-			}
-		}
+	if _, still := s.find(e.Room, parse(who.Sender)); !still { // under no other nick either
+		s.change(ctx, e.Room, actor, gone(who, e.How, e.Reason))
 	}
-	sender := bridgev2.EventSender{Sender: id}
-	if actor.Sender == "" {
-		actor = sender
-		if e.How == client.Banned || e.How == client.Kicked {
-			actor = bridgev2.EventSender{}
-		}
-	}
-	s.change(ctx, e.Room, actor, gone(sender, e.How, e.Reason))
 }
 
 // onThrownOut handles that we are in a room no more, unless it was our will.
-func (s *session) onThrownOut(ctx context.Context, e client.OccupantGone) {
+func (s *session) onThrownOut(ctx context.Context, e client.OccupantGone, actor bridgev2.EventSender) {
 	if _, wanted := s.room(e.Room); !wanted {
 		return
 	}
@@ -367,114 +350,29 @@ func (s *session) onThrownOut(ctx context.Context, e client.OccupantGone) {
 	if e.Reason != "" {
 		why += ": " + e.Reason
 	}
-	s.notice(ctx, e.Room, time.Now(), why+". Say `join "+e.Room.String()+"` to the bot to try to go back.")
+	bridge.Note(ctx, s.login, "%s: %s. Say `join %s` to try to go back.", e.Room, why, e.Room)
+	self := bridgev2.EventSender{IsFromMe: true, SenderLogin: s.login.ID, Sender: s.GetUserID()}
+	s.change(ctx, e.Room, actor, gone(self, e.How, why))
 	l.fail(fmt.Errorf("you are not in %s", e.Room))
 	s.dropRoom(e.Room)
 }
 
-// onRenamed follows a new nick: of a ghost that is an account the name stays;
-// one that is a nick goes, and another comes.
+// onRenamed follows a new nick: a ghost that is an account keeps its name, one
+// that the room knows by another ID takes the nick, and one that is a nick goes,
+// and another comes.
 func (s *session) onRenamed(ctx context.Context, e client.OccupantRenamed) {
 	if e.Self {
 		s.setRoom(e.Room, func(st *RoomState) { st.Nick = e.To })
 		s.save(true)
 		return
 	}
-	if shown(e.From.JID) {
-		return
-	}
-	next, ok := s.member(e.Room, e.Occupant)
-	if !ok {
+	next, ok := s.member(ctx, e.Room, e.Occupant)
+	if !ok || next.SenderLogin != "" {
 		return
 	}
 	s.change(ctx, e.Room, next.EventSender, next)
-	old := bridgev2.EventSender{Sender: s.occupantID(e.Room, e.From, e.From.Nick)}
-	s.change(ctx, e.Room, old, gone(old, client.Left, "is now known as "+e.To))
-}
-
-// target finds somebody in a room by their ghost: the nick, and the account if
-// the room shows it.
-func (s *session) target(room jid.JID, who bridgev2.GhostOrUserLogin) (nick string, account jid.JID) {
-	ghost, ok := who.(*bridgev2.Ghost)
-	if !ok {
-		return "", jid.JID{}
+	old := bridgev2.EventSender{Sender: userID(s.person(e.Room, e.From))}
+	if old.Sender != next.Sender {
+		s.change(ctx, e.Room, old, gone(old, client.Left, "is now known as "+e.To))
 	}
-	j := parse(ghost.ID)
-	if j.Bare().Equal(room) {
-		nick = j.Resourcepart()
-		r, _ := s.client.Room(room)
-		return nick, r.Occupants[nick].JID
-	}
-	if r, in := s.client.Room(room); in {
-		var nicks []string
-		for _, o := range r.Occupants {
-			if o.JID.Equal(j) {
-				nicks = append(nicks, o.Nick)
-			}
-		}
-		slices.Sort(nicks)
-		nick = strings.Join(nicks[:min(1, len(nicks))], "")
-	}
-	return nick, j
-}
-
-// HandleMatrixMembership implements bridgev2.MembershipHandlingNetworkAPI.
-func (s *session) HandleMatrixMembership(ctx context.Context, msg *bridgev2.MatrixMembershipChange) (*bridgev2.MatrixMembershipResult, error) {
-	room := parse(msg.Portal.ID)
-	_, is := s.room(room)
-	if msg.Type.IsSelf {
-		if msg.Type == bridgev2.Leave && is {
-			s.leave(ctx, room, msg.Content.Reason)
-		}
-		return nil, nil
-	}
-	if !is {
-		return nil, failure(errors.New("a chat between two has no members to change"))
-	}
-	nick, account := s.target(room, msg.Target)
-	reason := msg.Content.Reason
-	var err error
-	switch msg.Type {
-	case bridgev2.Kick:
-		if nick != "" {
-			err = ask(ctx, func(ctx context.Context) error { return s.client.SetRole(ctx, room, nick, "none", reason) })
-		}
-	case bridgev2.BanJoined, bridgev2.BanLeft, bridgev2.BanInvited, bridgev2.BanKnocked:
-		err = s.affiliate(ctx, room, account, "outcast", reason)
-	case bridgev2.Unban:
-		err = s.affiliate(ctx, room, account, "none", reason)
-	case bridgev2.Invite:
-		if account.Localpart() != "" {
-			s.client.Invite(room, account, reason)
-		}
-	}
-	if err != nil { // the room shows what is not so on XMPP
-		s.lane(room).add(false, func(ctx context.Context) {
-			bridge.Deliver(ctx, s.login, &simplevent.ChatResync{
-				EventMeta: s.about(bridgev2.RemoteEventChatResync, room, bridgev2.EventSender{}, time.Now()), GetChatInfoFunc: s.GetChatInfo,
-			})
-		})
-		return nil, failure(err)
-	}
-	return nil, nil
-}
-
-func (s *session) affiliate(ctx context.Context, room, account jid.JID, affiliation, reason string) error {
-	if account.Localpart() == "" {
-		return errors.New("the room does not show who that is, so only its moderators can do this")
-	}
-	return ask(ctx, func(ctx context.Context) error {
-		return s.client.SetAffiliation(ctx, room, account, affiliation, reason)
-	})
-}
-
-// HandleMatrixRoomTopic implements bridgev2.RoomTopicHandlingNetworkAPI.
-func (s *session) HandleMatrixRoomTopic(_ context.Context, msg *bridgev2.MatrixRoomTopic) (bool, error) {
-	room := parse(msg.Portal.ID)
-	if _, ok := s.room(room); !ok {
-		return false, failure(errors.New("a chat between two has no topic on XMPP"))
-	}
-	s.send(s.lane(room), msg.Event, client.Post{To: room, Group: true, ID: string(msg.Event.ID)}.Subject(msg.Content.Topic))
-	msg.Portal.Topic, msg.Portal.TopicSet = msg.Content.Topic, true
-	return true, nil
 }

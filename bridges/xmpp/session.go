@@ -47,6 +47,7 @@ var (
 	_ bridgev2.TypingHandlingNetworkAPI      = (*session)(nil)
 	_ bridgev2.MembershipHandlingNetworkAPI  = (*session)(nil)
 	_ bridgev2.RoomTopicHandlingNetworkAPI   = (*session)(nil)
+	_ bridgev2.PowerLevelHandlingNetworkAPI  = (*session)(nil)
 	_ bridgev2.IdentifierResolvingNetworkAPI = (*session)(nil)
 	_ bridgev2.ContactListingNetworkAPI      = (*session)(nil)
 )
@@ -64,6 +65,8 @@ func (s *session) Connect(context.Context) {
 	ctx, done := s.ctx, make(chan struct{})
 	s.done = done
 	bridge.Tell(s.login, status.BridgeState{StateEvent: status.StateConnecting})
+	s.work.Add(1)
+	bridge.Go(ctx, "rooms are not asked any more", func() error { defer s.work.Done(); s.watch(ctx); return nil })
 	bridge.Go(ctx, "the XMPP session ended", func() error {
 		defer close(done)
 		return s.run(ctx)

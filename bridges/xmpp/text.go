@@ -68,29 +68,6 @@ func (s *session) textOf(ctx context.Context, chat jid.JID, content *event.Messa
 	return text
 }
 
-// called is how a Matrix user is called in a chat: the nick in a room.
-func (s *session) called(chat jid.JID, user id.UserID) string {
-	ghost, is := s.connector.br.Matrix.ParseGhostMXID(user)
-	if !is {
-		if user == s.login.UserMXID {
-			return s.ownNick(chat)
-		}
-		return ""
-	}
-	j := parse(ghost)
-	if j.Resourcepart() != "" {
-		return j.Resourcepart()
-	}
-	if r, in := s.client.Room(chat); in {
-		for nick, o := range r.Occupants {
-			if o.JID.Equal(j) {
-				return nick
-			}
-		}
-	}
-	return ""
-}
-
 // marks are the signs of XEP-0393, with the elements for them.
 var marks = map[byte]string{'*': "strong", '_': "em", '~': "del", '`': "code"}
 
@@ -194,9 +171,7 @@ func (s *session) content(chat jid.JID, text string) *event.MessageEventContent 
 	if formatted := toHTML(text); formatted != "" {
 		c.Format, c.FormattedBody = event.FormatHTML, formatted
 	}
-	if nick := s.ownNick(chat); nick != "" && hasWord(text, nick) {
-		c.Mentions.UserIDs = append(c.Mentions.UserIDs, s.login.UserMXID)
-	}
+	c.Mentions.UserIDs = s.mentioned(chat, text)
 	return c
 }
 

@@ -65,8 +65,8 @@ func TestRoomLife(t *testing.T) {
 	}
 
 	bob.(*person).Send(`<iq type="set" id="k3" to="` + den + `"><query xmlns="http://jabber.org/protocol/muc#admin"><item nick="alice" role="none"><reason>you too</reason></item></query></iq>`)
-	alice.Await("to be told", bridgetest.Message(room, "You were kicked by bob: you too"))
-	alice.Await("that nothing is sent", bridgetest.Status(alice.Say(room, "still here"), event.MessageStatusFail))
+	alice.Await("to be told", bridgetest.Message(manage, "You were kicked by bob: you too"))
+	alice.Await("to be out", bridgetest.Member(room, alice.UserID, event.MembershipLeave))
 }
 
 // TestRefusedAddress lets the operator's rules refuse where a file is.

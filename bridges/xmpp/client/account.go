@@ -96,63 +96,6 @@ func (c *Client) Subscription(to jid.JID, kind string) {
 	c.Send(El(nsClient, "presence").Set("to", to.Bare().String(), "type", kind), nil)
 }
 
-// Bookmark is a room that the account's clients enter (XEP-0402).
-type Bookmark struct {
-	Room       jid.JID
-	Name, Nick string
-	Password   string
-	AutoJoin   bool
-	Extensions *Element // of other clients, kept as they are
-}
-
-// Bookmarks returns the account's bookmarks.
-func (c *Client) Bookmarks(ctx context.Context) ([]Bookmark, error) {
-	answer, err := c.Ask(ctx, "get", jid.JID{}, El(nsPubSub, "pubsub", El("", "items").Set("node", nsBookmark)))
-	var refused *StanzaError
-	if errors.As(err, &refused) && refused.Condition == "item-not-found" {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	var out []Bookmark
-	for _, item := range answer.Get(nsPubSub, "pubsub").Get(nsPubSub, "items").All(nsPubSub, "item") {
-		room, err := jid.Parse(item.At("id"))
-		b := item.Get(nsBookmark, "conference")
-		if err != nil || b == nil {
-			continue
-		}
-		auto := b.At("autojoin")
-		out = append(out, Bookmark{
-			Room: room.Bare(), Name: b.At("name"), Nick: b.Get(nsBookmark, "nick").Content(),
-			Password: b.Get(nsBookmark, "password").Content(), AutoJoin: auto == "true" || auto == "1",
-			Extensions: b.Get(nsBookmark, "extensions"),
-		})
-	}
-	return out, nil
-}
-
-// SetBookmark keeps a bookmark for all clients of the account.
-func (c *Client) SetBookmark(ctx context.Context, b Bookmark) error {
-	conference := El(nsBookmark, "conference", b.Extensions).Set("name", b.Name, "autojoin", strconv.FormatBool(b.AutoJoin))
-	if b.Nick != "" {
-		conference.Add(El("", "nick", b.Nick))
-	}
-	if b.Password != "" {
-		conference.Add(El("", "password", b.Password))
-	}
-	field := func(name, value string) *Element {
-		return El("", "field", El("", "value", value)).Set("var", name)
-	}
-	options := El("", "publish-options", El(nsForms, "x",
-		field("FORM_TYPE", nsPubOpts).Set("type", "hidden"), field("pubsub#persist_items", "true"), field("pubsub#max_items", "max"),
-		field("pubsub#send_last_published_item", "never"), field("pubsub#access_model", "whitelist"),
-	).Set("type", "submit"))
-	publish := El("", "publish", El("", "item", conference).Set("id", b.Room.String())).Set("node", nsBookmark)
-	_, err := c.Ask(ctx, "set", jid.JID{}, El(nsPubSub, "pubsub", publish, options))
-	return err
-}
-
 // onPublished handles what contacts publish (XEP-0163).
 func (c *Client) onPublished(e *Element) bool {
 	items := e.Get(nsPubEvent, "event").Get(nsPubEvent, "items")
@@ -168,6 +111,10 @@ func (c *Client) onPublished(e *Element) bool {
 	case nsAvatarM:
 		if item != nil {
 			c.handle(AvatarChanged{from.Bare(), item.Get(nsAvatarM, "metadata").Get(nsAvatarM, "info").At("id")})
+		}
+	case nsBookmark:
+		if c.fromServer(e) {
+			c.onBookmarks(items)
 		}
 	case nsNick:
 		if item != nil {

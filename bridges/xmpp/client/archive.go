@@ -94,6 +94,9 @@ func (c *Client) onResult(e, result *Element) {
 	if !at.IsZero() {
 		m.Time = at
 	}
+	if j, err := jid.Parse(inner.Get(nsMUCUser, "x").Get(nsMUCUser, "item").At("jid")); err == nil && m.Type == "groupchat" {
+		m.Account = j.Bare() // rooms let nobody write this themselves into what they keep
+	}
 	m.Sent = q.of.Equal(jid.JID{}) && m.From.Bare().Equal(c.Account())
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -68,13 +68,19 @@ func (p Post) Retraction(target string) *Element {
 		El(nsClient, "body", "This person attempted to retract a previous message, but it's unsupported by your client."), El(nsHints, "store"))
 }
 
-// Moderation asks a room to retract the message of somebody else (XEP-0425).
-func Moderation(target, reason string) *Element {
-	m := El(nsModerate, "moderate", El(nsRetract, "retract")).Set("id", target)
-	if reason != "" {
-		m.Add(El("", "reason", reason))
+// Moderation asks a room to retract the message of somebody else (XEP-0425), in
+// the form that the room knows.
+func (i RoomInfo) Moderation(target, reason string) *Element {
+	space, form := nsModerate, El(nsModerate, "moderate", El(nsRetract, "retract")).Set("id", target)
+	out := form
+	if !i.Moderates && i.Moderated0 {
+		space, form = nsModerate0, El(nsModerate0, "moderate", El(nsRetract0, "retract"))
+		out = El(nsFasten, "apply-to", form).Set("id", target)
 	}
-	return m
+	if reason != "" {
+		form.Add(El(space, "reason", reason))
+	}
+	return out
 }
 
 // Displayed says that everything up to a message was read (XEP-0333).

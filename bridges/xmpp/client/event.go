@@ -59,6 +59,10 @@ type NickChanged struct {
 	Nick string
 }
 
+// BookmarkChanged is that another client of the account changed a bookmark, or
+// removed it: then it is empty but for the room.
+type BookmarkChanged struct{ Bookmark }
+
 // RoomEntered is that we are in a room and know who is there.
 type RoomEntered struct{ Room jid.JID }
 
@@ -115,6 +119,7 @@ func (Subscribe) event()       {}
 func (RosterChanged) event()   {}
 func (AvatarChanged) event()   {}
 func (NickChanged) event()     {}
+func (BookmarkChanged) event() {}
 func (RoomEntered) event()     {}
 func (OccupantHere) event()    {}
 func (OccupantGone) event()    {}

@@ -32,9 +32,10 @@ type Message struct {
 	Displayed  string // the message up to which all was read
 	State      string // composing, paused, active, inactive, gone
 	Nick       string
-	Occupant   string // the sender's ID in the room (XEP-0421)
-	WantsEcho  bool   // a receipt is wanted
-	Encryption string // that we can not undo, by name
+	Occupant   string  // the sender's ID in the room (XEP-0421)
+	Account    jid.JID // of the sender, if the archive of a room tells it
+	WantsEcho  bool    // a receipt is wanted
+	Encryption string  // that we can not undo, by name
 	Error      *StanzaError
 	Status     []string // codes of a room
 }
@@ -190,8 +191,11 @@ func (m *Message) retraction(e *Element) {
 	if r := e.Get(nsRetract, "retract"); r != nil {
 		m.Retracts = r.At("id")
 		m.Moderated = r.Get(nsModerate, "moderated") != nil
-	} else if f := e.Get(nsFasten, "apply-to"); f.Get(nsRetract0, "retract") != nil {
-		m.Retracts = f.At("id")
+	} else if f := e.Get(nsFasten, "apply-to"); f != nil {
+		moderated := f.Get(nsModerate0, "moderated")
+		if f.Get(nsRetract0, "retract") != nil || moderated.Get(nsRetract0, "retract") != nil {
+			m.Retracts, m.Moderated = f.At("id"), moderated != nil
+		}
 	}
 	if m.Retracts != "" {
 		m.Body = "" // what is for clients that know no retractions

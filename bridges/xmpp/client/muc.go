@@ -37,7 +37,9 @@ type RoomInfo struct {
 	Anonymous                  bool // only moderators see who is who
 	Moderated, MembersOnly     bool
 	StableIDs, PasswordNeeded  bool
-	SubjectByAll, SubjectKnown bool // who may change the subject, if the room says so
+	SubjectByAll, SubjectKnown bool   // who may change the subject, if the room says so
+	Moderates, Moderated0      bool   // it retracts for moderators, as since 2023 or as before
+	Avatar                     string // its SHA-1 in hexadecimal, if the room says it
 }
 
 // Enter is how to enter a room.
@@ -181,6 +183,16 @@ func (c *Client) Room(room jid.JID) (Room, bool) {
 	return out, true
 }
 
+// NickIn is our nick in a room that we are in, or enter.
+func (c *Client) NickIn(room jid.JID) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r := c.rooms[room.Bare().String()]; r != nil {
+		return r.Nick
+	}
+	return ""
+}
+
 // onRoomPresence handles a presence of a room. It is false if there is no such
 // room.
 func (c *Client) onRoomPresence(e *Element, from jid.JID) bool {
@@ -241,8 +253,11 @@ func occupant(e *Element, nick string) Occupant {
 }
 
 func (c *Client) onHere(r *Room, e *Element, nick string) {
-	if nick == "" {
-		return // the room's own avatar
+	if nick == "" { // of the room itself
+		if photo := e.Get(nsVCardX, "x").Get(nsVCardX, "photo"); photo != nil {
+			c.handle(AvatarChanged{r.JID, photo.Text})
+		}
+		return
 	}
 	o := occupant(e, nick)
 	status := codes(e)
@@ -382,12 +397,15 @@ func (c *Client) Info(ctx context.Context, room jid.JID) (RoomInfo, error) {
 		Name: q.Get(nsDisco, "identity").At("name"), Archived: has[nsMAM], StableIDs: has[nsMAM] || has[nsIDs],
 		Persistent: has["muc_persistent"], Anonymous: !has["muc_nonanonymous"], Moderated: has["muc_moderated"],
 		MembersOnly: has["muc_membersonly"], PasswordNeeded: has["muc_passwordprotected"],
+		Moderates: has[nsModerate], Moderated0: has[nsModerate0],
 	}
 	for _, f := range q.Get(nsForms, "x").All(nsForms, "field") {
 		value := f.Get(nsForms, "value").Content()
 		switch f.At("var") {
 		case "muc#roominfo_description":
 			info.Description = value
+		case "muc#roominfo_avatarhash", "{http://modules.prosody.im/mod_vcard_muc}avatar#sha1":
+			info.Avatar = value
 		case "muc#roominfo_changesubject", "muc#roomconfig_changesubject":
 			info.SubjectByAll, info.SubjectKnown = value == "1" || value == "true", true
 		}

@@ -87,13 +87,27 @@ type Stanza struct {
 			URL string `xml:"url,attr"`
 		} `xml:"get"`
 	} `xml:"urn:xmpp:http:upload:0 slot"`
+	Moderated *struct {
+		ID string `xml:"id,attr"`
+	} `xml:"urn:xmpp:fasten:0 apply-to"`
 	Room *struct {
 		Status []struct {
 			Code string `xml:"code,attr"`
 		} `xml:"status"`
+		Item struct {
+			Affiliation string `xml:"affiliation,attr"`
+			Role        string `xml:"role,attr"`
+			Nick        string `xml:"nick,attr"`
+			Reason      string `xml:"reason"`
+		} `xml:"item"`
+		Invite *struct {
+			Reason string `xml:"reason"`
+		} `xml:"invite"`
 	} `xml:"http://jabber.org/protocol/muc#user x"`
-
-	Inner string `xml:",innerxml"`
+	Conference []struct {
+		JID      string `xml:"jid,attr"`
+		AutoJoin string `xml:"autojoin,attr"`
+	} `xml:"jabber:iq:private query>storage>conference"`
 }
 
 // Person logs somebody in until the server's test ends.
@@ -191,7 +205,7 @@ func (p *Person) Await(what string, match func(Stanza) bool) Stanza {
 		}
 	}
 	for _, s := range p.Stanzas() {
-		p.t.Logf("%s saw %s from %s type %q: %s", p.JID, s.XMLName.Local, s.From, s.Type, s.Inner)
+		p.t.Logf("%s saw %s from %s type %q: %q", p.JID, s.XMLName.Local, s.From, s.Type, s.Body)
 	}
 	p.t.Fatalf("%s waited in vain: %s", p.JID, what)
 	return Stanza{}
@@ -215,7 +229,7 @@ func (p *Person) Upload(name, mimeType string, data []byte) string {
 	s := p.Await("a place for a file", func(s Stanza) bool { return s.ID == id })
 	r, err := http.NewRequest(http.MethodPut, s.Slot.Put.URL, bytes.NewReader(data))
 	if err != nil {
-		p.t.Fatalf("%v: %s", err, s.Inner)
+		p.t.Fatalf("%v: %q", err, s.Slot.Put.URL)
 	}
 	r.Header.Set("Content-Type", mimeType)
 	for _, h := range s.Slot.Put.Headers {

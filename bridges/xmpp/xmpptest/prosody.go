@@ -27,11 +27,23 @@ func (prosody) register(s *Server, account string) error {
 	return os.WriteFile(file, []byte(`return { ["password"] = "`+Password+`" };`), 0o600)
 }
 
+// forgetful is a module of Prosody by which rooms forget who is in them, without
+// telling anybody, as happens when a server crashes.
+const forgetful = `
+local muc = module:depends("muc")
+module:hook("iq-set/host/urn:test:forget:forget", function(event)
+	for room in muc.each_room() do room._occupants, room._jid_nick = {}, {} end
+	event.origin.send(require "util.stanza".reply(event.stanza))
+	return true
+end)
+`
+
 func (prosody) configure(s *Server) error {
 	_, port, _ := net.SplitHostPort(s.Address)
 	_, web, _ := net.SplitHostPort(s.Web)
 	text := fmt.Sprintf(`pidfile = "%[1]s/pid"
 data_path = "%[1]s/data"
+plugin_paths = { "%[1]s" }
 run_as_root = true
 daemonize = false
 interfaces = { "127.0.0.1" }
@@ -51,7 +63,7 @@ log = { info = "%[1]s/log"; }
 archive_expires_after = "never"
 VirtualHost "%[4]s"
 Component "%[5]s" "muc"
-  modules_enabled = { "muc_mam"; "vcard_muc"; "muc_moderation" }
+  modules_enabled = { "muc_mam"; "vcard_muc"; "muc_moderation"; "test_forget" }
   muc_room_default_public_jids = true
   restrict_room_creation = false
   muc_room_locking = false
@@ -61,6 +73,9 @@ Component "%[6]s" "http_file_share"
   http_file_share_access = { "%[4]s" }
 `, s.dir, port, web, Domain, Rooms, Upload, s.Web)
 	if err := os.WriteFile(filepath.Join(s.dir, "prosody.cfg.lua"), []byte(text), 0o600); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, "mod_test_forget.lua"), []byte(forgetful), 0o600); err != nil {
 		return err
 	}
 	return os.MkdirAll(filepath.Join(s.dir, "data", "xmpp%2etest", "accounts"), 0o700)
