@@ -11,21 +11,33 @@ import (
 	"switchboard/bridges/bridge/bridgetest"
 	"switchboard/bridges/irc"
 	"switchboard/bridges/irc/irctest"
+	"switchboard/homeserver/database/databasetest"
 )
 
 // TestContract holds the bridge to what every bridge must do, on InspIRCd.
 func TestContract(t *testing.T) { bridgetest.Contract(t, onInspIRCd, startInspIRCd) }
 
+// TestContractOnPostgreSQL plays the parts of the contract that depend on the
+// database with the server and the bridge on PostgreSQL.
+func TestContractOnPostgreSQL(t *testing.T) {
+	bridgetest.Contract(t, onInspIRCd, func(t *testing.T) bridgetest.Network {
+		n := startInspIRCd(t).(*inspircd)
+		n.database = databasetest.PostgreSQL(t)
+		return n
+	}, "text", "order", "restart", "kill", "log out")
+}
+
 // TestFootprint measures the memory of an idle login.
 func TestFootprint(t *testing.T) { bridgetest.Footprint(t, onInspIRCd, startInspIRCd, 50, 256<<10) }
 
-// onInspIRCd are the options of the bridge to a server at an address.
-func onInspIRCd(address string) bridgetest.Options {
+// onInspIRCd are the options of the bridge by the settings.
+func onInspIRCd(settings string) bridgetest.Options {
+	address, database, shared := strings.Cut(settings, " ")
 	network := irc.Network{
 		ID: "test", Name: "TestNet", Address: address, TLS: "off",
 		Burst: 100, Interval: time.Millisecond, Backoff: time.Millisecond, Gap: time.Millisecond,
 	}
-	return bridgetest.Options{ID: "irc", Connector: func() bridgev2.NetworkConnector {
+	return bridgetest.Options{ID: "irc", Database: database, Shared: shared, Connector: func() bridgev2.NetworkConnector {
 		return irc.New(irc.Config{Networks: []irc.Network{network}})
 	}}
 }
@@ -39,6 +51,8 @@ func startInspIRCd(t *testing.T) bridgetest.Network {
 type inspircd struct {
 	server *irctest.Server
 	proxy  *bridgetest.Proxy
+
+	database string // of the server and the bridge; empty means files
 }
 
 // Features implements bridgetest.Network. What IRC can only write as text
@@ -47,8 +61,14 @@ func (n *inspircd) Features() bridgetest.Features {
 	return bridgetest.Features{Group: "#go", Join: "join #go", StartChat: "dora", Formatting: bridgetest.Both}
 }
 
-func (n *inspircd) Settings() string         { return n.proxy.Address }
 func (n *inspircd) Proxy() *bridgetest.Proxy { return n.proxy }
+
+func (n *inspircd) Settings() string {
+	if n.database == "" {
+		return n.proxy.Address
+	}
+	return n.proxy.Address + " " + n.database
+}
 
 func (n *inspircd) LogIn(u *bridgetest.User, manage id.RoomID) string {
 	nick := u.UserID.Localpart()

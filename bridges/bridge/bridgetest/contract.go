@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,7 +17,8 @@ import (
 // is this program again, so that it can be killed: the test function that calls
 // Contract does nothing before. Options makes, in that process, the options of
 // the bridge from Network.Settings; start runs the network until the test ends.
-func Contract(t *testing.T, options func(settings string) Options, start func(t *testing.T) Network) {
+// Only, if given, are the parts to play after the log-in and the portals.
+func Contract(t *testing.T, options func(settings string) Options, start func(t *testing.T) Network, only ...string) {
 	if serve(t, options) {
 		return
 	}
@@ -34,6 +36,9 @@ func Contract(t *testing.T, options func(settings string) Options, start func(t 
 		{"reconnect", st.reconnect}, {"restart", st.restart}, {"kill", st.kill}, {"loss", st.loss},
 		{"log out", st.logOut},
 	} {
+		if len(only) > 0 && len(st.chats) > 0 && !slices.Contains(only, part.name) {
+			continue
+		}
 		ok := t.Run(part.name, func(t *testing.T) {
 			st.alice.T, st.server.T = t, t
 			defer func() { st.alice.T, st.server.T = st.t, st.t }()

@@ -27,6 +27,9 @@ func Footprint(t *testing.T, options func(settings string) Options, start func(t
 	if serve(t, options) {
 		return
 	}
+	if raced {
+		t.Skip("the race detector takes memory of its own")
+	}
 	n := start(t)
 	p := startProcess(t, n.Settings())
 	bot := Bot(options(n.Settings()).ID)

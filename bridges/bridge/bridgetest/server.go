@@ -65,6 +65,7 @@ type Options struct {
 	Config    bridge.Config
 	Connector func() bridgev2.NetworkConnector
 	Database  string // of the bridge; empty means an SQLite file
+	Shared    bool   // the homeserver uses Database, too
 	NoMedia   bool   // the server offers no public links
 }
 
@@ -91,6 +92,9 @@ func (s *Server) Run() {
 	config := homeserver.DefaultConfig()
 	config.ServerName, config.DataDir = ServerName, filepath.Join(s.dir, "data")
 	config.Registration.Mode, config.RateLimits.Enabled = "open", false
+	if s.options.Shared {
+		config.Database.URL = s.options.Database
+	}
 	set := registrations.NewSet(ServerName)
 	hs, err := homeserver.New(ctx, config, set)
 	if err != nil {

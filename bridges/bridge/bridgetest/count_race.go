@@ -1,0 +1,8 @@
+//go:build race
+
+package bridgetest
+
+const (
+	raced     = true
+	lossCount = 200
+)
