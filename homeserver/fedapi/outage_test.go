@@ -32,8 +32,16 @@ type network struct {
 	cut map[[2]matrix.ServerName]bool         // by who asks and who is asked
 }
 
-// connected runs f with n servers that send.
+// connected runs f with n servers that send, beside other tests: for the most part
+// it waits.
 func connected(t *testing.T, n int, f func(n *network)) {
+	t.Helper()
+	t.Parallel()
+	connectedAlone(t, n, f)
+}
+
+// connectedAlone is connected with nothing beside it.
+func connectedAlone(t *testing.T, n int, f func(n *network)) {
 	t.Helper()
 	together(t, n, func(t *testing.T, hosts []*host) {
 		net := &network{T: t, hosts: hosts, stop: map[*host]func(){}, up: map[matrix.ServerName]http.Handler{},
@@ -140,7 +148,7 @@ func (n *network) mend() {
 // await waits for a condition.
 func (n *network) await(what string, ready func() bool) {
 	n.Helper()
-	for end := time.Now().Add(time.Minute); !ready(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(4 * time.Minute); !ready(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			n.Fatalf("%s: did not happen", what)
 		}

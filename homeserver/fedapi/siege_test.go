@@ -39,7 +39,7 @@ const mostHeap = 1 << 30
 // server, while an honest one is in that room and in another: nothing honest is
 // lost or held up, and nothing hostile counts.
 func TestSiege(t *testing.T) {
-	connected(t, 3, func(n *network) {
+	connectedAlone(t, 3, func(n *network) { // it looks at the memory of the process
 		a, b, m := n.hosts[0], n.hosts[1], n.hosts[2]
 		alice, bob, eve := a.user("alice"), b.user("bob"), m.user("eve")
 		id, other := n.shared("10", alice, bob, eve), a.public(alice, "12")
