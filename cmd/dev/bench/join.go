@@ -66,9 +66,6 @@ func (b *bench) joins(ctx context.Context, db string) error {
 		return fmt.Errorf("serve the room: %w", err)
 	}
 	for _, p := range b.servers {
-		if p.Name() == "synapse" && db == "postgres" {
-			continue // it has no driver
-		}
 		if err := resident.Start(ctx); err != nil { // anew, so that nothing is in memory
 			return err
 		}

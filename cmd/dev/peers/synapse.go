@@ -3,7 +3,6 @@ package peers
 import (
 	"context"
 	_ "embed"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -56,9 +55,6 @@ var limits = []string{
 }
 
 func (s Synapse) command(ctx context.Context, p place) (*exec.Cmd, error) {
-	if p.Database != "" {
-		return nil, errors.New("this Synapse has no driver for PostgreSQL")
-	}
 	log := map[string]any{
 		"version": 1, "disable_existing_loggers": false,
 		"formatters": map[string]any{"line": map[string]any{"format": "%(asctime)s %(levelname)s %(name)s %(request)s %(message)s"}},
@@ -104,6 +100,9 @@ func (Synapse) configuration(p place) (map[string]any, error) {
 		"allow_public_rooms_over_federation":       true,
 		"allow_device_name_lookup_over_federation": true,
 		"app_service_config_files":                 p.Appservices,
+	}
+	if p.Database != "" {
+		config["database"] = map[string]any{"name": "psycopg2", "allow_unsafe_locale": true, "args": map[string]any{"dsn": p.Database}}
 	}
 	for _, name := range limits {
 		section := config
