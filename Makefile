@@ -32,7 +32,7 @@ lint: ## gofmt, go vet, staticcheck
 race: ## the tests where goroutines meet, with the race detector
 	go run ./cmd/dev/check race
 
-fuzz: ## every fuzz target, 14 minutes in all; ARGS="-for 10s -run regexp"
+fuzz: ## every fuzz target, 16 minutes in all; ARGS="-for 10s -run regexp"
 	go run ./cmd/dev/fuzz $(ARGS)
 
 conformance: ## Complement; ARGS="-run regexp -logs directory -update", "-with synapse" for hs2

@@ -17,7 +17,7 @@ const patience = 2 * time.Minute
 
 // speaker is a TURN client that says what a test wants it to.
 type speaker struct {
-	t        *testing.T
+	t        testing.TB
 	conn     net.Conn
 	in       *bufio.Reader // over TCP
 	user     string
@@ -28,7 +28,7 @@ type speaker struct {
 }
 
 // speak connects a client of a user to a relay: "udp", "tcp" or "tls".
-func speak(t *testing.T, r *Relay, network, user string) *speaker {
+func speak(t testing.TB, r *Relay, network, user string) *speaker {
 	t.Helper()
 	s := &speaker{t: t, user: user}
 	if r.issuer.secrets != nil {

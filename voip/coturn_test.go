@@ -42,23 +42,35 @@ func TestCoturn(t *testing.T) {
 		t.Skip("coturn is not installed")
 	}
 	const secret = "a secret that coturn knows, too"
-	r := startRelay(t, func(o *Options) {
+	vault := &memoryVault{}
+	config := func(o *Options) {
 		o.TLS = selfSigned(t)
 		o.Config.UDP = append(o.Config.UDP, "[::1]:0")
 		o.Config.TCP = append(o.Config.TCP, "[::1]:0")
 		o.Config.TLS = []string{"127.0.0.1:0"}
 		o.Config.SharedSecrets = []string{secret}
 		o.Config.AllowPeers = append(o.Config.AllowPeers, netip.MustParsePrefix("::1/128"))
-		o.Config.UserQuota, o.Config.MaxBitrate = 40, 0
+		o.Config.UserQuota, o.Config.MaxBitrate = 200, 0
+		o.Vault = vault
+	}
+	r := startRelay(t, config)
+	strict := startRelay(t, func(o *Options) { // for those whom it refuses, and answers ever more slowly
+		config(o)
+		o.Config.UserQuota = 40
 	})
-	port4, port6 := int(r.udp[0].addr().Port()), int(r.udp[1].addr().Port())
-	tcp4, tcp6 := r.tcp[0].Addr().(*net.TCPAddr).Port, r.tcp[1].Addr().(*net.TCPAddr).Port
-	tls4 := r.tls[0].Addr().(*net.TCPAddr).Port
+	port := func(kind string, r *Relay) string {
+		return strconv.Itoa(map[string]int{
+			"udp4": int(r.udp[0].addr().Port()), "udp6": int(r.udp[1].addr().Port()), "tls4": r.tls[0].Addr().(*net.TCPAddr).Port,
+			"tcp4": r.tcp[0].Addr().(*net.TCPAddr).Port, "tcp6": r.tcp[1].Addr().(*net.TCPAddr).Port,
+		}[kind])
+	}
 	echo4, echo6 := echo(t, "127.0.0.1"), echo(t, "::1")
 	expired := r.Issue("@alice:a.test")
 	expired.Username = restUsername("@alice:a.test", time.Now().Add(-time.Minute))
 	expired.Password = restPassword(r.issuer.secrets[0].Value, expired.Username)
 	have := r.Issue("@alice:a.test")
+	other := r.Issue("@bob:a.test")
+	others := []string{"-u", other.Username, "-w", other.Password}
 	ours := []string{"-u", have.Username, "-w", have.Password}
 	shared := []string{"-u", "alice", "-W", secret}
 	peer4 := []string{"-e", "127.0.0.1", "-r", strconv.Itoa(echo4)}
@@ -67,39 +79,44 @@ func TestCoturn(t *testing.T) {
 	const refused = "Cannot complete Allocation"
 	for _, c := range []struct {
 		name string
-		port int
+		port string
 		host string
 		args [][]string
 		want string // in what it says; "" means that all packets come back
 	}{
-		{"UDP, channels", port4, "127.0.0.1", [][]string{ours, peer4, {"-c"}}, ""},
-		{"UDP, pairs of ports", port4, "127.0.0.1", [][]string{ours, peer4}, ""},
-		{"UDP, indications", port4, "127.0.0.1", [][]string{ours, peer4, {"-c", "-s"}}, ""},
-		{"UDP, large packets", port4, "127.0.0.1", [][]string{ours, peer4, {"-c", "-l", "1400"}}, ""},
-		{"UDP, a secret in common", port4, "127.0.0.1", [][]string{shared, peer4, {"-c"}}, ""},
-		{"UDP, client to client", port4, "127.0.0.1", [][]string{ours, {"-c", "-y"}}, ""},
-		{"UDP, client to client in indications", port4, "127.0.0.1", [][]string{ours, {"-c", "-y", "-s"}}, ""},
-		{"TCP, channels", tcp4, "127.0.0.1", [][]string{ours, peer4, {"-c", "-t"}}, ""},
-		{"TCP, indications", tcp4, "127.0.0.1", [][]string{ours, peer4, {"-c", "-t", "-s"}}, ""},
-		{"TCP, odd lengths", tcp4, "127.0.0.1", [][]string{ours, peer4, {"-c", "-t", "-l", "123"}}, ""},
-		{"TCP, client to client", tcp4, "127.0.0.1", [][]string{ours, {"-c", "-t", "-y"}}, ""},
-		{"TLS, channels", tls4, "127.0.0.1", [][]string{ours, peer4, {"-c", "-t", "-S"}}, ""},
-		{"TLS, indications", tls4, "127.0.0.1", [][]string{ours, peer4, {"-c", "-t", "-S", "-s"}}, ""},
-		{"IPv6 by IPv4", port4, "127.0.0.1", [][]string{ours, peer6, {"-c", "-x"}}, ""},
-		{"IPv6", port6, "::1", [][]string{ours, peer6, {"-c", "-x"}}, ""},
-		{"IPv6, indications", port6, "::1", [][]string{ours, peer6, {"-c", "-x", "-s"}}, ""},
-		{"IPv4 by IPv6", port6, "::1", [][]string{ours, peer4, {"-c"}}, ""},
-		{"IPv6 over TCP", tcp6, "::1", [][]string{ours, peer6, {"-c", "-x", "-t"}}, ""},
-		{"both families", port4, "127.0.0.1", [][]string{ours, peer4, {"-c", "-Z"}}, ""},
-		{"wrong password", port4, "127.0.0.1", [][]string{{"-u", have.Username, "-w", "wrong"}, peer4, {"-c"}}, refused},
-		{"wrong user", port4, "127.0.0.1", [][]string{{"-u", "mallory", "-w", have.Password}, peer4, {"-c"}}, refused},
-		{"expired", port4, "127.0.0.1", [][]string{{"-u", expired.Username, "-w", expired.Password}, peer4, {"-c"}}, refused},
-		{"forbidden peer", port4, "127.0.0.1", [][]string{ours, {"-e", "10.0.0.1", "-c"}}, "403"},
-		{"forbidden peer, indications", port4, "127.0.0.1", [][]string{ours, {"-e", "169.254.169.254", "-c", "-s"}}, "403"},
-		{"quota", port4, "127.0.0.1", [][]string{{"-u", have.Username, "-w", have.Password, "-m", "50"}, peer4, {"-c"}}, "486"},
+		{"UDP, channels", "udp4", "127.0.0.1", [][]string{ours, peer4, {"-c"}}, ""},
+		{"UDP, pairs of ports", "udp4", "127.0.0.1", [][]string{ours, peer4}, ""},
+		{"UDP, indications", "udp4", "127.0.0.1", [][]string{ours, peer4, {"-c", "-s"}}, ""},
+		{"UDP, large packets", "udp4", "127.0.0.1", [][]string{ours, peer4, {"-c", "-l", "1400"}}, ""},
+		{"UDP, a secret in common", "udp4", "127.0.0.1", [][]string{shared, peer4, {"-c"}}, ""},
+		{"UDP, client to client", "udp4", "127.0.0.1", [][]string{ours, {"-c", "-y"}}, ""},
+		{"UDP, client to client in indications", "udp4", "127.0.0.1", [][]string{ours, {"-c", "-y", "-s"}}, ""},
+		{"TCP, channels", "tcp4", "127.0.0.1", [][]string{ours, peer4, {"-c", "-t"}}, ""},
+		{"TCP, indications", "tcp4", "127.0.0.1", [][]string{ours, peer4, {"-c", "-t", "-s"}}, ""},
+		{"TCP, odd lengths", "tcp4", "127.0.0.1", [][]string{ours, peer4, {"-c", "-t", "-l", "123"}}, ""},
+		{"TCP, client to client", "tcp4", "127.0.0.1", [][]string{ours, {"-c", "-t", "-y"}}, ""},
+		{"TLS, channels", "tls4", "127.0.0.1", [][]string{ours, peer4, {"-c", "-t", "-S"}}, ""},
+		{"TLS, indications", "tls4", "127.0.0.1", [][]string{ours, peer4, {"-c", "-t", "-S", "-s"}}, ""},
+		{"IPv6 by IPv4", "udp4", "127.0.0.1", [][]string{ours, peer6, {"-c", "-x"}}, ""},
+		{"IPv6", "udp6", "::1", [][]string{ours, peer6, {"-c", "-x"}}, ""},
+		{"IPv6, indications", "udp6", "::1", [][]string{ours, peer6, {"-c", "-x", "-s"}}, ""},
+		{"IPv4 by IPv6", "udp6", "::1", [][]string{ours, peer4, {"-c"}}, ""},
+		{"IPv6 over TCP", "tcp6", "::1", [][]string{ours, peer6, {"-c", "-x", "-t"}}, ""},
+		{"both families", "udp4", "127.0.0.1", [][]string{ours, peer4, {"-c", "-Z"}}, ""},
+		{"wrong password", "udp4", "127.0.0.1", [][]string{{"-u", have.Username, "-w", "wrong"}, peer4, {"-c"}}, refused},
+		{"wrong user", "udp4", "127.0.0.1", [][]string{{"-u", "mallory", "-w", have.Password}, peer4, {"-c"}}, refused},
+		{"expired", "udp4", "127.0.0.1", [][]string{{"-u", expired.Username, "-w", expired.Password}, peer4, {"-c"}}, refused},
+		{"forbidden peer", "udp4", "127.0.0.1", [][]string{others, {"-e", "10.0.0.1", "-c"}}, "403"},
+		{"forbidden peer, indications", "udp4", "127.0.0.1", [][]string{others, {"-e", "169.254.169.254", "-c", "-s"}}, "403"},
+		{"quota", "udp4", "127.0.0.1", [][]string{{"-u", have.Username, "-w", have.Password, "-m", "50"}, peer4, {"-c"}}, "486"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			args := []string{"-v", "-p", strconv.Itoa(c.port), "-n", "5", "-m", "2", "-z", "5"}
+			t.Parallel()
+			to := r
+			if c.want != "" {
+				to = strict
+			}
+			args := []string{"-v", "-p", port(c.port, to), "-n", "5", "-m", "2", "-z", "5"}
 			for _, a := range c.args {
 				args = append(args, a...)
 			}
@@ -120,8 +137,8 @@ func TestCoturn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for host, port := range map[string]int{"127.0.0.1": port4, "::1": port6} {
-		out := runUntil(t, stunclient, []string{"-p", strconv.Itoa(port), host}, "reflexive addr")
+	for host, kind := range map[string]string{"127.0.0.1": "udp4", "::1": "udp6"} {
+		out := runUntil(t, stunclient, []string{"-p", port(kind, r), host}, "reflexive addr")
 		if !strings.Contains(out, "reflexive addr: "+host) && !strings.Contains(out, "reflexive addr: ["+host) {
 			t.Errorf("turnutils_stunclient: %s", out)
 		}

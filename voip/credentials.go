@@ -104,7 +104,7 @@ func (i *issuer) refresh(ctx context.Context) error {
 		if err := i.vault.AddSecret(ctx, fresh, before); err != nil {
 			return fmt.Errorf("turn secrets: %w", err)
 		}
-		secrets = append([]Secret{fresh}, secrets...)
+		secrets = append([]Secret{fresh}, secrets[:min(1, len(secrets))]...)
 	}
 	i.mu.Lock()
 	i.secrets = secrets

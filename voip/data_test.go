@@ -233,7 +233,7 @@ func TestExpiry(t *testing.T) {
 }
 
 // session0 is the only session.
-func (r *Relay) session0(t *testing.T) *session {
+func (r *Relay) session0(t testing.TB) *session {
 	t.Helper()
 	r.mu.RLock()
 	defer r.mu.RUnlock()

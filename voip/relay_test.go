@@ -7,12 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pion/stun/v3"
 	"github.com/pion/turn/v5"
 )
 
 // startRelay runs a relay on loopback, which may relay to loopback.
-func startRelay(t *testing.T, change func(*Options)) *Relay {
+func startRelay(t testing.TB, change func(*Options)) *Relay {
 	t.Helper()
 	c := DefaultConfig().TURN
 	c.UDP, c.TCP, c.TLS = []string{"127.0.0.1:0"}, []string{"127.0.0.1:0"}, nil
@@ -23,11 +22,11 @@ func startRelay(t *testing.T, change func(*Options)) *Relay {
 	if change != nil {
 		change(&o)
 	}
-	r, err := NewRelay(t.Context(), o)
+	r, err := NewRelay(context.Background(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx) }()
 	t.Cleanup(func() {
@@ -80,7 +79,6 @@ func TestRelay(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	relayed.Close()
-	_ = stun.CodeForbidden
 }
 
 // exchange sends a packet from a to b and back.

@@ -153,16 +153,18 @@ func (s *session) sendIndication(on *loop, m *stun.Message) {
 // forward sends data from a relayed address to a peer, which may be another
 // relayed address of ours.
 func (s *session) forward(on *loop, l *leg, data []byte, peer netip.AddrPort) {
-	s.relay.count.relayed(on, toPeer, len(data))
 	if s.relay.addresses.isExternal(peer.Addr()) {
 		if other := s.relay.ports.across(l, data, peer); other != nil {
+			s.relay.count.relayed(on, toPeer, len(data))
 			other.receive(on, on.copy(data), len(data), l.address)
 			return
 		}
 		if !s.relay.peers.named(peer.Addr()) {
-			return // nothing else of this machine is a peer
+			s.relay.count.dropped(noPermission) // nothing else of this machine is a peer
+			return
 		}
 	}
+	s.relay.count.relayed(on, toPeer, len(data))
 	l.socket.send(on, data, peer)
 }
 

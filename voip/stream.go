@@ -94,7 +94,8 @@ func (g *gate) forget(a netip.Addr) {
 
 // stream is a client over TCP or TLS.
 type stream struct {
-	conn net.Conn
+	conn  net.Conn
+	plain bool // it is TCP; of TLS, some clients take one message from each record
 
 	mu      sync.Mutex // tier 3; guards what follows
 	known   bool       // it has a relayed address
@@ -102,6 +103,13 @@ type stream struct {
 	spare   []byte
 	closed  bool
 	wake    *sync.Cond
+}
+
+func newStream(conn net.Conn) *stream {
+	_, plain := conn.(*net.TCPConn)
+	s := &stream{conn: conn, plain: plain}
+	s.wake = sync.NewCond(&s.mu)
+	return s
 }
 
 // send puts a message in line. It does not wait; b may be used again.
@@ -130,9 +138,16 @@ func (s *stream) write() {
 		s.waiting = s.spare[:0]
 		s.mu.Unlock()
 		s.conn.SetWriteDeadline(time.Now().Add(writeTime))
-		if _, err := s.conn.Write(b); err != nil {
-			s.close()
-			return
+		for rest := b; len(rest) > 0; {
+			n := len(rest)
+			if !s.plain {
+				_, n = frameSize(rest)
+			}
+			if _, err := s.conn.Write(rest[:n]); err != nil {
+				s.close()
+				return
+			}
+			rest = rest[n:]
 		}
 		s.mu.Lock()
 		s.spare = b
@@ -159,8 +174,7 @@ func (r *Relay) ServeConn(conn net.Conn) {
 		return
 	}
 	remote = netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
-	s := &stream{conn: conn}
-	s.wake = sync.NewCond(&s.mu)
+	s := newStream(conn)
 	if !r.gate.enter(s, remote.Addr()) {
 		r.count.dropped(tooMany)
 		return
@@ -230,22 +244,8 @@ func nextFrame(in *bufio.Reader) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := int(binary.BigEndian.Uint16(head[2:]))
-	padded := n
-	switch head[0] & 0xc0 {
-	case 0:
-		if n%4 != 0 {
-			return nil, errFrame
-		}
-		n += 20
-		padded = n
-	case 0x40:
-		n += 4
-		padded = (n + 3) &^ 3
-	default:
-		return nil, errFrame
-	}
-	if padded > maxFrame {
+	n, padded := frameSize(head)
+	if n == 0 || padded > maxFrame {
 		return nil, errFrame
 	}
 	b, err := in.Peek(padded)
@@ -253,6 +253,19 @@ func nextFrame(in *bufio.Reader) ([]byte, error) {
 		return nil, err
 	}
 	return b[:n], nil
+}
+
+// frameSize is how long the message is that begins with four bytes, and how long
+// with what fills it up. It is 0 if they begin none.
+func frameSize(head []byte) (n, padded int) {
+	n = int(binary.BigEndian.Uint16(head[2:]))
+	switch {
+	case head[0]&0xc0 == 0 && n%4 == 0:
+		return n + 20, n + 20
+	case head[0]&0xc0 == 0x40:
+		return n + 4, (n + 7) &^ 3
+	}
+	return 0, 0
 }
 
 // accept serves the clients of a listener until ctx is done.

@@ -19,6 +19,7 @@ type need struct {
 var needs = []need{
 	{"/usr/lib/postgresql/*/bin/initdb", "postgresql", "tests on PostgreSQL"},
 	{"inspircd", "inspircd", "tests with a real IRC server, and the demo"},
+	{"turnutils_uclient", "coturn", "tests with coturn's clients, and the comparison with it"},
 	{"prosody", "prosody", "tests with a real XMPP server, and the demo"},
 	{"openssl", "openssl", "certificates of the conformance suite and the demo"},
 	{"ip", "iproute2", "networks of the conformance suite and of calls"},

@@ -28,8 +28,9 @@ import (
 )
 
 // hostile are the packages that meet the events of other servers first: canonical
-// JSON, parsing, authorization, transactions.
-var hostile = []string{"homeserver/canonjson", "homeserver/event", "homeserver/eventauth", "homeserver/fedapi"}
+// JSON, parsing, authorization, transactions; and the one that meets anybody's
+// packets.
+var hostile = []string{"homeserver/canonjson", "homeserver/event", "homeserver/eventauth", "homeserver/fedapi", "voip"}
 
 // How long a target runs where -for does not say it.
 const (
