@@ -25,7 +25,7 @@ import (
 func TestContract(t *testing.T) { bridgetest.Contract(t, onTestServer, startTestServer) }
 
 // TestFootprint measures the memory of an idle login.
-func TestFootprint(t *testing.T) { bridgetest.Footprint(t, onTestServer, startTestServer, 25, 384<<10) }
+func TestFootprint(t *testing.T) { bridgetest.Footprint(t, onTestServer, startTestServer, 10, 384<<10) }
 
 // onTestServer are the options of the bridge to a server by its settings.
 func onTestServer(settings string) bridgetest.Options {

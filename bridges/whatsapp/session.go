@@ -64,6 +64,7 @@ func (s *session) Connect(context.Context) {
 	if s.cancel != nil || s.ended {
 		return
 	}
+	s.obstacle = ""
 	s.ctx, s.cancel = context.WithCancel(s.login.Log.WithContext(s.connector.br.BackgroundCtx))
 	s.client.BackgroundEventCtx = s.ctx
 	s.client.RemoveEventHandlers()
@@ -225,6 +226,12 @@ func (s *session) lose(text string) {
 // onConnection handles what happens to the connection. It is false for other
 // events.
 func (s *session) onConnection(ctx context.Context, e any) bool {
+	if s.hindrance() != "" { // whatsmeow tells the rest of what was before it late, and in any order
+		switch e.(type) {
+		case *events.Connected, *events.KeepAliveRestored, *events.Disconnected, *events.KeepAliveTimeout:
+			return true
+		}
+	}
 	switch e := e.(type) {
 	case *events.Connected:
 		bridge.Tell(s.login, status.BridgeState{StateEvent: status.StateConnected})
@@ -280,6 +287,9 @@ func (s *session) later(wait time.Duration) {
 			return nil
 		case <-time.After(wait):
 			s.client.Disconnect()
+			s.mu.Lock()
+			s.obstacle = ""
+			s.mu.Unlock()
 			return s.client.ConnectContext(ctx)
 		}
 	})
@@ -289,7 +299,6 @@ func (s *session) later(wait time.Duration) {
 func (s *session) connected(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.obstacle = ""
 	if s.cancel == nil {
 		return
 	}
