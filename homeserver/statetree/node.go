@@ -171,7 +171,7 @@ type place struct {
 }
 
 // maxLoad is how many nodes a Loader is asked for at once.
-const maxLoad = 1024
+const maxLoad = 2048
 
 // load makes sure that all of places are loaded.
 func load(l Loader, places []place) error {

@@ -200,7 +200,7 @@ func (s *Store) texts(ctx context.Context, nums []EventNum) ([]eventText, error)
 }
 
 // textsAtOnce is how many events are read at once, and held packed meanwhile.
-const textsAtOnce = 500
+const textsAtOnce = 2000
 
 // eventText is a row with what EachText needs.
 type eventText struct {

@@ -5,8 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"switchboard/homeserver/database"
 	"switchboard/homeserver/event"
@@ -221,25 +225,19 @@ func (n nodes) Nodes(ids []statetree.ID) ([][]byte, error) {
 		return found, nil
 	}
 	read := make(map[statetree.ID][]byte, len(missing))
-	for part := range slices.Chunk(missing, 500) {
-		rows, err := n.s.db.Query(n.ctx, `SELECT id, data FROM state_nodes WHERE id IN LIST($1)`, part)
-		if err != nil {
-			return nil, fmt.Errorf("read state nodes: %w", err)
-		}
-		for rows.Next() {
-			var id statetree.ID
-			var data []byte
-			if err := rows.Scan(&id, &data); err != nil {
-				rows.Close()
-				return nil, fmt.Errorf("read state nodes: %w", err)
-			}
-			read[id] = data
-			n.s.treeNodes.Put(id, data, len(data)+120)
-		}
-		rows.Close()
-		if err := rows.Err(); err != nil {
-			return nil, fmt.Errorf("read state nodes: %w", err)
-		}
+	var mu sync.Mutex // tier 1; guards read
+	var group errgroup.Group
+	for part := range slices.Chunk(missing, nodesAtOnce) {
+		group.Go(func() error {
+			some, err := n.read(part)
+			mu.Lock()
+			defer mu.Unlock()
+			maps.Copy(read, some)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, fmt.Errorf("read state nodes: %w", err)
 	}
 	for i, id := range ids {
 		if found[i] == nil {
@@ -249,6 +247,30 @@ func (n nodes) Nodes(ids []statetree.ID) ([][]byte, error) {
 		}
 	}
 	return found, nil
+}
+
+// nodesAtOnce is how many nodes one query reads. Where more are wanted, several
+// queries run beside each other: who reads a whole state waits for little else.
+const nodesAtOnce = 500
+
+// read reads nodes that are not in memory.
+func (n nodes) read(ids []int64) (map[statetree.ID][]byte, error) {
+	rows, err := n.s.db.Query(n.ctx, `SELECT id, data FROM state_nodes WHERE id IN LIST($1)`, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	read := make(map[statetree.ID][]byte, len(ids))
+	for rows.Next() {
+		var id statetree.ID
+		var data []byte
+		if err := rows.Scan(&id, &data); err != nil {
+			return nil, err
+		}
+		read[id] = data
+		n.s.treeNodes.Put(id, data, len(data)+120)
+	}
+	return read, rows.Err()
 }
 
 // PutNodes stores new nodes of a state tree. A node that is there already must
