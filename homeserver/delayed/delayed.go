@@ -44,6 +44,8 @@ type Service struct {
 	Rooms *room.Service
 	Bell  *notify.Bell
 
+	sending sync.Mutex // tier 2; held by who sends what is due
+
 	mu   sync.Mutex                     // tier 1; guards all below
 	all  map[string]*store.DelayedEvent // that are to be sent; nil until they are read
 	busy map[string]bool                // that are being sent
@@ -271,6 +273,13 @@ func (s *Service) List(ctx context.Context, user matrix.UserID, of string) ([]De
 	if of != "" && of != "scheduled" && of != "finalised" {
 		return nil, matrix.Errorf(matrix.InvalidParam, "status must be scheduled or finalised")
 	}
+	err := s.load(ctx)
+	if err == nil {
+		err = s.sendDue(ctx) // after a restart that may be some, and they would be told as waiting
+	}
+	if err != nil {
+		return nil, err
+	}
 	all, err := s.Store.DelayedEvents(ctx, user)
 	list := []Delayed{}
 	for _, e := range all {
@@ -349,6 +358,8 @@ func (s *Service) untilNext() time.Duration {
 
 // sendDue sends what is due, in order. What a room refuses is given up.
 func (s *Service) sendDue(ctx context.Context) error {
+	s.sending.Lock()
+	defer s.sending.Unlock()
 	now := time.Now().UnixMilli()
 	var due []*store.DelayedEvent
 	s.mu.Lock()
