@@ -25,6 +25,7 @@ type cli struct {
 	Bridge  bridgeCommands   `cmd:"" help:"Run one bridge as a program of its own, for any homeserver."`
 	Jitsi   jitsiCommands    `cmd:"" help:"Check the Jitsi server, and put group calls into rooms."`
 	Calls   callTestCommands `cmd:"" name:"calltest" help:"Make links to the page on which calls are tested."`
+	Doctor  doctorCommands   `cmd:"" help:"Find out what does not work, and what to do."`
 	Conf    configCommands   `cmd:"" name:"config" help:"Show and check the configuration."`
 	Version versionCommand   `cmd:"" help:"Tell the version and the licence of this program."`
 }

@@ -20,6 +20,7 @@ import (
 	"switchboard/homeserver"
 	"switchboard/jitsi"
 	"switchboard/registrations"
+	"switchboard/voip"
 )
 
 // order is something an operator asks of the server from the command line. It
@@ -42,6 +43,7 @@ var orders = map[string]func() order{
 	"token list":        func() order { return &tokenList{} },
 	"token revoke":      func() order { return &tokenRevoke{} },
 	"calltest link":     func() order { return &callTestLink{} },
+	"doctor calls":      func() order { return &doctorCalls{} },
 	"jitsi check":       func() order { return &jitsiCheck{} },
 	"jitsi add":         func() order { return &jitsiAdd{} },
 	"jitsi remove":      func() order { return &jitsiRemove{} },
@@ -130,6 +132,7 @@ type control struct {
 	server *homeserver.Server
 	jitsi  jitsi.Config
 	meet   *jitsi.Verifier // nil: no Jitsi server may ask
+	calls  *voip.Service
 	net    net.Listener
 	token  string
 	file   string
@@ -195,6 +198,9 @@ func (c *control) answer(ctx context.Context, r controlRequest) (answer controlA
 	o := empty()
 	if j, ok := o.(jitsiOrder); ok {
 		j.with(c.jitsi, c.meet)
+	}
+	if k, ok := o.(callsOrder); ok {
+		k.withCalls(c.calls)
 	}
 	if err := json.Unmarshal(r.Order, o); err != nil {
 		return controlAnswer{Error: err.Error()}

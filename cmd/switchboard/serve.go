@@ -172,7 +172,7 @@ func (p *process) open(ctx context.Context) error {
 	}
 	var err error
 	if p.control, err = openControl(p.conf.DataDir, p.server); err == nil {
-		p.control.jitsi, p.control.meet = p.conf.Jitsi, p.meet
+		p.control.jitsi, p.control.meet, p.control.calls = p.conf.Jitsi, p.meet, p.calls
 	}
 	return err
 }
@@ -289,6 +289,9 @@ func (p *process) run(ctx context.Context) error {
 	partsCtx, endParts := context.WithCancel(partsCtx)
 	parts.Go(func() error { return p.server.Run(partsCtx) })
 	parts.Go(func() error { return p.appservices.Run(partsCtx) })
+	if p.relay != nil {
+		parts.Go(func() error { p.examineCalls(partsCtx); return nil })
+	}
 	if p.callTest != nil {
 		parts.Go(func() error { return p.callTest.Run(partsCtx) })
 		if p.callTest.bot != nil {
