@@ -30,7 +30,7 @@ lint: ## gofmt, go vet, staticcheck
 	go run ./cmd/dev/check lint
 
 race: ## the tests where goroutines meet, with the race detector
-	go run ./cmd/dev/check race
+	go run ./cmd/dev/check race bridgerace
 
 fuzz: ## every fuzz target, 16 minutes in all; ARGS="-for 10s -run regexp"
 	go run ./cmd/dev/fuzz $(ARGS)

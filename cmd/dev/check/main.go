@@ -3,7 +3,7 @@
 // conformance ratchets, federation with other homeservers, bridges beside them
 // and the demo. "make test" is this command.
 //
-//	go run ./cmd/dev/check [lint] [test] [race] [conformance] [mixed] [federation] [alone] [calls] [demo]
+//	go run ./cmd/dev/check [lint] [test] [race] [bridgerace] [conformance] [mixed] [federation] [alone] [calls] [demo]
 //
 // Programs that the suites need and the machine lacks are installed on Debian
 // when it runs as root; otherwise they are named. The last line counts what
@@ -46,6 +46,7 @@ var suites = []suite{
 	{name: "lint", run: lint, lane: 0},
 	{name: "test", run: test, lane: 0},
 	{name: "race", run: race, lane: 0},
+	{name: "bridgerace", run: bridgerace, lane: 0},
 	{name: "conformance", run: conformance, lane: 1},
 	{name: "mixed", run: mixed, lane: 1, tied: true},
 	{name: "federation", run: federation, lane: 1},

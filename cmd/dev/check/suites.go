@@ -90,10 +90,20 @@ const unraced = "go.mau.fi/util/exsync"
 // race runs the tests of the packages where goroutines meet, with the race
 // detector. What runs a built program as a whole is not among them.
 func race(ctx context.Context, c *check) tally {
-	list, err := c.command(ctx, "go", "list", "-tags", tags, "-f",
-		`{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, "./homeserver/...", "./appservices/...", "./bridges/...", "./voip/...", "./cmd/switchboard").Output()
+	return c.detectRaces(ctx, "race", "./homeserver/...", "./appservices/...", "./voip/...", "./cmd/switchboard")
+}
+
+// bridgerace is race for the bridges.
+func bridgerace(ctx context.Context, c *check) tally {
+	return c.detectRaces(ctx, "bridgerace", "./bridges/...")
+}
+
+// detectRaces runs the tests of those packages where goroutines meet.
+func (c *check) detectRaces(ctx context.Context, suite string, patterns ...string) tally {
+	list, err := c.command(ctx, "go", append([]string{"list", "-tags", tags, "-f",
+		`{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`}, patterns...)...).Output()
 	if err != nil {
-		c.out.line("race", "go list: "+err.Error())
+		c.out.line(suite, "go list: "+err.Error())
 		return tally{failed: 1}
 	}
 	var packages []string
@@ -105,7 +115,7 @@ func race(ctx context.Context, c *check) tally {
 	}
 	cmd := c.command(ctx, "go", append([]string{"test", "-json", "-vet=off", "-race", "-gcflags=" + unraced + "=-race=false", "-tags", tags, "-timeout", "20m"}, packages...)...)
 	cmd.Env = append(cmd.Env, "CGO_ENABLED=1")
-	return c.goTest(ctx, "race", cmd)
+	return c.goTest(ctx, suite, cmd)
 }
 
 // goTest runs "go test -json" and prints a line for each package.
