@@ -43,21 +43,30 @@ func each(t *testing.T, test func(*testing.T, *xmpptest.Server)) {
 }
 
 // TestContract holds the bridge to what every bridge must do, on Prosody.
-func TestContract(t *testing.T) { contract(t, xmpptest.Start, false) }
+func TestContract(t *testing.T) { bridgetest.Contract(t, onNetwork, startOn(xmpptest.Start, false)) }
 
 // TestContractEjabberd does so on ejabberd. When a stream goes on there, what is
 // on its way to the process of before is routed again, behind what is newer.
-func TestContractEjabberd(t *testing.T) { contract(t, xmpptest.StartEjabberd, true) }
+func TestContractEjabberd(t *testing.T) {
+	bridgetest.Contract(t, onNetwork, startOn(xmpptest.StartEjabberd, true))
+}
 
-func contract(t *testing.T, start func(*testing.T) *xmpptest.Server, jumbled bool) {
-	bridgetest.Contract(t, func(text string) bridgetest.Options {
-		var s settings
-		_ = json.Unmarshal([]byte(text), &s)
-		return options(s.Address, s.CAFile)
-	}, func(t *testing.T) bridgetest.Network {
+// TestFootprint measures the memory of an idle login.
+func TestFootprint(t *testing.T) {
+	bridgetest.Footprint(t, onNetwork, startOn(xmpptest.Start, false), 25, 384<<10)
+}
+
+func onNetwork(text string) bridgetest.Options {
+	var s settings
+	_ = json.Unmarshal([]byte(text), &s)
+	return options(s.Address, s.CAFile)
+}
+
+func startOn(start func(*testing.T) *xmpptest.Server, jumbled bool) func(*testing.T) bridgetest.Network {
+	return func(t *testing.T) bridgetest.Network {
 		server := start(t)
 		return &network{server: server, proxy: bridgetest.NewProxy(t, server.Address), jumbled: jumbled}
-	})
+	}
 }
 
 // network is the network of the contract.
@@ -85,7 +94,7 @@ func (n *network) Settings() string {
 func (n *network) Proxy() *bridgetest.Proxy { return n.proxy }
 
 func (n *network) LogIn(u *bridgetest.User, manage id.RoomID) string {
-	return n.logInAs(u, manage, "alice")
+	return n.logInAs(u, manage, u.UserID.Localpart())
 }
 
 func (n *network) logInAs(u *bridgetest.User, manage id.RoomID, name string) string {

@@ -113,7 +113,7 @@ func (s *session) onMessage(ctx context.Context, m *client.Message) {
 		return
 	}
 	sender := s.sender(m)
-	if sender.Sender == "" || m.Type == "groupchat" && m.From.Resourcepart() == "" && m.Subject == nil && !m.Moderated {
+	if sender.Sender == "" && m.Subject == nil && !m.Moderated {
 		s.onRoomText(ctx, m)
 	} else if own := sender.IsFromMe || sender.SenderLogin != ""; own && strings.HasPrefix(m.ID, "$") { // from Matrix
 		if sender.IsFromMe { // another login of ours hears of its own
@@ -254,7 +254,7 @@ func reactions(sender bridgev2.EventSender, m *client.Message) *bridgev2.Reactio
 func (s *session) onRetraction(ctx context.Context, chat jid.JID, sender bridgev2.EventSender, m *client.Message) {
 	target := messageID(chat, m.Retracts)
 	if m.Moderated {
-		if m.From.Resourcepart() != "" {
+		if m.Type != "groupchat" || m.From.Resourcepart() != "" {
 			return // only the room itself may say that
 		}
 		sender = bridgev2.EventSender{}

@@ -202,3 +202,31 @@ func TestArchive(t *testing.T) {
 		t.Errorf("an unknown ID: %v", err)
 	}
 }
+
+// TestPing asks a room whether it knows us, when it does and when it does not.
+func TestPing(t *testing.T) {
+	for name, start := range map[string]func(*testing.T) *xmpptest.Server{"prosody": xmpptest.Start, "ejabberd": xmpptest.StartEjabberd} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t)
+			room := jid.MustParse("den@" + xmpptest.Rooms)
+			s.Person("bob").Enter(room.String(), "bob")
+			alice := run(t, config(t, s, s.Address, "alice", xmpptest.Password))
+			if _, err := alice.Enter(t.Context(), client.Enter{Room: room, Nick: "alice"}); err != nil {
+				t.Fatal(err)
+			}
+			if err := alice.PingRoom(t.Context(), room); err != nil && client.NotThere(err) {
+				t.Errorf("in the room: %v", err)
+			}
+			carol := run(t, config(t, s, s.Address, "carol", xmpptest.Password))
+			_, err := carol.Ask(t.Context(), "get", jid.MustParse(room.String()+"/carol"), client.El("urn:xmpp:ping", "ping"))
+			if !client.NotThere(err) {
+				t.Errorf("outside of the room: %v", err)
+			}
+		})
+	}
+	for condition, out := range map[string]bool{"not-acceptable": true, "item-not-found": false, "remote-server-timeout": false} {
+		if client.NotThere(&client.StanzaError{Condition: condition}) != out {
+			t.Errorf("%s: not there is not %v", condition, out)
+		}
+	}
+}

@@ -59,6 +59,8 @@ func TestMessage(t *testing.T) {
 		{"old retraction", `<apply-to xmlns="urn:xmpp:fasten:0" id="w"><retract xmlns="urn:xmpp:message-retract:0"/></apply-to>`, Message{Retracts: "w"}},
 		{"moderation", `<retract xmlns="urn:xmpp:message-retract:1" id="w"><moderated xmlns="urn:xmpp:message-moderate:1"/></retract>`,
 			Message{Retracts: "w", Moderated: true}},
+		{"old moderation", `<apply-to xmlns="urn:xmpp:fasten:0" id="w"><moderated xmlns="urn:xmpp:message-moderate:0"><retract xmlns="urn:xmpp:message-retract:0"/></moderated></apply-to>`,
+			Message{Retracts: "w", Moderated: true}},
 		{"reactions", `<reactions xmlns="urn:xmpp:reactions:0" id="w"><reaction>👍</reaction><reaction> 🎉 </reaction></reactions>`,
 			Message{ReactsTo: "w", Reactions: []string{"👍", "🎉"}}},
 		{"file", `<body>u</body><x xmlns="jabber:x:oob"><url>u</url></x>`, Message{Body: "u", URL: "u"}},
