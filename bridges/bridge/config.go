@@ -37,9 +37,12 @@ type Config struct {
 	// logged in offers to, besides those the network's section configures.
 	Relays []string `yaml:"relays"`
 
-	// Spaces collects the rooms of each login in a space.
+	// Spaces collects the rooms of each login in a space of its network.
 	Spaces bool `yaml:"spaces"`
 }
+
+// DefaultConfig is what holds where nothing else is said.
+func DefaultConfig() Config { return Config{Spaces: true} }
 
 // levels are the permissions by their name in the config file.
 func levels() map[string]bridgeconfig.Permissions {

@@ -96,6 +96,37 @@ func TestCutOff(t *testing.T) {
 	}
 }
 
+// TestCutOffLeave ends the bridge while the network hears that a user leaves a
+// room, and before: the next one lets it hear that, and greets nobody again.
+func TestCutOffLeave(t *testing.T) {
+	stuck, held := make(chan struct{}), make(chan struct{}, 10)
+	free := sync.OnceFunc(func() { close(stuck) })
+	s := bridgetest.Start(t, bridgetest.Options{ID: "mirror", Connector: func() bridgev2.NetworkConnector {
+		return &mirror{hold: func(body string) {
+			if body == "(leaves)" {
+				held <- struct{}{}
+				<-stuck
+			}
+		}}
+	}})
+	t.Cleanup(free)
+	alice := s.User("alice")
+	manage := alice.Manage(bridgetest.Bot("mirror"))
+	alice.Ask(manage, "login", "You look fine")
+	alice.Ask(manage, "start-chat hall", "Created chat")
+	if _, err := alice.LeaveRoom(t.Context(), alice.Room("Mirror hall")); err != nil {
+		t.Fatal(err)
+	}
+	<-held
+	s.Stop()
+	s.Run()
+	<-held
+	alice.Ask(manage, "list-logins", "CONNECTED")
+	if all := alice.Events(bridgetest.Message(manage, "management room")); len(all) != 1 {
+		t.Errorf("alice was greeted %d times", len(all))
+	}
+}
+
 // TestPermissions has a user who may not log in, and one who may do nothing.
 func TestPermissions(t *testing.T) {
 	s := bridgetest.Start(t, bridgetest.Options{

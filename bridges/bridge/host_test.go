@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -89,8 +90,8 @@ func (f *face) IsThisUser(_ context.Context, u networkid.UserID) bool {
 	return string(u) == string(f.l.ID)
 }
 func (f *face) GetChatInfo(context.Context, *bridgev2.Portal) (*bridgev2.ChatInfo, error) {
-	name := "Mirror hall"
-	return &bridgev2.ChatInfo{Name: &name, Members: &bridgev2.ChatMemberList{IsFull: true, MemberMap: bridgev2.ChatMemberMap{
+	name, kind := "Mirror hall", database.RoomTypeDM
+	return &bridgev2.ChatInfo{Name: &name, Type: &kind, Members: &bridgev2.ChatMemberList{IsFull: true, OtherUserID: "echo", MemberMap: bridgev2.ChatMemberMap{
 		"me":   {EventSender: bridgev2.EventSender{IsFromMe: true}},
 		"echo": {EventSender: bridgev2.EventSender{Sender: "echo"}},
 	}}}, nil
@@ -111,20 +112,75 @@ func (f *face) HandleMatrixMessage(_ context.Context, m *bridgev2.MatrixMessage)
 	if f.m.hold != nil {
 		f.m.hold(m.Content.Body)
 	}
-	if m.Content.Body == "break" {
-		panic("broken mirror")
+	meta := simplevent.EventMeta{
+		Type: bridgev2.RemoteEventMessage, PortalKey: m.Portal.PortalKey, Timestamp: time.Now(),
+		Sender: bridgev2.EventSender{Sender: "echo"},
 	}
-	f.l.QueueRemoteEvent(&simplevent.PreConvertedMessage{
-		EventMeta: simplevent.EventMeta{
-			Type: bridgev2.RemoteEventMessage, PortalKey: m.Portal.PortalKey, Timestamp: time.Now(),
-			Sender: bridgev2.EventSender{Sender: "echo"},
-		},
-		ID: networkid.MessageID("echo of " + m.Event.ID),
+	switch m.Content.Body {
+	case "break":
+		panic("broken mirror")
+	case "from my phone":
+		meta.Sender, meta.Timestamp = bridgev2.EventSender{IsFromMe: true}, longAgo
+	}
+	bridge.Queue(f.l, &simplevent.PreConvertedMessage{
+		EventMeta: meta,
+		ID:        networkid.MessageID("echo of " + m.Event.ID),
 		Data: &bridgev2.ConvertedMessage{Parts: []*bridgev2.ConvertedMessagePart{{
 			Type: event.EventMessage, Content: &event.MessageEventContent{MsgType: event.MsgText, Body: strings.ToUpper(m.Content.Body)},
 		}}},
 	})
 	return &bridgev2.MatrixMessageResponse{DB: &database.Message{ID: networkid.MessageID(m.Event.ID), SenderID: "me"}}, nil
+}
+
+// longAgo is when the user wrote what comes from another client of the network.
+var longAgo = time.Date(2020, 2, 20, 20, 20, 0, 0, time.UTC)
+
+func (f *face) HandleMatrixMembership(_ context.Context, m *bridgev2.MatrixMembershipChange) (*bridgev2.MatrixMembershipResult, error) {
+	if f.m.hold != nil && m.Type == bridgev2.Leave {
+		f.m.hold("(leaves)")
+	}
+	return nil, nil
+}
+
+// TestRoom looks at what the user's client shows of a chat without any command:
+// own messages from the network are the user's own, at their time, and the room
+// is a direct one, belongs to the bridge, and lies in the network's space.
+func TestRoom(t *testing.T) {
+	ctx := t.Context()
+	s := bridgetest.Start(t, bridgetest.Options{
+		ID: "mirror", Config: bridge.DefaultConfig(), Connector: func() bridgev2.NetworkConnector { return &mirror{} },
+	})
+	alice := s.User("alice")
+	manage := alice.Manage(bridgetest.Bot("mirror"))
+	alice.Ask(manage, "login", "You look fine")
+	alice.Ask(manage, "start-chat hall", "Created chat")
+	room := alice.Room("Mirror hall")
+	alice.Say(room, "from my phone")
+	if e := alice.Await("her own message", bridgetest.Message(room, "FROM MY PHONE")); e.Sender != alice.UserID || e.Timestamp != longAgo.UnixMilli() {
+		t.Errorf("it is from %s, at %d", e.Sender, e.Timestamp)
+	}
+	bridgetest.Eventually(t, "the room is marked as direct", func() bool {
+		var direct event.DirectChatsEventContent
+		return alice.GetAccountData(ctx, event.AccountDataDirectChats.Type, &direct) == nil &&
+			slices.Contains(direct[bridgetest.Ghost("mirror", "echo")], room)
+	})
+	state, err := alice.State(ctx, room)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(state[event.StateBridge]) != 1 {
+		t.Errorf("the room has %d m.bridge events", len(state[event.StateBridge]))
+	}
+	for _, e := range state[event.StateBridge] {
+		if c := e.Content.AsBridge(); c.Protocol.ID != "mirror" || c.Channel.ID != "hall" || c.BridgeBot != bridgetest.Bot("mirror") {
+			t.Errorf("m.bridge is %+v", c)
+		}
+	}
+	space := alice.Room("Mirror (me)")
+	bridgetest.Eventually(t, "the room is in the space", func() bool {
+		var child event.SpaceChildEventContent
+		return alice.StateEvent(ctx, space, event.StateSpaceChild, string(room), &child) == nil && len(child.Via) > 0
+	})
 }
 
 // TestHost runs a conversation through a connector on both databases, with a

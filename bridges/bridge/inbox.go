@@ -44,6 +44,11 @@ type letter struct {
 	Content  map[string]any `json:"content"`
 }
 
+// invites reports whether somebody is invited.
+func (l *letter) invites() bool {
+	return l.Type == event.StateMember.Type && l.StateKey != nil && l.Content["membership"] == string(event.MembershipInvite)
+}
+
 // settles reports whether the bridge tells what became of an event of this
 // type, so that it can be kept until then.
 func (l *letter) settles() bool {
@@ -51,7 +56,7 @@ func (l *letter) settles() bool {
 	case event.EventMessage.Type, event.EventSticker.Type, event.EventReaction.Type, event.EventRedaction.Type,
 		event.EventUnstablePollStart.Type, event.EventUnstablePollResponse.Type:
 		return l.StateKey == nil && l.ID != ""
-	case event.StateRoomName.Type, event.StateTopic.Type, event.StateRoomAvatar.Type, event.StatePowerLevels.Type:
+	case event.StateRoomName.Type, event.StateTopic.Type, event.StateRoomAvatar.Type, event.StatePowerLevels.Type, event.StateMember.Type:
 		return l.StateKey != nil && l.ID != ""
 	}
 	return false
@@ -124,7 +129,7 @@ func (b *inbox) settle(ctx context.Context, e id.EventID) error {
 
 // cutOff is an event that was not settled.
 type cutOff struct {
-	letter    // its ID, Room and Type
+	letter
 	body      json.RawMessage
 	handlings int // how often it has been handled
 }
@@ -134,7 +139,7 @@ type cutOff struct {
 func (b *inbox) unsettled(ctx context.Context) (list []cutOff, err error) {
 	err = b.db.DoTxn(ctx, nil, func(ctx context.Context) error {
 		list = nil
-		rows, err := b.db.Query(ctx, `SELECT event, room, type, body, handlings FROM bridge_inbox WHERE settled = 0 ORDER BY num`)
+		rows, err := b.db.Query(ctx, `SELECT body, handlings FROM bridge_inbox WHERE settled = 0 ORDER BY num`)
 		if err != nil {
 			return err
 		}
@@ -142,7 +147,10 @@ func (b *inbox) unsettled(ctx context.Context) (list []cutOff, err error) {
 		for rows.Next() {
 			var c cutOff
 			var body string
-			if err := rows.Scan(&c.ID, &c.Room, &c.Type, &body, &c.handlings); err != nil {
+			if err := rows.Scan(&body, &c.handlings); err != nil {
+				return err
+			}
+			if err := json.Unmarshal([]byte(body), &c.letter); err != nil {
 				return err
 			}
 			c.body = json.RawMessage(body)

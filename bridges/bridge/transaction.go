@@ -16,6 +16,7 @@ import (
 	"maunium.net/go/mautrix/appservice"
 	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
 
 	"switchboard/appservices"
 )
@@ -62,7 +63,15 @@ func (h *Host) concerns(ctx context.Context, l *letter, run *runner) bool {
 			return false
 		}
 	}
-	if l.Type != event.EventMessage.Type {
+	switch l.Type {
+	case event.StateMember.Type:
+		if l.invites() && h.regs[0].ExclusiveUser(*l.StateKey) {
+			return true
+		}
+		portal, err := run.br.GetPortalByMXID(ctx, l.Room)
+		return err != nil || portal != nil
+	case event.EventMessage.Type:
+	default:
 		return true
 	}
 	text, _ := l.Content["body"].(string)
@@ -87,6 +96,12 @@ func (h *Host) resume(ctx context.Context, run *runner) error {
 		}
 		st := bridgev2.MessageStatus{Status: event.MessageStatusSuccess}
 		switch {
+		case l.handlings >= handlings && l.StateKey != nil, // of some changes of a room nothing is told
+			l.invites() && run.mx.StateStore.IsInRoom(ctx, l.Room, id.UserID(*l.StateKey)):
+			if err := h.inbox.settle(ctx, l.ID); err != nil {
+				return fmt.Errorf("settle event %s: %w", l.ID, err)
+			}
+			continue
 		case part != nil: // it arrived, only that was not told
 		case l.handlings < handlings:
 			body, err := markAgain(l.body)

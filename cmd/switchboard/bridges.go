@@ -30,6 +30,7 @@ type BridgesConfig struct {
 
 func defaultXMPP() (c xmpp.Config) {
 	c.SetDefaults()
+	c.Config = bridge.DefaultConfig()
 	return c
 }
 

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"switchboard/appservices"
+	"switchboard/bridges/bridge"
+	"switchboard/bridges/irc"
 	"switchboard/homeserver"
 	"switchboard/jitsi"
 	"switchboard/voip"
@@ -172,7 +174,7 @@ func defaultConfig() Config {
 		Log:   LogConfig{Level: "info", Format: "auto"},
 		Jitsi: jitsi.DefaultConfig(),
 		VoIP:  voip.DefaultConfig(), CallTest: calltest.DefaultConfig(),
-		Bridges: BridgesConfig{WhatsApp: defaultWhatsApp(), XMPP: defaultXMPP()},
+		Bridges: BridgesConfig{IRC: irc.Config{Config: bridge.DefaultConfig()}, WhatsApp: defaultWhatsApp(), XMPP: defaultXMPP()},
 	}
 }
 

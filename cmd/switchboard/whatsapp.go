@@ -14,6 +14,7 @@ type whatsAppConfig = whatsapp.Config
 
 func defaultWhatsApp() (c whatsAppConfig) {
 	c.SetDefaults()
+	c.Config = bridge.DefaultConfig()
 	return c
 }
 
