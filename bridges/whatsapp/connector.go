@@ -135,7 +135,7 @@ func (c *Connector) LoadUserLogin(ctx context.Context, login *bridgev2.UserLogin
 			return fmt.Errorf("load the keys of the device: %w", err)
 		}
 		if device != nil {
-			s.client = c.client(device, login.Log)
+			s.client = c.client(guard(device), login.Log)
 		}
 	}
 	login.Client = s

@@ -19,19 +19,34 @@ import (
 	"switchboard/bridges/bridge/bridgetest"
 	"switchboard/bridges/whatsapp"
 	"switchboard/bridges/whatsapp/whatsapptest"
+	"switchboard/homeserver/database/databasetest"
 )
 
 // TestContract holds the bridge to what every bridge must do.
 func TestContract(t *testing.T) { bridgetest.Contract(t, onTestServer, startTestServer) }
 
+// TestContractOnPostgreSQL plays the parts of the contract that depend on the
+// database with the server and the bridge on PostgreSQL.
+func TestContractOnPostgreSQL(t *testing.T) {
+	bridgetest.Contract(t, onTestServer, func(t *testing.T) bridgetest.Network {
+		n := startTestServer(t).(*network)
+		n.database = databasetest.PostgreSQL(t)
+		return n
+	}, "text", "order", "kill")
+}
+
 // TestFootprint measures the memory of an idle login.
 func TestFootprint(t *testing.T) { bridgetest.Footprint(t, onTestServer, startTestServer, 10, 384<<10) }
 
-// onTestServer are the options of the bridge to a server by its settings.
+// onTestServer are the options of the bridge by the settings.
 func onTestServer(settings string) bridgetest.Options {
-	config := whatsapp.Config{TestServer: settings}
+	server, database, shared := strings.Cut(settings, "|")
+	config := whatsapp.Config{TestServer: server}
 	config.SetDefaults()
-	return bridgetest.Options{ID: "whatsapp", Connector: func() bridgev2.NetworkConnector { return whatsapp.New(config) }}
+	return bridgetest.Options{
+		ID: "whatsapp", Database: database, Shared: shared,
+		Connector: func() bridgev2.NetworkConnector { return whatsapp.New(config) },
+	}
 }
 
 func startTestServer(t *testing.T) bridgetest.Network {
@@ -53,6 +68,8 @@ type network struct {
 	group  types.JID
 	phones map[id.UserID]*whatsapptest.Phone // of who is on Matrix
 
+	database string // of the server and the bridge; empty means files
+
 	mu    sync.Mutex // tier 1; guards what follows
 	files map[string]*bridgetest.File
 }
@@ -70,8 +87,15 @@ func (n *network) Features() bridgetest.Features {
 	}
 }
 
-func (n *network) Settings() string         { return whatsapptest.Settings(n.proxy.Address) }
 func (n *network) Proxy() *bridgetest.Proxy { return n.proxy }
+
+func (n *network) Settings() string {
+	settings := whatsapptest.Settings(n.proxy.Address)
+	if n.database != "" {
+		settings += "|" + n.database
+	}
+	return settings
+}
 
 func (n *network) LogIn(u *bridgetest.User, manage id.RoomID) string {
 	phone := n.phones[u.UserID]

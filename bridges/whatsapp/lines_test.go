@@ -110,3 +110,19 @@ func TestUnwritable(t *testing.T) {
 		t.Errorf("bob has %q, want %q", got, want)
 	}
 }
+
+// TestNoKeys writes to somebody for the first time, while WhatsApp does not give
+// the keys that this takes.
+func TestNoKeys(t *testing.T) {
+	w := start(t, nil)
+	dora := w.wa.Phone(t, "15550004", "Dora")
+	alice := w.linked("alice", "15550001")
+	alice.Say(alice.manage, "start-chat +15550004")
+	room := alice.chat(dora.Account)
+	w.wa.SetKeyless(true)
+	sent := alice.Say(room, "hello Dora")
+	bridgetest.Eventually(t, "the bridge asks for keys", func() bool { return w.wa.Withheld() > 1 })
+	w.wa.SetKeyless(false)
+	dora.Said("hello Dora")
+	alice.Await("that it was sent", bridgetest.Status(sent, event.MessageStatusSuccess))
+}

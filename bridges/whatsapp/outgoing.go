@@ -46,6 +46,8 @@ func failure(err error) error {
 		return fail(event.MessageStatusGenericError, "WhatsApp refused it (error %s).", code)
 	case errors.Is(err, whatsmeow.ErrNotLoggedIn):
 		return fail(event.MessageStatusNoPermission, "%s", textUnlinked)
+	case errors.Is(err, errNoKeys):
+		return fail(event.MessageStatusNetworkError, "WhatsApp does not give the keys of the other one's devices.").WithStatus(event.MessageStatusRetriable)
 	case disconnected(err):
 		return fail(event.MessageStatusNetworkError, "There is no connection to WhatsApp.").WithStatus(event.MessageStatusRetriable).WithIsCertain(false)
 	case errors.Is(err, whatsmeow.ErrNotInGroup), errors.Is(err, whatsmeow.ErrIQForbidden), errors.Is(err, whatsmeow.ErrIQNotAuthorized):
@@ -63,7 +65,7 @@ func disconnected(err error) bool {
 	var network net.Error
 	return errors.As(err, &lost) || errors.As(err, &network) || slices.ContainsFunc([]error{
 		whatsmeow.ErrNotConnected, whatsmeow.ErrIQTimedOut, whatsmeow.ErrMessageTimedOut,
-		socket.ErrSocketClosed, net.ErrClosed, io.EOF, io.ErrUnexpectedEOF, context.DeadlineExceeded, context.Canceled,
+		socket.ErrSocketClosed, net.ErrClosed, io.EOF, io.ErrUnexpectedEOF, errNoKeys, context.DeadlineExceeded, context.Canceled,
 	}, func(known error) bool { return errors.Is(err, known) })
 }
 
@@ -104,8 +106,10 @@ func (s *session) send(ctx context.Context, chat types.JID, m *waE2E.Message, id
 	s.stir()
 	var resp whatsmeow.SendResponse
 	err := s.untilConnected(ctx, func() (err error) {
-		resp, err = s.client.SendMessage(ctx, chat, m, whatsmeow.SendRequestExtra{ID: id})
-		return err
+		if resp, err = s.client.SendMessage(ctx, chat, m, whatsmeow.SendRequestExtra{ID: id}); err != nil {
+			return err
+		}
+		return s.checkKeys(ctx, chat)
 	})
 	if err != nil {
 		return time.Time{}, failure(err)

@@ -44,7 +44,11 @@ func (c *conn) iq(n *waBinary.Node) {
 		c.server.mu.Unlock()
 		c.result(n, waBinary.Node{Tag: "count", Attrs: waBinary.Attrs{"value": strconv.Itoa(count)}})
 	case "encrypt key":
-		c.result(n, waBinary.Node{Tag: "list", Content: c.server.bundles(first.GetChildren())})
+		if list := c.server.bundles(first.GetChildren()); list != nil {
+			c.result(n, waBinary.Node{Tag: "list", Content: list})
+		} else {
+			c.refuse(n, 503, "service-unavailable")
+		}
 	case "encrypt registration", "encrypt list", "encrypt identity", "encrypt type":
 		c.takeKeys(n)
 		c.result(n)
@@ -91,11 +95,16 @@ func (c *conn) takeKeys(n *waBinary.Node) {
 	}
 }
 
-// bundles are the keys to begin a session with each device asked for.
+// bundles are the keys to begin a session with each device asked for, or nothing
+// while none are given.
 func (s *Server) bundles(asked []waBinary.Node) []waBinary.Node {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var out []waBinary.Node
+	if s.keyless {
+		s.withheld++
+		return nil
+	}
+	out := make([]waBinary.Node, 0, len(asked))
 	for _, u := range asked {
 		jid, _ := u.Attrs["jid"].(types.JID)
 		user := waBinary.Node{Tag: "user", Attrs: waBinary.Attrs{"jid": jid}}

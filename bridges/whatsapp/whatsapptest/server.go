@@ -46,6 +46,8 @@ type Server struct {
 	media    map[string][]byte
 	down     bool
 	deaf     bool // messages are refused
+	keyless  bool // nobody gets keys
+	withheld int  // how often
 	serial   int
 	surprise []string
 }
@@ -192,6 +194,21 @@ func (s *Server) SetDeaf(deaf bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.deaf = deaf
+}
+
+// SetKeyless makes the server give nobody the keys to begin a session with, until
+// it is called with false.
+func (s *Server) SetKeyless(keyless bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keyless = keyless
+}
+
+// Withheld is how often somebody has asked for keys in vain.
+func (s *Server) Withheld() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.withheld
 }
 
 // Rename changes the name that others see with what an account writes.
