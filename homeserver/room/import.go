@@ -43,6 +43,9 @@ func (s *Service) Import(ctx context.Context, j Joined) error {
 		}
 	}
 	left, err := in.finish(ctx)
+	if err == nil && !in.alone { // what could not be verified now may have been before
+		_, err = in.find(ctx, j.State)
+	}
 	if err != nil {
 		return err
 	}

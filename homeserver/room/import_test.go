@@ -140,6 +140,27 @@ func TestImportAll(t *testing.T) {
 	})
 }
 
+// TestImportAgain joins a room again whose state is here, though it cannot be
+// verified now.
+func TestImportAgain(t *testing.T) {
+	twoServers(t, func(p pair) {
+		id := p.create(Creation{Creator: alice, Version: "11", Preset: "public_chat"})
+		p.ok(p.b.Import(p.ctx(), p.answer(p.joining(id, dave))))
+		p.ok(p.b.Leave(p.ctx(), Change{Room: id, Actor: dave}))
+		r, err := p.b.Store.Room(p.ctx(), id)
+		p.ok(err)
+		p.b.told(p.world, must(p.b.StateEvent(p.ctx(), r.Current, event.TypeMember, string(dave))).PDU.ID)
+		j := p.answer(p.joining(id, dave))
+		j.Intake, err = p.b.Intake(p.ctx(), id, j.Event.Version)
+		p.ok(err)
+		p.ok(j.Intake.Take(p.ctx(), slices.DeleteFunc(slices.Clone(j.State), func(e *event.PDU) bool { return e.Type == event.TypeHistoryVisibility })))
+		p.ok(p.b.Import(p.ctx(), j))
+		if ours, theirs := p.b.stateOf(id), p.stateOf(id); ours != theirs {
+			t.Errorf("state %s, want %s", ours, theirs)
+		}
+	})
+}
+
 // TestImportBeside lets two users of one server join a room at once, by answers of
 // which neither knows of the other join.
 func TestImportBeside(t *testing.T) {
