@@ -3,12 +3,16 @@ package jitsi
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/sha1"
+	"encoding/base64"
 	"encoding/xml"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -152,6 +156,7 @@ func (b *bosh) join(ctx context.Context) error {
 // relay is a STUN or TURN server that Jitsi gives to those who join.
 type relay struct {
 	kind, host, port, transport string
+	username, password          string
 }
 
 // String is the address of a relay, such as turn:turn.example.org:3478?transport=udp.
@@ -164,6 +169,16 @@ func (r relay) String() string {
 		s += "?transport=" + r.transport
 	}
 	return s
+}
+
+// signed tells whether its password is the one that one of the secrets makes of
+// its user name, as TURN servers have it that share a secret with Jitsi.
+func (r relay) signed(secrets []string) bool {
+	return slices.ContainsFunc(secrets, func(secret string) bool {
+		mac := hmac.New(sha1.New, []byte(secret))
+		mac.Write([]byte(r.username))
+		return r.password == base64.StdEncoding.EncodeToString(mac.Sum(nil))
+	})
 }
 
 // relays asks for them (XEP-0215), in a session that has joined.
@@ -181,7 +196,7 @@ func (b *bosh) relays(ctx context.Context) ([]relay, error) {
 	var list []relay
 	if services := answer.find("services"); services != nil {
 		for _, s := range services.Children {
-			list = append(list, relay{s.attr("type"), s.attr("host"), s.attr("port"), s.attr("transport")})
+			list = append(list, relay{s.attr("type"), s.attr("host"), s.attr("port"), s.attr("transport"), s.attr("username"), s.attr("password")})
 		}
 	}
 	return list, nil

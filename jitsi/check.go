@@ -42,6 +42,11 @@ type Checker struct {
 
 	// PublicURL is the address of the homeserver, as Jitsi should have it.
 	PublicURL string
+
+	// TURN is the host of our TURN server, and Secrets are those by which Jitsi
+	// may make credentials for it. "" means that we have none.
+	TURN    string
+	Secrets []string
 }
 
 // oldest is the first version of Jitsi's web pages, that of the Docker images
@@ -216,11 +221,21 @@ func (c *Checker) open(ctx context.Context, f *findings, domain string, p *probe
 		return
 	}
 	f.well("a member is let in")
-	relays, err := b.relays(ctx)
+	c.relays(ctx, f, b)
+}
+
+// relays looks at the TURN servers that somebody gets who was let in.
+func (c *Checker) relays(ctx context.Context, f *findings, b *bosh) {
+	list, err := b.relays(ctx)
 	var names []string
-	for _, r := range relays {
-		if strings.HasPrefix(r.kind, "turn") {
-			names = append(names, r.String())
+	for _, r := range list {
+		if !strings.HasPrefix(r.kind, "turn") {
+			continue
+		}
+		names = append(names, r.String())
+		if r.host == c.TURN && !r.signed(c.Secrets) {
+			f.bad("Set TURN_CREDENTIALS at the Jitsi server to one of voip.turn.shared_secrets here.", "our TURN server refuses those whom Jitsi sends to %s", r)
+			return
 		}
 	}
 	switch {

@@ -12,7 +12,7 @@ import (
 // text that is wanted: "" for nothing.
 func (m *meet) check(v *Verifier, want string) []Finding {
 	m.t.Helper()
-	c := Checker{Config: Config{Domain: m.domain}, HTTP: m.http, Verifier: v, PublicURL: "https://matrix.test"}
+	c := Checker{Config: Config{Domain: m.domain}, HTTP: m.http, Verifier: v, PublicURL: "https://matrix.test", TURN: "turn.test", Secrets: []string{"old", "shared"}}
 	var wrong []string
 	all := c.Run(m.t.Context())
 	for _, f := range all {
@@ -47,7 +47,9 @@ func TestCheck(t *testing.T) {
 		{"open to all", func(m *meet) { m.anybody = true }, "AUTH_TYPE=matrix"},
 		{"asks nobody", func(m *meet) { m.uvsURL = "https://127.0.0.1:1" }, "MATRIX_UVS_URL=https://matrix.test/_switchboard/jitsi"},
 		{"asks with a wrong secret", func(m *meet) { m.secret = "x" }, "MATRIX_UVS_AUTH_TOKEN"},
-		{"no relay", func(m *meet) { m.turn = false }, "TURN_HOST"},
+		{"no relay", func(m *meet) { m.turn = "" }, "TURN_HOST"},
+		{"another TURN server", func(m *meet) { m.turn = "other.test" }, ""},
+		{"a wrong secret of the TURN server", func(m *meet) { m.password = "x" }, "voip.turn.shared_secrets"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := newMeet(t, h)

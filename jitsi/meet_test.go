@@ -23,18 +23,19 @@ import (
 // with mod_auth_matrix_user_verification, as far as joining goes. Its knobs are
 // the ways in which such servers are set up wrongly.
 type meet struct {
-	t       *testing.T
-	domain  string // host and port
-	http    *http.Client
-	version int
-	uvs     *http.Client
-	uvsURL  string
-	secret  string // MATRIX_UVS_AUTH_TOKEN
-	anybody bool   // is let in
-	files   map[string]string
-	noCORS  bool
-	turn    bool
-	bind    http.Handler // Prosody; this stand-in itself where nothing else is said
+	t        *testing.T
+	domain   string // host and port
+	http     *http.Client
+	version  int
+	uvs      *http.Client
+	uvsURL   string
+	secret   string // MATRIX_UVS_AUTH_TOKEN
+	anybody  bool   // is let in
+	files    map[string]string
+	noCORS   bool
+	turn     string       // host; "": none
+	password string       // for it
+	bind     http.Handler // Prosody; this stand-in itself where nothing else is said
 
 	mu       sync.Mutex            // tier 1; guards sessions
 	sessions map[string]url.Values // by sid: how they were begun
@@ -47,7 +48,7 @@ const xmppHost = "meet.jitsi"
 func newMeet(t *testing.T, h *host) *meet {
 	t.Helper()
 	m := &meet{
-		t: t, version: 9139, uvs: h.http, uvsURL: h.url + Path, secret: h.verifier.Token, turn: true, sessions: map[string]url.Values{},
+		t: t, version: 9139, uvs: h.http, uvsURL: h.url + Path, secret: h.verifier.Token, turn: "turn.test", password: "yjiEjTpBuDCVgVDSa1uPeMHFzYA=", sessions: map[string]url.Values{},
 		files: map[string]string{
 			"/config.js":  "var config = {};\nconfig.hosts = {};\nconfig.hosts.domain = '" + xmppHost + "';\n",
 			WellKnownPath: `{"auth": "openidtoken-jwt"}`,
@@ -115,9 +116,9 @@ func (m *meet) prosody(w http.ResponseWriter, r *http.Request) {
 		answer("", `<stream:features><bind xmlns="`+nsBind+`"/></stream:features>`)
 	case iq.find("bind") != nil:
 		answer("", `<iq xmlns="jabber:client" type="result" id="bind"><bind xmlns="`+nsBind+`"><jid>x@meet.jitsi/y</jid></bind></iq>`)
-	case m.turn:
-		answer("", `<iq xmlns="jabber:client" type="result" id="relays"><services xmlns="`+nsExtra+`"><service type="stun" host="turn.test" port="3478"/>`+
-			`<service type="turns" host="turn.test" port="5349" transport="tcp" username="1" password="2"/></services></iq>`)
+	case m.turn != "":
+		answer("", `<iq xmlns="jabber:client" type="result" id="relays"><services xmlns="`+nsExtra+`"><service type="stun" host="`+m.turn+`" port="3478"/>`+
+			`<service type="turns" host="`+m.turn+`" port="5349" transport="tcp" username="1795244292" password="`+m.password+`"/></services></iq>`)
 	default:
 		answer("", `<iq xmlns="jabber:client" type="error" id="relays"><error type="cancel"/></iq>`)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"switchboard/homeserver/fedclient"
 	"switchboard/homeserver/matrix"
 	"switchboard/jitsi"
+	"switchboard/voip"
 )
 
 // newMeet tells clients of the Jitsi server, and makes what answers it; nil if
@@ -46,16 +48,17 @@ type jitsiCommands struct {
 
 // jitsiOrder is an order that needs to know the Jitsi server.
 type jitsiOrder interface {
-	with(jitsi.Config, *jitsi.Verifier)
+	with(Config, *jitsi.Verifier)
 }
 
 // jitsiPlace is what the process that carries out an order knows of it.
 type jitsiPlace struct {
 	config jitsi.Config
+	voip   voip.Config
 	meet   *jitsi.Verifier // nil if no Jitsi server can ask this process
 }
 
-func (p *jitsiPlace) with(c jitsi.Config, v *jitsi.Verifier) { *p = jitsiPlace{c, v} }
+func (p *jitsiPlace) with(c Config, v *jitsi.Verifier) { *p = jitsiPlace{c.Jitsi, c.VoIP, v} }
 
 func (p *jitsiPlace) widgets(s *homeserver.Server) *jitsi.Widgets {
 	return &jitsi.Widgets{Config: p.config, Rooms: s.Rooms, HTTP: fedclient.NewDialer(s.Config.Outbound, nil).Unguarded().Client(jitsiTimeout)}
@@ -70,6 +73,9 @@ func (c *jitsiCheck) Run(t *terminal) error { return t.carryOut("jitsi check", c
 
 func (c *jitsiCheck) do(ctx context.Context, s *homeserver.Server, out io.Writer) error {
 	checker := jitsi.Checker{Config: c.config, HTTP: c.widgets(s).HTTP, Verifier: c.meet, PublicURL: s.Config.BaseURL()}
+	if c.voip.Builtin(string(s.Config.ServerName)) {
+		checker.TURN, checker.Secrets = cmp.Or(c.voip.TURN.Host, publicHost(checker.PublicURL)), c.voip.TURN.SharedSecrets
+	}
 	wrong := 0
 	for _, f := range checker.Run(ctx) {
 		fmt.Fprintln(out, f)

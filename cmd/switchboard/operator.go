@@ -72,7 +72,7 @@ func (t *terminal) carryOut(name string, o order) error {
 		return err
 	}
 	if j, ok := o.(jitsiOrder); ok {
-		j.with(conf.Jitsi, nil)
+		j.with(conf.Config, nil)
 	}
 	return errors.Join(o.do(t.ctx, s, t.out), s.Close())
 }
@@ -130,7 +130,7 @@ type controlAnswer struct {
 // control takes orders from commands on this computer.
 type control struct {
 	server *homeserver.Server
-	jitsi  jitsi.Config
+	conf   Config
 	meet   *jitsi.Verifier // nil: no Jitsi server may ask
 	calls  *voip.Service
 	net    net.Listener
@@ -197,7 +197,7 @@ func (c *control) answer(ctx context.Context, r controlRequest) (answer controlA
 	}
 	o := empty()
 	if j, ok := o.(jitsiOrder); ok {
-		j.with(c.jitsi, c.meet)
+		j.with(c.conf, c.meet)
 	}
 	if k, ok := o.(callsOrder); ok {
 		k.withCalls(c.calls)

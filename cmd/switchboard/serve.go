@@ -172,7 +172,7 @@ func (p *process) open(ctx context.Context) error {
 	}
 	var err error
 	if p.control, err = openControl(p.conf.DataDir, p.server); err == nil {
-		p.control.jitsi, p.control.meet, p.control.calls = p.conf.Jitsi, p.meet, p.calls
+		p.control.conf, p.control.meet, p.control.calls = p.conf, p.meet, p.calls
 	}
 	return err
 }
