@@ -31,6 +31,14 @@ const (
 	mostReady = 64
 )
 
+// A loop that has much to do does not wake for each packet, which costs more than
+// the packet: it naps, and then takes all that came meanwhile.
+const (
+	napWindow = 10 * time.Millisecond
+	napFrom   = 40 // packets in the window before
+	nap       = 500 * time.Microsecond
+)
+
 // loop is a goroutine that reads sockets, and handles one packet after the other.
 // Its fields belong to that goroutine, where nothing else is said.
 type loop struct {
@@ -38,6 +46,9 @@ type loop struct {
 	epoll    int
 	wake     int // an eventfd
 	clock    int64
+	window   int64 // when the window began
+	packets  int   // in this window
+	busy     bool  // there were many in the one before
 	counters counters
 
 	mu      sync.Mutex // tier 3; guards what follows
@@ -309,6 +320,20 @@ func (l *loop) run(ctx context.Context) error {
 		l.flush()
 		l.copied = 0
 		l.bury()
+		if used < batch/2 { // otherwise there is more already
+			l.rest()
+		}
+	}
+}
+
+// rest naps if there is much to do.
+func (l *loop) rest() {
+	if l.clock-l.window >= int64(napWindow) {
+		l.busy = l.packets >= napFrom && l.clock-l.window < 2*int64(napWindow)
+		l.window, l.packets = l.clock, 0
+	}
+	if l.busy {
+		unix.Nanosleep(&unix.Timespec{Nsec: int64(nap)}, nil) // cut short is right, too
 	}
 }
 
@@ -370,6 +395,7 @@ func (l *loop) read(s *socket, from int) int {
 	if errno != 0 {
 		return 0 // nothing there, or an error that an earlier packet met on its way
 	}
+	l.packets += int(n)
 	for i := from; i < from+int(n); i++ {
 		h := &l.heads[i]
 		if h.Flags&unix.MSG_TRUNC != 0 {
