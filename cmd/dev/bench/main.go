@@ -2,8 +2,9 @@
 // load on both, in turn, on the same machine, on SQLite and on PostgreSQL. It
 // writes the medians of several rounds into docs/performance.md. With -only join
 // it lets them, and Synapse, join a big room that a Switchboard serves instead.
+// With -only turn it compares the relay of calls with coturn's.
 //
-//	go run ./cmd/dev/bench [-rounds 3] [-date 2026-01-31] [-o file] [-only join]
+//	go run ./cmd/dev/bench [-rounds 3] [-date 2026-01-31] [-o file] [-only join|turn]
 //
 // Dendrite is built from the Go module proxy, once, into .cache of the
 // checkout. Its SQLite needs a C compiler.
@@ -44,7 +45,7 @@ type options struct {
 func main() {
 	var opts options
 	flag.IntVar(&opts.rounds, "rounds", 3, "how often everything is measured")
-	flag.StringVar(&opts.only, "only", "load", "`what` to measure: load, or join")
+	flag.StringVar(&opts.only, "only", "load", "`what` to measure: load, join, or turn")
 	servers := flag.String("servers", "", "which servers of switchboard, dendrite and synapse, the last one only for the join; with one alone, nothing is written")
 	databases := flag.String("databases", "sqlite,postgres", "on which databases")
 	flag.StringVar(&opts.out, "o", "docs/performance.md", "`file` to write into")
@@ -83,6 +84,9 @@ func run(ctx context.Context, opts options) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	if opts.only == "turn" {
+		return compareTURN(ctx, opts, root, dir)
+	}
 	b := &bench{
 		options: opts, dir: dir, hsload: filepath.Join(dir, "hsload"),
 		results: map[subject][]*load.Report{}, joined: map[subject][]*joinReport{},

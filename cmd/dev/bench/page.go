@@ -26,10 +26,13 @@ const (
 
 	beginJoinMark = "<!-- Written by make bench ARGS=\"-only join\"; the text between these two marks is replaced. -->\n"
 	endJoinMark   = "<!-- End of what it writes about joins. -->\n"
+
+	beginTurnMark = "<!-- Written by make bench ARGS=\"-only turn\"; the text between these two marks is replaced. -->\n"
+	endTurnMark   = "<!-- End of what it writes about TURN. -->\n"
 )
 
 // frame is a page that has nothing but the figures.
-const frame = "# Performance\n\n" + beginMark + endMark + "\n" + beginJoinMark + endJoinMark
+const frame = "# Performance\n\n" + beginMark + endMark + "\n" + beginJoinMark + endJoinMark + "\n" + beginTurnMark + endTurnMark
 
 // page is what is written about a comparison.
 type page struct {
@@ -44,6 +47,14 @@ var titles = map[string]string{"sqlite": "SQLite", "postgres": "PostgreSQL"}
 
 // write puts the figures into the page at path.
 func (p page) write(path string) error {
+	if p.only == "join" {
+		return replace(path, beginJoinMark, endJoinMark, p.figures())
+	}
+	return replace(path, beginMark, endMark, p.figures())
+}
+
+// replace puts text between two marks of the page at path.
+func replace(path, begin, end, figures string) error {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		text, err = []byte(frame), os.MkdirAll(filepath.Dir(path), 0o755)
@@ -51,16 +62,12 @@ func (p page) write(path string) error {
 	if err != nil {
 		return err
 	}
-	begin, end := beginMark, endMark
-	if p.only == "join" {
-		begin, end = beginJoinMark, endJoinMark
-	}
 	before, rest, ok := strings.Cut(string(text), begin)
 	_, after, ok2 := strings.Cut(rest, end)
 	if !ok || !ok2 {
 		return fmt.Errorf("%s has no place for the figures: it needs the lines\n%s%s", path, begin, end)
 	}
-	return os.WriteFile(path, []byte(before+begin+p.figures()+end+after), 0o644)
+	return os.WriteFile(path, []byte(before+begin+figures+end+after), 0o644)
 }
 
 // figures are the tables, in Markdown.
