@@ -31,7 +31,6 @@ const (
 // back what comes from there.
 type peer struct {
 	pc      *webrtc.PeerConnection
-	end     func() // gives its place back
 	calls   *Service
 	left    bool // the place is given back; guarded by Service.mu
 	closing sync.Once

@@ -34,7 +34,7 @@ func parseURI(text string) (uri, error) {
 		ok = false
 	}
 	if !ok {
-		return uri{}, fmt.Errorf("%q does not begin with turn:, turns:, stun: or stuns:", text)
+		return uri{}, fmt.Errorf("%q begins with none of turn:, turns:, stun: and stuns: as it must", text)
 	}
 	if u.secure {
 		u.port, u.transport = "5349", "tcp"
