@@ -32,7 +32,9 @@ func (ejabberd) library() string {
 func (e ejabberd) installed() bool { return e.library() != "" }
 
 func (e ejabberd) command(s *Server) *exec.Cmd {
-	cmd := exec.Command("/usr/bin/erl", "-noinput", "-mnesia", "dir", fmt.Sprintf("%q", filepath.Join(s.dir, "data")), "-s", "ejabberd") //nolint:gosec // of the test
+	// A scheduler that waits for work must not keep a core from others.
+	idle := []string{"+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none"}
+	cmd := exec.Command("/usr/bin/erl", append(idle, "-noinput", "-mnesia", "dir", fmt.Sprintf("%q", filepath.Join(s.dir, "data")), "-s", "ejabberd")...) //nolint:gosec // of the test
 	cmd.Env = append(os.Environ(), "ERL_LIBS="+e.library(), "HOME="+s.dir,
 		"EJABBERD_CONFIG_PATH="+filepath.Join(s.dir, "ejabberd.yml"), "EJABBERD_LOG_PATH="+filepath.Join(s.dir, "log"),
 		"ERL_CRASH_DUMP="+filepath.Join(s.dir, "crash"))
