@@ -4,10 +4,14 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/pion/stun/v3"
 	"github.com/pion/turn/v5"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // startRelay runs a relay on loopback, which may relay to loopback.
@@ -100,5 +104,45 @@ func exchange(t *testing.T, relayed, peer net.PacketConn) {
 	n, from, err = relayed.ReadFrom(b)
 	if err != nil || string(b[:n]) != "pong!" || from.String() != peer.LocalAddr().String() {
 		t.Fatalf("%q from %v, %v", b[:n], from, err)
+	}
+}
+
+// TestDrain lets calls go on that run when the server is stopped, and begins no
+// new ones.
+func TestDrain(t *testing.T) {
+	r := startRelay(t, nil)
+	s, peer := speak(t, r, "udp", "@alice:a.test"), speak(t, r, "tcp", "@bob:a.test")
+	s.allocate()
+	b := peer.allocate()
+	r.Drain()
+	speak(t, r, "udp", "@carol:a.test").greet().want(stun.CodeInsufficientCapacity, stun.MethodAllocate, overUDP)
+	s.want(0, stun.MethodRefresh)
+	s.want(0, stun.MethodCreatePermission, at(b))
+}
+
+// TestMetrics names nobody.
+func TestMetrics(t *testing.T) {
+	r := startRelay(t, nil)
+	s := speak(t, r, "udp", "@alice:a.test")
+	s.allocate()
+	s.want(stun.CodeForbidden, stun.MethodCreatePermission, at(netip.MustParseAddrPort("10.0.0.1:9")))
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(r)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	labels := []string{"direction", "reason", "method", "code"}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if !slices.Contains(labels, l.GetName()) || strings.Contains(l.GetValue(), "alice") {
+					t.Errorf("%s has the label %s: %s", f.GetName(), l.GetName(), l.GetValue())
+				}
+			}
+			if f.GetName() == "switchboard_turn_allocations" && m.GetGauge().GetValue() != 1 {
+				t.Errorf("%v allocations", m.GetGauge().GetValue())
+			}
+		}
 	}
 }
