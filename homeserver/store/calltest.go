@@ -17,6 +17,16 @@ func (tx *Tx) AddCallTestLink(ctx context.Context, sum []byte, expiresTS, now in
 	return nil
 }
 
+// HasCallTestLink tells whether there is a link that has not expired by now (ms).
+func (s *Store) HasCallTestLink(ctx context.Context, sum []byte, now int64) (bool, error) {
+	var n int64
+	err := s.db.QueryRow(ctx, `SELECT count(*) FROM call_test_links WHERE link = $1 AND expires_ts > $2`, sum, now).Scan(&n)
+	if err != nil {
+		return false, fmt.Errorf("call test link: %w", err)
+	}
+	return n > 0, nil
+}
+
 // TakeCallTestLink uses a link up. It reports false if there is none, or if it
 // has expired by now (ms).
 func (tx *Tx) TakeCallTestLink(ctx context.Context, sum []byte, now int64) (bool, error) {

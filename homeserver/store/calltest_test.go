@@ -20,6 +20,9 @@ func TestCallTestLinks(t *testing.T) {
 			now  int64
 			want bool
 		}{{"other", 50, false}, {"old", 100, false}, {"new", 199, true}, {"new", 199, false}} {
+			if has, err := st.HasCallTestLink(t.Context(), []byte(tt.link), tt.now); err != nil || has != tt.want {
+				t.Errorf("there is %q at %d: %v, %v", tt.link, tt.now, has, err)
+			}
 			commit(t, st, func(tx *store.Tx) error {
 				got, err := tx.TakeCallTestLink(t.Context(), []byte(tt.link), tt.now)
 				if got != tt.want {

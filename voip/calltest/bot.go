@@ -59,10 +59,14 @@ type Bot struct {
 	client *mautrix.Client
 	rooms  mautrix.StateStore
 
-	mu    sync.Mutex // tier 1; guards all below
-	calls map[id.RoomID]*call
-	said  map[remark]time.Time
-	tasks sync.WaitGroup
+	// The memory of mautrix gives away what it is going to change.
+	state sync.RWMutex // tier 3; guards what rooms holds
+
+	mu      sync.Mutex // tier 1; guards all below
+	calls   map[id.RoomID]*call
+	said    map[remark]time.Time
+	stopped bool // nothing new is begun
+	tasks   sync.WaitGroup
 }
 
 // remark is something that the bot said in a room.
@@ -102,7 +106,7 @@ func (b *Bot) runOnce(ctx context.Context) error {
 	b.client, b.rooms = client, mautrix.NewMemoryStateStore()
 	client.StateStore = b.rooms
 	b.mu.Lock()
-	b.calls, b.said = map[id.RoomID]*call{}, map[remark]time.Time{}
+	b.calls, b.said, b.stopped = map[id.RoomID]*call{}, map[remark]time.Time{}, false
 	b.mu.Unlock()
 	if err := b.logIn(ctx); err != nil {
 		return fmt.Errorf("log in: %w", err)
@@ -110,7 +114,11 @@ func (b *Bot) runOnce(ctx context.Context) error {
 	defer b.logOut(ctx)
 	syncer := client.Syncer.(*mautrix.DefaultSyncer)
 	syncer.FilterJSON = &mautrix.Filter{Room: &mautrix.RoomFilter{Timeline: &mautrix.FilterPart{Limit: 20}}}
-	syncer.OnEvent(client.StateStoreSyncHandler)
+	syncer.OnEvent(func(ctx context.Context, e *event.Event) {
+		b.state.Lock()
+		defer b.state.Unlock()
+		client.StateStoreSyncHandler(ctx, e)
+	})
 	if err := b.encrypt(ctx); err != nil {
 		return fmt.Errorf("encryption: %w", err)
 	}
@@ -152,6 +160,7 @@ func (b *Bot) logOut(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	b.mu.Lock()
+	b.stopped = true
 	for _, c := range b.calls {
 		c.hangUp("user_hangup", "The server stops.")
 	}
@@ -234,13 +243,22 @@ var newerCalls = []event.Type{
 
 // task runs something that takes longer than a sync may wait.
 func (b *Bot) task(ctx context.Context, room id.RoomID, what string, do func(context.Context) error) {
-	b.tasks.Go(func() {
+	b.begin(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendTimeout)
 		defer cancel()
 		if err := do(ctx); err != nil {
 			zerolog.Ctx(ctx).Warn().Err(err).Str("room", string(room)).Msg("call test: " + what)
 		}
 	})
+}
+
+// begin runs something beside the rest, unless the bot stops.
+func (b *Bot) begin(do func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.stopped {
+		b.tasks.Go(do)
+	}
 }
 
 // local tells whether somebody is a user of this server. Only they are served.
@@ -254,27 +272,22 @@ func (b *Bot) member(ctx context.Context, e *event.Event) {
 		return
 	}
 	b.task(ctx, e.RoomID, "a room could not be joined or left", func(ctx context.Context) error {
-		if invited {
-			if id.UserID(e.GetStateKey()) != b.user {
-				return nil
-			}
-			if !b.local(e.Sender) {
-				return b.leave(ctx, e.RoomID)
-			}
-			if _, err := b.client.JoinRoomByID(ctx, e.RoomID); err != nil {
-				return err
-			}
+		if invited && id.UserID(e.GetStateKey()) != b.user {
+			return nil
 		}
-		members, err := b.client.JoinedMembers(ctx, e.RoomID)
+		if invited && !b.local(e.Sender) {
+			return b.leave(ctx, e.RoomID)
+		}
+		members, err := b.enter(ctx, e.RoomID, invited)
 		switch {
 		case err != nil:
 			return err
-		case len(members.Joined) > mostMembers:
+		case members > mostMembers:
 			if invited {
 				b.tell(ctx, e.RoomID, "This room has too many members for a call test. Start a chat with me alone, and call me there.")
 			}
 			return b.leave(ctx, e.RoomID)
-		case len(members.Joined) == 1 && gone:
+		case members == 1 && gone:
 			return b.leave(ctx, e.RoomID)
 		case invited:
 			return b.tell(ctx, e.RoomID, b.help())
@@ -283,7 +296,25 @@ func (b *Bot) member(ctx context.Context, e *event.Event) {
 	})
 }
 
+// enter joins a room, if it is to be joined, and counts its members.
+func (b *Bot) enter(ctx context.Context, room id.RoomID, join bool) (int, error) {
+	b.state.Lock()
+	defer b.state.Unlock()
+	if join {
+		if _, err := b.client.JoinRoomByID(ctx, room); err != nil {
+			return 0, err
+		}
+	}
+	members, err := b.client.JoinedMembers(ctx, room)
+	if err != nil {
+		return 0, err
+	}
+	return len(members.Joined), nil
+}
+
 func (b *Bot) leave(ctx context.Context, room id.RoomID) error {
+	b.state.Lock()
+	defer b.state.Unlock()
 	if _, err := b.client.LeaveRoom(ctx, room); err != nil {
 		return err
 	}
@@ -331,6 +362,8 @@ func (b *Bot) fresh(e *event.Event) bool {
 
 // alone tells whether a room has just one other member.
 func (b *Bot) alone(ctx context.Context, room id.RoomID) bool {
+	b.state.RLock()
+	defer b.state.RUnlock()
 	members, err := b.rooms.GetRoomJoinedOrInvitedMembers(ctx, room)
 	return err == nil && len(members) <= 2
 }
@@ -355,6 +388,13 @@ func (b *Bot) remark(ctx context.Context, room id.RoomID, text string) {
 
 // tell writes into a room.
 func (b *Bot) tell(ctx context.Context, room id.RoomID, text string) error {
-	_, err := b.client.SendNotice(ctx, room, text)
+	return b.send(ctx, room, event.EventMessage, &event.MessageEventContent{MsgType: event.MsgNotice, Body: text})
+}
+
+// send sends an event, encrypted if the room is.
+func (b *Bot) send(ctx context.Context, room id.RoomID, t event.Type, content any) error {
+	b.state.RLock()
+	defer b.state.RUnlock()
+	_, err := b.client.SendMessageEvent(ctx, room, t, content)
 	return err
 }

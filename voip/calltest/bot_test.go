@@ -83,6 +83,7 @@ type phone struct {
 	*mautrix.Client
 	t      *testing.T
 	room   id.RoomID
+	state  sync.Mutex        // guards the client's memory of rooms
 	events chan *event.Event // what others sent
 }
 
@@ -107,7 +108,11 @@ func (w *world) newPhone(name string, encrypted bool) *phone {
 	}
 	p := &phone{Client: client, t: w.t, events: make(chan *event.Event, 1000)}
 	syncer := client.Syncer.(*mautrix.DefaultSyncer)
-	syncer.OnEvent(client.StateStoreSyncHandler)
+	syncer.OnEvent(func(ctx context.Context, e *event.Event) {
+		p.state.Lock()
+		defer p.state.Unlock()
+		client.StateStoreSyncHandler(ctx, e)
+	})
 	syncer.OnEvent(func(_ context.Context, e *event.Event) {
 		if e.Sender != user {
 			p.events <- e
@@ -175,6 +180,8 @@ func (p *phone) send(t event.Type, call string, version any, content map[string]
 	if version != 0 {
 		content["party_id"] = "phone"
 	}
+	p.state.Lock()
+	defer p.state.Unlock()
 	if _, err := p.SendMessageEvent(p.t.Context(), p.room, t, content); err != nil {
 		p.t.Fatal(err)
 	}

@@ -101,7 +101,7 @@ func (b *Bot) invite(ctx context.Context, e *event.Event) {
 		b.task(ctx, c.room, "a call could not be refused", c.refuse)
 		return
 	}
-	b.tasks.Go(func() { c.run(context.WithoutCancel(ctx)) })
+	b.begin(func() { c.run(context.WithoutCancel(ctx)) })
 }
 
 // add enters a call into the list. It reports false for who calls already.
@@ -197,8 +197,7 @@ func (c *call) send(ctx context.Context, t event.Type, content map[string]any) e
 	if c.content.one() {
 		content["version"], content["party_id"] = "1", c.party
 	}
-	_, err := c.bot.client.SendMessageEvent(ctx, c.room, t, content)
-	return err
+	return c.bot.send(ctx, c.room, t, content)
 }
 
 // refuse tells the caller that the bot is busy.
