@@ -197,6 +197,7 @@ func (h *Host) build(ctx context.Context) (*runner, error) {
 	}
 	br.Commands.(*commands.Processor).AddHandlers(mx.commands()...)
 	br.Commands = commandLogger{br.Commands}
+	mx.withoutCheckpoints()
 	mx.AS.HTTPClient.Transport = statusWire{patientWire{h.wire}, h}
 	mx.AS.DoublePuppetValue = h.puppetMark()
 	br.ExternallyManagedDB = true // it outlives the connector

@@ -43,6 +43,14 @@ func newSide(mx *matrix.Connector) *side {
 // Host.
 func sideOf(br *bridgev2.Bridge) *side { return br.Matrix.(*side) }
 
+// withoutCheckpoints keeps mautrix from noting that an event has come, which it
+// does nothing with here, but reads the event for while others change it.
+func (s *side) withoutCheckpoints() {
+	for kind := range status.CheckpointTypes {
+		s.EventProcessor.PrependHandler(kind, func(_ context.Context, e *event.Event) { e.Mautrix.CheckpointSent = true })
+	}
+}
+
 // telling are the message statuses on their way, one after the other in each
 // room.
 type telling struct {
