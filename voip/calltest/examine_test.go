@@ -151,7 +151,7 @@ func TestExamine(t *testing.T) {
 	r = examine(t, relay, roots, "secret", tcp, "turn:"+dead+"?transport=tcp", "turn:"+dead+"?transport=udp", "nonsense:x")
 	r.expect(t, Problem, "turn:"+dead+"?transport=tcp", "connect")
 	r.expect(t, Problem, "turn:"+dead+"?transport=udp", "STUN")
-	r.expect(t, Problem, "nonsense:x", "does not begin")
+	r.expect(t, Problem, "nonsense:x", "turns:")
 
 	// By a name, of which the DNS says something else than others see.
 	named := "turn:localhost:" + plain.port + "?transport=tcp"

@@ -1,6 +1,7 @@
 package calltest
 
 import (
+	"crypto/rand"
 	"embed"
 	"net/http"
 	"strings"
@@ -101,7 +102,8 @@ func (s *Service) postSession(c *edge.Call) (any, error) {
 	zerolog.Ctx(c.Context()).Info().Str("user", whom).Bool("link", whom == "").Msg("somebody tests calls on the page")
 	a := sessionAnswer{Session: name, Expires: int64(sessionLife / time.Second), User: whom, Trials: trials(c.Context(), nil, nil)}
 	if s.Relay != nil {
-		credentials := s.Relay.TestCredentials("calltest", sessionLife)
+		// A name of its own, so that nobody uses up what another one may have.
+		credentials := s.Relay.TestCredentials("page-"+rand.Text()[:8], sessionLife)
 		a.Username, a.Password = credentials.Username, credentials.Password
 		a.Trials = trials(c.Context(), credentials.URIs, s.Relay.External())
 		a.First, a.Last = s.Relay.Ports()

@@ -2,6 +2,7 @@ package calltest
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"net"
@@ -93,7 +94,7 @@ func (s *Service) connect(ctx context.Context, offer string, delay, life time.Du
 	}
 	var conf webrtc.Configuration
 	if s.Relay != nil && s.Relay.Local() != "" {
-		c := s.Relay.TestCredentials("calltest", life+connecting)
+		c := s.Relay.TestCredentials("peer-"+rand.Text()[:8], life+connecting)
 		conf.ICEServers = []webrtc.ICEServer{{URLs: []string{s.Relay.Local()}, Username: c.Username, Credential: c.Password}}
 	}
 	pc, err := api.NewPeerConnection(conf)
