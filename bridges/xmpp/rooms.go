@@ -292,7 +292,7 @@ func (s *session) onHere(ctx context.Context, e client.OccupantHere) {
 
 // gone is a membership that ends.
 func gone(sender bridgev2.EventSender, how client.Departure, reason string) bridgev2.ChatMember {
-	m := bridgev2.ChatMember{EventSender: sender, Membership: event.MembershipLeave, PrevMembership: event.MembershipJoin}
+	m := bridgev2.ChatMember{EventSender: sender, Membership: event.MembershipLeave}
 	if how == client.Banned {
 		m.Membership = event.MembershipBan
 	}
@@ -316,7 +316,11 @@ func (s *session) onGone(ctx context.Context, e client.OccupantGone) {
 		return
 	}
 	if _, still := s.find(e.Room, parse(who.Sender)); !still { // under no other nick either
-		s.change(ctx, e.Room, actor, gone(who, e.How, e.Reason))
+		m := gone(who, e.How, e.Reason)
+		if r, _ := s.client.Room(e.Room); len(r.Occupants) > s.connector.config.MemberLimit {
+			m.PrevMembership = event.MembershipJoin // not all are shown
+		}
+		s.change(ctx, e.Room, actor, m)
 	}
 }
 
