@@ -12,6 +12,7 @@ import (
 	"net"
 	"slices"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/pion/stun/v3"
@@ -153,7 +154,7 @@ func newTURNLoad(server, secret string, clients int) (*turnLoad, error) {
 	if err != nil {
 		return nil, err
 	}
-	peer.SetReadBuffer(8 << 20)
+	deepen(peer)
 	l := &turnLoad{peer: peer, trips: make(chan time.Duration, 1<<16)}
 	for i := range clients {
 		c, err := dialTURN(server, secret, i)
@@ -164,12 +165,21 @@ func newTURNLoad(server, secret string, clients int) (*turnLoad, error) {
 			l.close()
 			return nil, err
 		}
-		c.conn.SetReadBuffer(4 << 20)
+		deepen(c.conn)
 		l.clients = append(l.clients, c)
 		go l.listen(c)
 	}
 	go l.answer()
 	return l, nil
+}
+
+// deepen lets a socket of the load keep what comes while it has no processor, so
+// that it is the relay that loses packets. More than the system's limit takes root.
+func deepen(conn *net.UDPConn) {
+	conn.SetReadBuffer(8 << 20)
+	if raw, err := conn.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUFFORCE, 8<<20) })
+	}
 }
 
 func (l *turnLoad) close() {
