@@ -79,7 +79,7 @@ func lint(ctx context.Context, c *check) tally {
 
 // test runs the tests of all packages.
 func test(ctx context.Context, c *check) tally {
-	return c.goTest(ctx, "test", c.command(ctx, "go", "test", "-json", "-vet=off", "-tags", tags, "-timeout", "8m", "./..."))
+	return c.goTest(ctx, "test", c.command(ctx, "go", "test", "-json", "-vet=off", "-tags", tags, "-timeout", "20m", "./..."))
 }
 
 // unraced is a package of a library that the race detector leaves alone:
