@@ -315,6 +315,9 @@ func (s *session) onGone(ctx context.Context, e client.OccupantGone) {
 		s.onThrownOut(ctx, e, actor)
 		return
 	}
+	if who.SenderLogin != "" {
+		return // another login of ours, which sees it itself
+	}
 	if _, still := s.find(e.Room, parse(who.Sender)); !still { // under no other nick either
 		m := gone(who, e.How, e.Reason)
 		if r, _ := s.client.Room(e.Room); len(r.Occupants) > s.connector.config.MemberLimit {
@@ -354,11 +357,11 @@ func (s *session) onThrownOut(ctx context.Context, e client.OccupantGone, actor 
 	if e.Reason != "" {
 		why += ": " + e.Reason
 	}
-	bridge.Note(ctx, s.login, "%s: %s. Say `join %s` to try to go back.", e.Room, why, e.Room)
 	self := bridgev2.EventSender{IsFromMe: true, SenderLogin: s.login.ID, Sender: s.GetUserID()}
 	s.change(ctx, e.Room, actor, gone(self, e.How, why))
 	l.fail(fmt.Errorf("you are not in %s", e.Room))
 	s.dropRoom(e.Room)
+	bridge.Note(ctx, s.login, "%s: %s. Say `join %s` to try to go back.", e.Room, why, e.Room)
 }
 
 // onRenamed follows a new nick: a ghost that is an account keeps its name, one
