@@ -22,6 +22,7 @@ func TestReport(t *testing.T) {
 		eve.want(200, "{}", "POST", v3+"users/"+url.PathEscape(string(s.user))+"/report", `{"reason":""}`)
 		eve.want(404, "M_NOT_FOUND", "POST", room+"/report/"+event, `{"reason":"rude"}`)
 		bob.want(404, "M_NOT_FOUND", "POST", room+"/report/"+elsewhere, `{"reason":"rude"}`)
+		bob.want(404, "M_NOT_FOUND", "POST", v3+"rooms/!none:a.test/report", `{"reason":"spam"}`)
 		bob.want(404, "M_NOT_FOUND", "POST", room+"/report/$none", `{"reason":"rude"}`)
 		bob.want(400, "M_INVALID_PARAM", "POST", v3+"users/nobody/report", `{"reason":"rude"}`)
 		bob.want(413, "M_TOO_LARGE", "POST", room+"/report", `{"reason":"`+strings.Repeat("x", 5000)+`"}`)

@@ -75,7 +75,7 @@ type connectionKey struct {
 type sliding struct {
 	at     token
 	serial int64
-	rooms map[store.RoomNum]*toldRoom
+	rooms  map[store.RoomNum]*toldRoom
 }
 
 // mostConnected bounds the rooms that all connections together remember: about

@@ -22,8 +22,8 @@ type Reported struct {
 }
 
 // Report stores for the administrators what a user finds inappropriate. An event
-// must be in a room that the user is in; whether rooms and users exist is not
-// told. The errors are M_NOT_FOUND and M_TOO_LARGE.
+// must be in a room that the user is in; whether a user exists is not told. The
+// errors are M_NOT_FOUND and M_TOO_LARGE.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#reporting-content
 func (s *Service) Report(ctx context.Context, r Reported) error {
@@ -39,6 +39,15 @@ func (s *Service) Report(ctx context.Context, r Reported) error {
 			return matrix.Errorf(matrix.NotFound, "there is no such event, or you are not in its room")
 		}
 		r.User = e.PDU.Sender
+	}
+	if r.Room != "" && r.Event == "" {
+		_, err := s.Store.Room(ctx, r.Room)
+		if errors.Is(err, store.ErrNotFound) {
+			err = matrix.Errorf(matrix.NotFound, "this server knows no such room")
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return s.Store.Update(ctx, func(tx *store.Tx) error {
 		return tx.PutReport(ctx, store.Report{Reporter: r.By, Room: r.Room, Event: r.Event, User: r.User, Reason: r.Reason, TS: now()})

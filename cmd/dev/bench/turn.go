@@ -24,12 +24,11 @@ const turnSecret = "a secret of the comparison"
 
 // turnFigures are what was measured of one relay.
 type turnFigures struct {
-	most      float64 // packets a second without loss
-	cost      float64 // µs of processor time for each packet at turnRate
-	costFull  float64 // and at the most
-	memory    float64 // KB for each allocation
-	p50, p99  float64 // µs there and back
-	allocated int
+	most     float64 // packets a second without loss
+	cost     float64 // µs of processor time for each packet at turnRate
+	costFull float64 // and at the most
+	memory   float64 // KB for each allocation
+	p50, p99 float64 // µs there and back
 }
 
 const (
