@@ -32,6 +32,12 @@ type stage struct {
 
 func play(t *testing.T, server *xmpptest.Server, change func(*xmpp.Config)) *stage {
 	t.Helper()
+	return playWith(t, server, change, nil)
+}
+
+// playWith is play with other permissions.
+func playWith(t *testing.T, server *xmpptest.Server, change func(*xmpp.Config), permissions map[string]string) *stage {
+	t.Helper()
 	n := &network{server: server, proxy: bridgetest.NewProxy(t, server.Address)}
 	o := options(server.Address, server.CAFile)
 	o.Connector = func() bridgev2.NetworkConnector {
@@ -42,6 +48,9 @@ func play(t *testing.T, server *xmpptest.Server, change func(*xmpp.Config)) *sta
 			change(&c)
 		}
 		return xmpp.New(c, nil)
+	}
+	if permissions != nil {
+		o.Config.Permissions = permissions
 	}
 	p := &stage{T: t, network: n, matrix: bridgetest.Start(t, o)}
 	p.alice, p.manage = p.user("alice")
@@ -387,4 +396,31 @@ func TestForgotten(t *testing.T) {
 	bob.Enter(den, "bob")
 	bob.Write(den, bridgetest.Post{Text: "welcome back"})
 	p.alice.Await("what bob says", bridgetest.Message(room, "welcome back"))
+}
+
+// TestRelay: who may not log in speaks through the login of an administrator who
+// offers that.
+func TestRelay(t *testing.T) {
+	each(t, func(t *testing.T, server *xmpptest.Server) {
+		p := playWith(t, server, nil, map[string]string{"@alice:" + bridgetest.ServerName: "admin", "*": "relay"})
+		bob := p.Person(t, "bob").(*person)
+		p.alice.Ask(p.manage, "join "+den, "You are in")
+		room := p.alice.Room(den)
+		p.alice.Ask(room, "!xmpp set-relay", "will now be relayed")
+		guest := p.matrix.User("guest")
+		ctx := context.Background()
+		if _, err := p.alice.InviteUser(ctx, room, &mautrix.ReqInviteUser{UserID: guest.UserID}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := guest.JoinRoomByID(ctx, room); err != nil {
+			t.Fatal(err)
+		}
+		said := guest.Say(room, "hello from a guest")
+		bob.Await("the guest", func(s xmpptest.Stanza) bool {
+			return s.From == den+"/alice" && strings.Contains(s.Body, "guest") && strings.Contains(s.Body, "hello from a guest")
+		})
+		guest.Await("that it arrived", bridgetest.Status(said, event.MessageStatusSuccess))
+		bob.Write(den, bridgetest.Post{Text: "hello guest"})
+		guest.Await("bob's answer", bridgetest.Message(room, "hello guest"))
+	})
 }

@@ -146,16 +146,18 @@ func TestSlidingWindow(t *testing.T) {
 				s.said(r, fmt.Sprint("x", i), `{"msgtype":"m.text","body":"x"}`)
 			}
 		}
-		sub := fmt.Sprintf(`{"conn_id":"main","room_subscriptions":{%q:{"timeline_limit":10,"required_state":[["*","*"]]}},"lists":{}}`, id(rooms[1]))
-		a = s.slide(a.text("pos"), sub)
+		sub := func(limit int) string {
+			return fmt.Sprintf(`{"conn_id":"main","room_subscriptions":{%q:{"timeline_limit":%d,"required_state":[["*","*"]]}},"lists":{}}`, id(rooms[1]), limit)
+		}
+		a = s.slide(a.text("pos"), sub(10))
 		if r := a.of(rooms[1]); a.shown() != 1 || !strings.Contains(typesOf(r.at("required_state")), "m.room.power_levels") || bodies(r.at("timeline")) != "one" {
 			t.Errorf("subscription: %v", a.at("rooms"))
 		}
-		a = s.slide(a.text("pos"), strings.Replace(sub, "10", "50", 1))
+		a = s.slide(a.text("pos"), sub(50))
 		if r := a.of(rooms[1]); r.at("unstable_expanded_timeline") != true || r.at("initial") != nil || !strings.Contains(typesOf(r.at("timeline")), "m.room.create") {
 			t.Errorf("more of the timeline: %v", r)
 		}
-		if a = s.slide(a.text("pos"), strings.Replace(sub, "10", "50", 1)); a.shown() != 0 {
+		if a = s.slide(a.text("pos"), sub(50)); a.shown() != 0 {
 			t.Errorf("the same again: %v", a.at("rooms"))
 		}
 	})
