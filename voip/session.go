@@ -159,8 +159,8 @@ func (s *session) forward(on *loop, l *leg, data []byte, peer netip.AddrPort) {
 			other.receive(on, on.copy(data), len(data), l.address)
 			return
 		}
-		if !s.relay.peers.named(peer.Addr()) {
-			s.relay.count.dropped(noPermission) // nothing else of this machine is a peer
+		if peer == l.address || !s.relay.peers.named(peer.Addr()) {
+			s.relay.count.dropped(noPermission) // nothing else of this machine is a peer, nor is the client itself
 			return
 		}
 	}
