@@ -59,7 +59,7 @@ func openPostgres(ctx context.Context, address, schema string) (*dbutil.Database
 	if err != nil {
 		return nil, nil, errors.New("the database URL of the bridge cannot be parsed") // err may show the password
 	}
-	cfg.MaxConns = conns
+	cfg.MaxConns = 3 * conns // unlike SQLite, PostgreSQL lets many transactions be open, and each may need a second connection
 	name := pgx.Identifier{schema}.Sanitize()
 	cfg.ConnConfig.RuntimeParams["search_path"] = name
 	cfg.ConnConfig.RuntimeParams["timezone"] = "UTC"
