@@ -76,6 +76,11 @@ func run(args ...string) error {
 // skipped, and says so.
 func newNetworks(t *testing.T) networks {
 	t.Helper()
+	for _, program := range []string{"ip", "nft"} { // "make calls" installs them
+		if _, err := exec.LookPath(program); err != nil {
+			t.Fatal(err)
+		}
+	}
 	n := networks{fmt.Sprintf("calls%d-", os.Getpid())}
 	for _, name := range []string{"server", "routerA", "routerB", "alice", "bob"} {
 		if err := run("ip", "netns", "add", n.prefix+name); err != nil {
