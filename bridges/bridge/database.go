@@ -17,7 +17,7 @@ import (
 	_ "modernc.org/sqlite" // the driver "sqlite"
 )
 
-// conns is how many connections a bridge keeps to its database at most.
+// conns is how many connections a bridge keeps to PostgreSQL at most.
 const conns = 8
 
 // openDatabase opens a bridge's database and creates it if need be. The second
@@ -59,7 +59,7 @@ func openPostgres(ctx context.Context, address, schema string) (*dbutil.Database
 	if err != nil {
 		return nil, nil, errors.New("the database URL of the bridge cannot be parsed") // err may show the password
 	}
-	cfg.MaxConns = 3 * conns // here many transactions may be open at once, and each may need a second connection
+	cfg.MaxConns = conns
 	name := pgx.Identifier{schema}.Sanitize()
 	cfg.ConnConfig.RuntimeParams["search_path"] = name
 	cfg.ConnConfig.RuntimeParams["timezone"] = "UTC"

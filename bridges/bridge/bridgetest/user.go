@@ -49,6 +49,7 @@ func Sync(t *testing.T, c *mautrix.Client) *User {
 	ctx, cancel := context.WithCancel(context.Background())
 	u := &User{Client: c, T: t, seen: make(map[id.EventID]bool)}
 	syncer := impatient{mautrix.NewDefaultSyncer()}
+	syncer.OnSync(u.fillGaps)
 	syncer.OnEvent(func(_ context.Context, e *event.Event) { u.keep(e) })
 	c.Syncer = syncer
 	done := make(chan struct{})
@@ -69,6 +70,32 @@ type impatient struct{ *mautrix.DefaultSyncer }
 // OnFailedSync implements mautrix.Syncer.
 func (impatient) OnFailedSync(*mautrix.RespSync, error) (time.Duration, error) {
 	return 50 * time.Millisecond, nil
+}
+
+// fillGaps fetches what the limit of the timeline left out of an answer, as
+// clients do: backwards to the first event that has been seen.
+func (u *User) fillGaps(ctx context.Context, resp *mautrix.RespSync, since string) bool {
+	for room, joined := range resp.Rooms.Join {
+		known := u.Events(func(e *event.Event) bool { return e.RoomID == room })
+		if since == "" || !joined.Timeline.Limited || len(known) == 0 {
+			continue
+		}
+		for from, met := joined.Timeline.PrevBatch, false; from != "" && !met; {
+			page, err := u.Messages(ctx, room, from, "", mautrix.DirectionBackward, nil, 100)
+			if err != nil {
+				u.T.Logf("the gap in %s stays: %v", room, err)
+				break
+			}
+			for _, e := range page.Chunk {
+				if met = slices.ContainsFunc(known, func(k *event.Event) bool { return k.ID == e.ID }); met {
+					break
+				}
+				joined.Timeline.Events = slices.Insert(joined.Timeline.Events, 0, e)
+			}
+			from = page.End
+		}
+	}
+	return true
 }
 
 func (u *User) keep(e *event.Event) {
