@@ -219,5 +219,6 @@ func (sl *slide) prepare(*SlidingAnswer) (err error) {
 	if sl.direct, err = sl.directRooms(sl.ctx, sl.reading.User); err != nil {
 		return err
 	}
-	return sl.readMemberships(nil)
+	sl.memberships, err = sl.asOf(sl.Store.Memberships(sl.reading.User))
+	return err
 }

@@ -302,7 +302,7 @@ type directs struct {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#mdirect
 func (s *Service) directRooms(ctx context.Context, user matrix.UserID) (map[matrix.RoomID]bool, error) {
-	if d, ok := s.directs.Find(user); ok && !s.Store.ChangedSince(store.AccountDataChanged, string(user), d.pos) {
+	if d, ok := s.directs.Find(user); ok && !s.Store.SettingChangedSince(user, "m.direct", d.pos) {
 		return d.rooms, nil
 	}
 	now := directs{s.Store.Position(), map[matrix.RoomID]bool{}}

@@ -158,7 +158,7 @@ func (s *Service) read(ctx context.Context, r Request, since token) (*Answer, er
 		rd.unheard = !heard
 	}
 	a := &Answer{NextBatch: rd.now.String()}
-	steps := []func(*Answer) error{rd.readMemberships, rd.readAccountData, rd.readReceipts, rd.readRooms, rd.readToDevice, rd.readDevices, rd.readPresence}
+	steps := []func(*Answer) error{rd.readAccountData, rd.readReceipts, rd.readMemberships, rd.readRooms, rd.readToDevice, rd.readDevices, rd.readPresence}
 	for _, step := range steps {
 		if err := step(a); err != nil {
 			return nil, err
@@ -199,29 +199,70 @@ func (rd *reading) readAccountData(a *Answer) error {
 	return nil
 }
 
-// readMemberships finds out what the user was in which room at now; the store
-// may be ahead of that.
+// readMemberships finds out what the user was at now in each room in which
+// something may be new; the store may be ahead of that.
 func (rd *reading) readMemberships(*Answer) error {
-	list := rd.Store.Memberships(rd.User)
-	rd.memberships = list[:0]
+	var list []store.Membership
+	if rooms, sure, err := rd.touched(); err != nil {
+		return err
+	} else if sure && !rd.initial() && !rd.FullState {
+		list = rd.Store.MembershipNews(rd.User, rooms, rd.since.pos)
+	} else {
+		list = rd.Store.Memberships(rd.User)
+	}
+	var err error
+	rd.memberships, err = rd.asOf(list)
+	return err
+}
+
+// touched lists the rooms in which something may be new, other than that the user
+// became something in them; false if memory does not reach back that far.
+func (rd *reading) touched() (map[store.RoomNum]bool, bool, error) {
+	rooms, sure := rd.Store.RoomsChanged(rd.since.pos, rd.now.pos)
+	if !sure {
+		return nil, false, nil
+	}
+	typing, sure := rd.Ephemeral.TypingRooms(rd.since.typing)
+	for _, num := range typing {
+		rooms[num] = true
+	}
+	for num := range rd.receipts {
+		rooms[num] = true
+	}
+	for id := range rd.accountData {
+		r, err := rd.Store.Room(rd.ctx, id)
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		rooms[r.Num] = true
+	}
+	return rooms, sure, nil
+}
+
+// asOf changes memberships to what they were at now.
+func (rd *reading) asOf(list []store.Membership) ([]store.Membership, error) {
+	was := list[:0]
 	for _, m := range list {
 		if m.Pos > rd.now.pos {
 			r, err := rd.Store.RoomByNum(rd.ctx, m.Room)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			e, err := rd.memberAt(r, rd.now.pos)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			if e == nil {
 				continue
 			}
 			m.Event, m.Pos, m.Membership, m.Forgotten = e.Num, e.Pos, e.PDU.Membership(), false
 		}
-		rd.memberships = append(rd.memberships, m)
+		was = append(was, m)
 	}
-	return nil
+	return was, nil
 }
 
 // memberAt is the user's member event in a room at a position of the log; nil
@@ -284,11 +325,9 @@ func (rd *reading) past(m store.Membership, r *store.Room) (past, error) {
 func (rd *reading) readRooms(a *Answer) error {
 	rd.rooms = rooms{Join: map[matrix.RoomID]*joined{}, Invite: map[matrix.RoomID]*outside{},
 		Knock: map[matrix.RoomID]*outside{}, Leave: map[matrix.RoomID]*joined{}}
-	changed, known := rd.Store.RoomsChanged(rd.since.pos, rd.now.pos)
 	for _, m := range rd.memberships {
 		news := m.Pos > rd.since.pos || rd.initial()
-		quiet := known && !changed[m.Room] && rd.receipts[m.Room] == nil && len(rd.accountData) == 0 && rd.now.typing == rd.since.typing
-		if !news && (quiet && !rd.FullState || m.Membership != "join") || m.Forgotten && (rd.initial() || !news) {
+		if !news && (m.Membership != "join" || m.Forgotten) || m.Forgotten && rd.initial() {
 			continue
 		}
 		r, err := rd.Store.RoomByNum(rd.ctx, m.Room)

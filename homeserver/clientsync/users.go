@@ -14,16 +14,7 @@ import (
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#mreceipt
 func (rd *reading) readReceipts(*Answer) error {
-	if !rd.Store.ChangedSince(store.ReceiptsChanged, "", rd.since.pos) {
-		return nil
-	}
-	joined := make([]store.RoomNum, 0, len(rd.memberships))
-	for _, m := range rd.memberships {
-		if m.Membership == "join" {
-			joined = append(joined, m.Room)
-		}
-	}
-	list, err := rd.Store.Receipts(rd.ctx, rd.User, joined, rd.since.pos, rd.now.pos)
+	list, err := rd.Store.ReceiptNews(rd.ctx, rd.User, rd.since.pos, rd.now.pos)
 	if err != nil {
 		return err
 	}

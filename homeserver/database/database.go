@@ -33,6 +33,10 @@ type Options struct {
 	// Volatile lets a power cut take the last commits, or the whole file. It
 	// is for tests.
 	Volatile bool
+
+	// Watch is called with the text of each query outside of transactions,
+	// from any goroutine. It is for tests; nil for nobody.
+	Watch func(q string)
 }
 
 // DB is an open database. Its methods may be called from several goroutines.
@@ -41,6 +45,7 @@ type DB struct {
 	store    backend
 	lane     lane
 	position atomic.Int64
+	watch    func(q string) // Options.Watch
 }
 
 // Querier is what reads: a *DB reads what is committed, a *Tx also what it
@@ -83,7 +88,7 @@ func Open(ctx context.Context, url string, opts Options) (*DB, error) {
 	if opts.Batch == 0 {
 		opts.Batch = 256
 	}
-	db := &DB{}
+	db := &DB{watch: opts.Watch}
 	var err error
 	switch scheme, rest, _ := strings.Cut(url, ":"); scheme {
 	case "sqlite":
@@ -140,6 +145,9 @@ func (db *DB) QueryRow(ctx context.Context, q string, args ...any) *Row {
 }
 
 func (db *DB) cursor(ctx context.Context, q string, args []any) (cursor, error) {
+	if db.watch != nil {
+		db.watch(q)
+	}
 	st, args, err := db.prepare(q, args)
 	if err != nil {
 		return nil, err

@@ -64,7 +64,13 @@ const (
 func (s *Service) moves(ctx context.Context, user matrix.UserID, since, upto int64) (map[matrix.UserID]move, error) {
 	var rooms []store.RoomNum
 	news, sure := s.Store.RoomsChanged(since, upto)
-	for _, m := range s.Store.Memberships(user) {
+	var list []store.Membership
+	if sure {
+		list = s.Store.MembershipNews(user, news, upto)
+	} else {
+		list = s.Store.Memberships(user)
+	}
+	for _, m := range list {
 		if m.Membership != "join" && m.Pos <= since || sure && !news[m.Room] {
 			continue
 		}

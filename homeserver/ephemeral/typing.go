@@ -16,6 +16,9 @@ const (
 
 	// mostQuiet is how many rooms are remembered in which nobody types.
 	mostQuiet = 1 << 16
+
+	// mostRecent is how many of the newest changes are remembered at least.
+	mostRecent = 1024
 )
 
 // typing is who types where. Each change has a serial number, which grows over
@@ -26,6 +29,7 @@ type typing struct {
 	quiet  int           // rooms in which nobody types
 	serial int64         // of the newest change
 	floor  int64         // of rooms that are not remembered: nobody types there since then
+	recent []typingRoom  // the newest changes, in their order; without until
 	wake   chan struct{} // has room for one; Run looks again
 }
 
@@ -83,6 +87,10 @@ func (t *typing) set(room *store.Room, user matrix.UserID, until time.Time) (new
 func (t *typing) changed(r *typingRoom, before int) {
 	t.serial++
 	r.serial = t.serial
+	if len(t.recent) == 2*mostRecent {
+		t.recent = slices.Delete(t.recent, 0, mostRecent)
+	}
+	t.recent = append(t.recent, typingRoom{num: r.num, serial: r.serial})
 	if before == 0 {
 		t.quiet--
 	}
@@ -185,6 +193,23 @@ func (s *Service) Serial() int64 {
 	defer t.mu.Unlock()
 	t.begin()
 	return t.serial
+}
+
+// TypingRooms lists the rooms in which who types may have changed behind a serial
+// number, and false if that may be in any room.
+func (s *Service) TypingRooms(since int64) (rooms []store.RoomNum, sure bool) {
+	t := &s.typing
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.begin()
+	first := t.serial - int64(len(t.recent)) // behind it, all changes are remembered
+	if since < max(first, t.floor) {
+		return nil, false
+	}
+	for _, r := range t.recent[min(since-first, int64(len(t.recent))):] {
+		rooms = append(rooms, r.num)
+	}
+	return rooms, true
 }
 
 // Typing lists who types in a room, in order of their IDs, and tells whether

@@ -52,6 +52,12 @@ func TestTyping(t *testing.T) {
 		set(bob, false, "")
 		is(home, last, "[] true")
 		is(home, w.Serial(), "[] false")
+		for since, want := range map[int64]string{start - 1: "0 false", start: "4 true", last: "2 true", w.Serial(): "0 true"} {
+			rooms, sure := w.TypingRooms(since)
+			if got := fmt.Sprint(len(rooms), sure); got != want {
+				t.Errorf("rooms behind %d: %s, want %s", since-start, got, want)
+			}
+		}
 		set(carol, true, matrix.Forbidden)
 		if err := w.SetTyping(t.Context(), alice, "!none:a.test", true, 0); code(t, err) != matrix.Forbidden {
 			t.Errorf("got %v", err)

@@ -21,7 +21,7 @@ type setting[T any] struct {
 
 // of gives what read makes of a user's account data; nil for none.
 func (c *settings[T]) of(ctx context.Context, s *store.Store, user matrix.UserID, typ string, read func(json.RawMessage) T) (T, error) {
-	if known, ok := c.known.Find(user); ok && !s.ChangedSince(store.AccountDataChanged, string(user), known.pos) {
+	if known, ok := c.known.Find(user); ok && !s.SettingChangedSince(user, typ, known.pos) {
 		return known.value, nil
 	}
 	pos := s.Position()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"switchboard/homeserver/database"
 	"switchboard/homeserver/matrix"
@@ -49,6 +50,14 @@ func accountData(ctx context.Context, q querier, user matrix.UserID, room matrix
 func (s *Store) AccountDataSince(ctx context.Context, user matrix.UserID, since, upto int64) ([]AccountData, error) {
 	if !s.ChangedSince(AccountDataChanged, string(user), since) {
 		return nil, nil
+	}
+	type key struct {
+		room matrix.RoomID
+		typ  string
+	}
+	list, sure := rows(s.accountData, since, upto, func(d *AccountData) bool { return d.User == user }, func(d *AccountData) key { return key{d.Room, d.Type} })
+	if sure {
+		return list, nil
 	}
 	const q = `
 		SELECT user_id, room_id, type, content, pos FROM account_data
@@ -107,8 +116,22 @@ func (tx *Tx) putAccountData(ctx context.Context, d AccountData, pos int64) erro
 	if err := tx.Exec(ctx, q, d.User, d.Room, d.Type, string(d.Content), pos); err != nil {
 		return fmt.Errorf("put account data: %w", err)
 	}
+	d.Pos, d.Content = pos, slices.Clone(d.Content)
+	tx.OnCommit(func() { tx.s.accountData.add(d) })
 	tx.Note(AccountDataChanged, string(d.User), pos)
+	if d.Room == "" {
+		tx.Note(AccountDataChanged, settingKey(d.User, d.Type), pos)
+	}
 	return nil
+}
+
+// settingKey is the key of a global setting for Note and ChangedSince.
+func settingKey(user matrix.UserID, typ string) string { return string(user) + " " + typ }
+
+// SettingChangedSince tells whether a global setting of a user may have been
+// written behind since.
+func (s *Store) SettingChangedSince(user matrix.UserID, typ string, since int64) bool {
+	return s.ChangedSince(AccountDataChanged, settingKey(user, typ), since)
 }
 
 // ChangeAccountData replaces a setting with what change makes of it; nil is
@@ -136,5 +159,6 @@ func (tx *Tx) DeleteAllAccountData(ctx context.Context, user matrix.UserID) erro
 	if err := tx.Exec(ctx, `DELETE FROM account_data WHERE user_id = $1`, user); err != nil {
 		return fmt.Errorf("delete account data: %w", err)
 	}
+	tx.OnCommit(tx.s.accountData.forget)
 	return nil
 }

@@ -23,19 +23,35 @@ type Membership struct {
 // just those whom it concerns.
 type members struct {
 	mu     sync.RWMutex // guards all below; never held while calling out
-	byUser map[matrix.UserID]map[RoomNum]Membership
+	byUser map[matrix.UserID]*residence
 	joined map[RoomNum]map[matrix.UserID]struct{}
+}
+
+// residence is what a user is in which room.
+type residence struct {
+	rooms map[RoomNum]Membership
+	last  int64 // the newest Pos
+}
+
+// of gives the residence of a user, an empty one for who never was in a room. m.mu
+// is held.
+func (m *members) of(user matrix.UserID) *residence {
+	if r := m.byUser[user]; r != nil {
+		return r
+	}
+	return &residence{}
 }
 
 func (m *members) set(ms Membership) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	rooms := m.byUser[ms.User]
-	if rooms == nil {
-		rooms = map[RoomNum]Membership{}
-		m.byUser[ms.User] = rooms
+	r := m.of(ms.User)
+	if r.rooms == nil {
+		r.rooms = map[RoomNum]Membership{}
+		m.byUser[ms.User] = r
 	}
-	rooms[ms.Room] = ms
+	r.rooms[ms.Room] = ms
+	r.last = max(r.last, ms.Pos)
 	users := m.joined[ms.Room]
 	switch {
 	case ms.Membership == "join" && users == nil:
@@ -56,7 +72,7 @@ func (m *members) since(room RoomNum) (first int64) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	for u := range m.joined[room] {
-		if pos := m.byUser[u][room].Pos; first == 0 || pos < first {
+		if pos := m.of(u).rooms[room].Pos; first == 0 || pos < first {
 			first = pos
 		}
 	}
@@ -68,9 +84,33 @@ func (m *members) since(room RoomNum) (first int64) {
 func (s *Store) Memberships(user matrix.UserID) []Membership {
 	s.members.mu.RLock()
 	defer s.members.mu.RUnlock()
-	list := make([]Membership, 0, len(s.members.byUser[user]))
-	for _, m := range s.members.byUser[user] {
+	rooms := s.members.of(user).rooms
+	list := make([]Membership, 0, len(rooms))
+	for _, m := range rooms {
 		list = append(list, m)
+	}
+	return list
+}
+
+// MembershipNews is Memberships for some rooms, and those in which the user became
+// something behind since. It costs little where a few of many rooms are meant.
+func (s *Store) MembershipNews(user matrix.UserID, rooms map[RoomNum]bool, since int64) []Membership {
+	s.members.mu.RLock()
+	defer s.members.mu.RUnlock()
+	var list []Membership
+	is := s.members.of(user)
+	if is.last <= since && len(rooms) < len(is.rooms) {
+		for room := range rooms {
+			if m, ok := is.rooms[room]; ok {
+				list = append(list, m)
+			}
+		}
+		return list
+	}
+	for room, m := range is.rooms {
+		if m.Pos > since || rooms[room] {
+			list = append(list, m)
+		}
 	}
 	return list
 }
@@ -80,7 +120,7 @@ func (s *Store) Memberships(user matrix.UserID) []Membership {
 func (s *Store) Membership(user matrix.UserID, room RoomNum) Membership {
 	s.members.mu.RLock()
 	defer s.members.mu.RUnlock()
-	return s.members.byUser[user][room]
+	return s.members.of(user).rooms[room]
 }
 
 // LocalMembers lists the users of this server who are joined to a room.
@@ -98,7 +138,7 @@ func (s *Store) LocalMembers(room RoomNum) []matrix.UserID {
 func (s *Store) ShareRoom(a, b matrix.UserID) bool {
 	s.members.mu.RLock()
 	defer s.members.mu.RUnlock()
-	ra, rb := s.members.byUser[a], s.members.byUser[b]
+	ra, rb := s.members.of(a).rooms, s.members.of(b).rooms
 	if len(ra) > len(rb) {
 		ra, rb = rb, ra
 	}
@@ -115,7 +155,7 @@ func (s *Store) Neighbours(user matrix.UserID) []matrix.UserID {
 	s.members.mu.RLock()
 	defer s.members.mu.RUnlock()
 	seen := map[matrix.UserID]struct{}{}
-	for room, m := range s.members.byUser[user] {
+	for room, m := range s.members.of(user).rooms {
 		if m.Membership == "join" {
 			for u := range s.members.joined[room] {
 				seen[u] = struct{}{}

@@ -16,6 +16,10 @@ type memory struct {
 	members members
 	gaps    gaps
 
+	receipts    *tail[Receipt]
+	accountData *tail[AccountData]
+	presence    *tail[Presence]
+
 	roomMu   sync.Mutex // guards the order in which rooms are replaced
 	rooms    *cache.Cache[RoomNum, *Room]
 	roomNums *cache.Cache[matrix.RoomID, RoomNum]
@@ -31,13 +35,17 @@ type memory struct {
 func (s *Store) load(ctx context.Context, budget int) error {
 	part := func(percent int) int { return budget / 100 * percent }
 	s.memory = memory{
-		log: newLog(s.db.Position(), part(25)),
+		log: newLog(s.db.Position(), part(23)),
 		members: members{
-			byUser: map[matrix.UserID]map[RoomNum]Membership{},
+			byUser: map[matrix.UserID]*residence{},
 			joined: map[RoomNum]map[matrix.UserID]struct{}{},
 		},
+		receipts: newTail(s.db.Position(), part(1), func(r *Receipt) int64 { return r.Pos }, func(r *Receipt) int { return 128 + len(r.User) + len(r.Event) + len(r.Thread) }),
+		accountData: newTail(s.db.Position(), part(1), func(d *AccountData) int64 { return d.Pos },
+			func(d *AccountData) int { return 104 + len(d.User) + len(d.Room) + len(d.Type) + len(d.Content) }),
+		presence:  newTail(s.db.Position(), part(1), func(p *Presence) int64 { return p.Pos }, func(p *Presence) int { return 80 + len(p.User) + len(p.StatusMsg) }),
 		rooms:     cache.New[RoomNum, *Room](part(5)),
-		roomNums:  cache.New[matrix.RoomID, RoomNum](part(5)),
+		roomNums:  cache.New[matrix.RoomID, RoomNum](part(4)),
 		events:    cache.New[EventNum, *Event](part(30)),
 		eventNums: cache.New[matrix.EventID, EventNum](part(5)),
 		stateKeys: cache.New[pair, statetree.Key](part(10)),

@@ -214,7 +214,7 @@ func TestRecent(t *testing.T) {
 }
 
 func TestMembersInMemory(t *testing.T) {
-	s := &Store{memory: memory{members: members{byUser: map[matrix.UserID]map[RoomNum]Membership{}, joined: map[RoomNum]map[matrix.UserID]struct{}{}}}}
+	s := &Store{memory: memory{members: members{byUser: map[matrix.UserID]*residence{}, joined: map[RoomNum]map[matrix.UserID]struct{}{}}}}
 	set := func(u matrix.UserID, room RoomNum, what string) {
 		s.members.set(Membership{User: u, Room: room, Membership: what, Local: true})
 	}
@@ -238,6 +238,18 @@ func TestMembersInMemory(t *testing.T) {
 	if len(s.LocalMembers(1)) != 0 || len(s.members.joined) != 1 || s.Membership("@a:x", 1).Membership != "ban" || len(s.Memberships("@b:x")) != 1 {
 		t.Error("who left is still there")
 	}
+	for room := RoomNum(2); room < 9; room++ {
+		s.members.set(Membership{User: "@a:x", Room: room, Membership: "join", Pos: int64(10 * room)})
+	}
+	for since, want := range map[int64][]RoomNum{90: {3}, 70: {3, 8}, 60: {3, 7, 8}} {
+		var got []RoomNum
+		for _, m := range s.MembershipNews("@a:x", map[RoomNum]bool{3: true, 99: true}, since) {
+			got = append(got, m.Room)
+		}
+		if slices.Sort(got); !slices.Equal(got, want) {
+			t.Errorf("news behind %d: %v, want %v", since, got, want)
+		}
+	}
 }
 
 // TestLateEvent checks that memory does not hide an event that fills a gap.
@@ -260,4 +272,44 @@ func TestLateEvent(t *testing.T) {
 	if list, ok := s.log.after(15, 21); !ok || len(list) != 2 {
 		t.Errorf("then there are %d events, %v", len(list), ok)
 	}
+}
+
+// TestTail checks that a reader inside gets all that is wanted, and one outside is
+// told so.
+func TestTail(t *testing.T) {
+	tl := newTail(10, 1000, func(r *Receipt) int64 { return r.Pos }, func(*Receipt) int { return 100 })
+	for pos := int64(11); pos <= 18; pos++ {
+		tl.add(Receipt{Room: RoomNum(pos % 2), Pos: pos})
+	}
+	odd := func(r *Receipt) bool { return r.Room == 1 }
+	check := func(since int64, want ...int64) {
+		t.Helper()
+		list, sure := tl.after(since, odd)
+		var got []int64
+		for _, r := range list {
+			got = append(got, r.Pos)
+		}
+		if !sure || !slices.Equal(got, want) {
+			t.Errorf("behind %d: %v %v, want %v", since, got, sure, want)
+		}
+	}
+	check(10, 11, 13, 15, 17)
+	check(13, 15, 17)
+	check(18)
+	for pos := int64(19); pos <= 25; pos++ {
+		tl.add(Receipt{Room: 1, Pos: pos, Thread: fmt.Sprint(pos % 3)})
+	}
+	if _, sure := tl.after(14, odd); sure {
+		t.Error("what has left is not missed")
+	}
+	check(15, 17, 19, 20, 21, 22, 23, 24, 25)
+	list, _ := rows(tl, 18, 24, odd, func(r *Receipt) string { return r.Thread })
+	if len(list) != 2 || list[0].Pos != 23 || list[1].Pos != 24 {
+		t.Errorf("one of each key: %v", list)
+	}
+	tl.forget()
+	if _, sure := tl.after(24, odd); sure {
+		t.Error("what was forgotten is not missed")
+	}
+	check(25)
 }

@@ -41,6 +41,10 @@ func (s *Store) PresenceChanges(ctx context.Context, since, upto int64) ([]Prese
 	if !s.ChangedSince(PresenceChanged, "", since) {
 		return nil, nil
 	}
+	list, sure := rows(s.presence, since, upto, func(*Presence) bool { return true }, func(p *Presence) matrix.UserID { return p.User })
+	if sure {
+		return list, nil
+	}
 	return s.queryPresence(ctx, `SELECT `+presenceColumns+` FROM presence WHERE pos > $1 AND pos <= $2 ORDER BY pos`, since, upto)
 }
 
@@ -80,6 +84,8 @@ func (tx *Tx) PutPresence(ctx context.Context, p Presence) error {
 	if err := tx.Exec(ctx, q, p.User, p.State, p.StatusMsg, p.LastActive, pos); err != nil {
 		return fmt.Errorf("put presence: %w", err)
 	}
+	p.Pos = pos
+	tx.OnCommit(func() { tx.s.presence.add(p) })
 	tx.Note(PresenceChanged, "", pos)
 	return nil
 }

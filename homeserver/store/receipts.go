@@ -41,6 +41,29 @@ func (s *Store) Receipts(ctx context.Context, observer matrix.UserID, rooms []Ro
 		WHERE room IN LIST($1) AND pos > $2 AND pos <= $3 AND (type <> 'm.read.private' OR user_id = $4) ORDER BY pos`, changed, since, upto, observer)
 }
 
+// ReceiptNews is Receipts for all rooms that observer, a user of this server, is in
+// now.
+func (s *Store) ReceiptNews(ctx context.Context, observer matrix.UserID, since, upto int64) ([]Receipt, error) {
+	if !s.ChangedSince(ReceiptsChanged, "", since) {
+		return nil, nil
+	}
+	type key struct {
+		room              RoomNum
+		user, typ, thread string
+	}
+	list, sure := rows(s.receipts, since, upto,
+		func(r *Receipt) bool {
+			return (r.Type != "m.read.private" || r.User == observer) && s.Membership(observer, r.Room).Membership == "join"
+		},
+		func(r *Receipt) key { return key{r.Room, string(r.User), r.Type, r.Thread} })
+	if sure {
+		return list, nil
+	}
+	return s.queryReceipts(ctx, `SELECT `+receiptColumns+` FROM receipts
+		WHERE room IN (SELECT room FROM memberships WHERE user_id = $1 AND membership = 'join')
+		AND pos > $2 AND pos <= $3 AND (type <> 'm.read.private' OR user_id = $1) ORDER BY pos`, observer, since, upto)
+}
+
 const receiptColumns = `room, user_id, type, thread, event_id, place, ts, pos`
 
 func (s *Store) queryReceipts(ctx context.Context, q string, args ...any) ([]Receipt, error) {
@@ -63,6 +86,12 @@ func (s *Store) queryReceipts(ctx context.Context, q string, args ...any) ([]Rec
 // UserReceipts lists all receipts of a user in a room, private ones too.
 func (s *Store) UserReceipts(ctx context.Context, user matrix.UserID, room RoomNum) ([]Receipt, error) {
 	return s.queryReceipts(ctx, `SELECT `+receiptColumns+` FROM receipts WHERE room = $1 AND user_id = $2`, room, user)
+}
+
+// UserReceiptNews lists what a user has read in a room behind since, and false if
+// memory does not reach back that far.
+func (s *Store) UserReceiptNews(user matrix.UserID, room RoomNum, since int64) ([]Receipt, bool) {
+	return s.receipts.after(since, func(r *Receipt) bool { return r.Room == room && r.User == user })
 }
 
 // ReceiptLog lists up to limit public receipts of all rooms behind since, in
@@ -93,6 +122,8 @@ func (tx *Tx) PutReceipt(ctx context.Context, r Receipt) (moved bool, err error)
 		return false, fmt.Errorf("put receipt: %w", err)
 	}
 	if n > 0 {
+		r.Pos = pos
+		tx.OnCommit(func() { tx.s.receipts.add(r) })
 		tx.Note(ReceiptsChanged, roomKey(r.Room), pos)
 		tx.Note(ReceiptsChanged, "", pos)
 	}

@@ -165,7 +165,7 @@ func (p *past) judge(ctx context.Context, e *store.Event) (_ pushrule.Actions, e
 		if p.rules, err = p.Judge(ctx, p.room, p.user); err != nil {
 			return pushrule.Actions{}, err
 		}
-		if p.marks, err = p.readUpTo(ctx, p.room, p.user); err != nil {
+		if p.marks, err = p.readUpTo(ctx, p.room, p.user, counted{}); err != nil {
 			return pushrule.Actions{}, err
 		}
 	}

@@ -94,7 +94,7 @@ func (s *Service) count(ctx context.Context, r *store.Room, user matrix.UserID, 
 		c.event = m.Event
 	}
 	if c.upto == 0 || s.Store.ReceiptsChangedSince(r.Num, c.upto) {
-		read, err := s.readUpTo(ctx, r, user)
+		read, err := s.readUpTo(ctx, r, user, c)
 		if err != nil {
 			return c, err
 		}
@@ -139,13 +139,16 @@ func (c *counted) drop(gone func(Note) bool) {
 	c.notes = slices.DeleteFunc(slices.Clone(c.notes), gone)
 }
 
-// readUpTo gives the user's read receipts in a room.
-func (s *Service) readUpTo(ctx context.Context, r *store.Room, user matrix.UserID) (marks, error) {
-	receipts, err := s.Store.UserReceipts(ctx, user, r.Num)
-	if err != nil {
+// readUpTo gives the user's read receipts in a room; was is what was known of them.
+func (s *Service) readUpTo(ctx context.Context, r *store.Room, user matrix.UserID, was counted) (marks, error) {
+	var err error
+	receipts, sure := s.Store.UserReceiptNews(user, r.Num, was.upto)
+	m := marks{}
+	if sure && was.upto > 0 {
+		maps.Copy(m, was.marks)
+	} else if receipts, err = s.Store.UserReceipts(ctx, user, r.Num); err != nil {
 		return nil, err
 	}
-	m := marks{}
 	for _, rc := range receipts {
 		m[rc.Thread] = max(m[rc.Thread], rc.Place)
 	}
@@ -255,7 +258,7 @@ type rules struct {
 
 // pushRules are the user's compiled push rules.
 func (s *Service) pushRules(ctx context.Context, user matrix.UserID) (*pushrule.Compiled, error) {
-	if known, ok := s.rules.Find(user); ok && !s.Store.ChangedSince(store.AccountDataChanged, string(user), known.pos) {
+	if known, ok := s.rules.Find(user); ok && !s.Store.SettingChangedSince(user, "m.push_rules", known.pos) {
 		return known.compiled, nil
 	}
 	now := rules{pos: s.Store.Position()}
