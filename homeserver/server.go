@@ -2,6 +2,8 @@ package homeserver
 
 import (
 	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -27,6 +29,7 @@ import (
 	"switchboard/homeserver/federation"
 	"switchboard/homeserver/fedsender"
 	"switchboard/homeserver/identity"
+	"switchboard/homeserver/mail"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/media"
 	"switchboard/homeserver/notify"
@@ -75,6 +78,9 @@ type Handlers struct {
 
 	// Federation is the server-server API.
 	Federation http.Handler
+
+	// Mail is push.UnsubscribePath, where links in e-mail lead. Nil: none is sent.
+	Mail http.Handler
 }
 
 // New opens the data directory and the database of a server, making what is
@@ -97,7 +103,7 @@ func New(ctx context.Context, c Config, appservices *registrations.Set) (*Server
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	blobs, err := blob.OpenDisk(filepath.Join(c.DataDir, "media"))
+	blobs, err := c.Media.OpenBlobs(filepath.Join(c.DataDir, "media"))
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -116,7 +122,7 @@ const gatewayTimeout = 30 * time.Second
 
 // wire makes the services and the edges, from the lower floors to the upper
 // ones.
-func (s *Server) wire(blobs *blob.Disk) error {
+func (s *Server) wire(blobs blob.Store) error {
 	c := s.Config
 	var err error
 	dialer := fedclient.NewDialer(c.Outbound, nil)
@@ -158,15 +164,41 @@ func (s *Server) wire(blobs *blob.Disk) error {
 		ServerName: c.ServerName, Federation: s.Federation, KeyRing: s.ring, Accounts: s.Accounts, Directory: s.Directory, Encryption: s.Keys,
 		Media: s.Media,
 	}
+	if err := s.wireMail(); err != nil {
+		return err
+	}
 	if c.RateLimits.Enabled {
 		s.ClientRoutes.Limits = clientapi.NewLimits(c.RateLimits.Rates)
 	}
 	return nil
 }
 
+// wireMail lets the pushers send e-mail, if there is a mail server.
+func (s *Server) wireMail() error {
+	c := s.Config
+	if c.Mail.Host == "" {
+		return nil
+	}
+	sender, err := mail.New(c.Mail)
+	if err != nil {
+		return err
+	}
+	secret, err := hkdf.Key(sha256.New, s.Key.Private.Seed(), nil, "switchboard: links that end e-mail notifications", sha256.Size)
+	if err != nil {
+		return fmt.Errorf("mail: %w", err)
+	}
+	s.pushers.Mail = &push.Mail{Sender: sender, ServerName: c.ServerName, PublicURL: c.BaseURL(), Secret: secret}
+	s.Accounts.SendsMail = true
+	return nil
+}
+
 // Handlers are what listeners serve.
 func (s *Server) Handlers() Handlers {
-	return Handlers{Client: s.ClientRoutes.Handler(), Federation: s.servers.Handler()}
+	h := Handlers{Client: s.ClientRoutes.Handler(), Federation: s.servers.Handler()}
+	if s.pushers.Mail != nil {
+		h.Mail = s.pushers.Unsubscribe()
+	}
+	return h
 }
 
 // Deactivate ends an account for good: its user leaves all rooms, and the name

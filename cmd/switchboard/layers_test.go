@@ -20,7 +20,7 @@ var floors = [][]string{
 	{"homeserver/stateres", "homeserver/statetree"},
 	{"homeserver/database", "homeserver/notify", "homeserver/blob", "homeserver/cache"},
 	{"homeserver/store"},
-	{"homeserver/fedclient", "homeserver/identity"},
+	{"homeserver/fedclient", "homeserver/identity", "homeserver/mail"},
 	{"homeserver/account", "homeserver/e2ee", "homeserver/ephemeral", "homeserver/media", "homeserver/room"},
 	{"homeserver/delayed", "homeserver/directory", "homeserver/federation", "homeserver/unread"},
 	{"homeserver/clientsync", "homeserver/fedsender", "homeserver/push", "homeserver/edge"},
@@ -134,6 +134,7 @@ var permits = []struct {
 	{[]string{"github.com/pion/webrtc"}, []string{"voip/calltest"}},
 	{[]string{"maunium.net/go/mautrix"}, []string{"appservices", "bridges", "voip/calltest"}},
 	{[]string{"mellium.im/xmpp", "mellium.im/xmlstream", "mellium.im/sasl"}, []string{"bridges/xmpp", "bridges/irc"}},
+	{[]string{"github.com/minio/minio-go"}, []string{"homeserver/blob"}},
 	{[]string{"github.com/ergochat/irc-go"}, []string{"bridges/irc"}},
 	// Oracles that our own engines differ from: tests only.
 	{[]string{"github.com/matrix-org/gomatrixserverlib"}, nil},

@@ -12,9 +12,6 @@ import (
 	"time"
 )
 
-// ErrTooLarge is returned by Put for a blob with more bytes than allowed.
-var ErrTooLarge = errors.New("too large")
-
 // abandoned is after how long without a write an upload counts as crashed.
 const abandoned = time.Hour
 
@@ -26,14 +23,11 @@ type Disk struct {
 }
 
 // OpenDisk returns the blobs in the folder dir, which is created with mode
-// 0700 if needed. What crashed uploads left behind is removed.
+// 0700 if needed.
 func OpenDisk(dir string) (*Disk, error) {
 	d := &Disk{dir: dir}
 	if err := d.makeFolders(); err != nil {
 		return nil, fmt.Errorf("open media folder: %w", err)
-	}
-	if err := d.clean(time.Now()); err != nil {
-		return nil, fmt.Errorf("clean media folder: %w", err)
 	}
 	return d, nil
 }
@@ -63,50 +57,50 @@ func (d *Disk) makeFolders() error {
 	return syncFolder(d.dir)
 }
 
-// clean removes uploads that were not written to for a while before now.
-// Younger ones may belong to another process.
-func (d *Disk) clean(now time.Time) error {
+// Clean implements Store. Uploads that were written to lately may belong to
+// another process.
+func (d *Disk) Clean(ctx context.Context, now time.Time) error {
 	entries, err := os.ReadDir(d.uploads())
 	if err != nil {
-		return err
+		return fmt.Errorf("clean media folder: %w", err)
 	}
 	for _, e := range entries {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		info, err := e.Info()
 		if err == nil && now.Sub(info.ModTime()) > abandoned {
 			err = os.Remove(filepath.Join(d.uploads(), e.Name()))
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+			return fmt.Errorf("clean media folder: %w", err)
 		}
 	}
 	return nil
 }
 
-// Put stores all that r yields and returns its digest and size in bytes. When
-// Put returns the blob survives a power cut.
-// More than limit bytes are ErrTooLarge; a limit below 0 is none. An error of
-// r is returned as it is, wrapped.
-//
-// A blob that exists already is written anew, so that its time of change says
-// when it was last put.
+// Put implements Store. When it returns, the blob survives a power cut.
 func (d *Disk) Put(ctx context.Context, r io.Reader, limit int64) (Digest, int64, error) {
 	f, err := os.CreateTemp(d.uploads(), "*") // mode 0600
 	if err != nil {
 		return Digest{}, 0, fmt.Errorf("put blob: %w", err)
 	}
 	name, size, err := fill(ctx, f, r, limit)
+	if err == nil {
+		err = f.Sync()
+	}
 	err = errors.Join(err, f.Close())
 	if err == nil {
 		err = d.keep(f.Name(), name)
 	}
 	if err != nil {
-		_ = os.Remove(f.Name()) // or OpenDisk does it
+		_ = os.Remove(f.Name()) // or Clean does it
 		return Digest{}, 0, fmt.Errorf("put blob: %w", err)
 	}
 	return name, size, nil
 }
 
-// fill copies r to f and to the disk.
+// fill copies r to f.
 func fill(ctx context.Context, f *os.File, r io.Reader, limit int64) (Digest, int64, error) {
 	r = &interruptible{ctx, r}
 	if limit >= 0 && limit+1 > 0 {
@@ -120,7 +114,7 @@ func fill(ctx context.Context, f *os.File, r io.Reader, limit int64) (Digest, in
 	if limit >= 0 && size > limit {
 		return Digest{}, 0, ErrTooLarge
 	}
-	return Digest(hash.Sum(nil)), size, f.Sync()
+	return Digest(hash.Sum(nil)), size, nil
 }
 
 // keep gives an upload its final name, on the disk too.
@@ -141,8 +135,7 @@ func syncFolder(path string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// Open returns the blob for reading from any offset, and its size in bytes. The
-// caller must close it. A blob that does not exist is fs.ErrNotExist, wrapped.
+// Open implements Store.
 func (d *Disk) Open(ctx context.Context, name Digest) (io.ReadSeekCloser, int64, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, 0, err
@@ -159,8 +152,7 @@ func (d *Disk) Open(ctx context.Context, name Digest) (io.ReadSeekCloser, int64,
 	return f, info.Size(), nil
 }
 
-// Delete removes the blob. One that does not exist is no error. Those who read
-// it at the moment can finish.
+// Delete implements Store. Those who read the blob at the moment can finish.
 func (d *Disk) Delete(ctx context.Context, name Digest) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -172,16 +164,7 @@ func (d *Disk) Delete(ctx context.Context, name Digest) error {
 	return nil
 }
 
-// Info is what is known of a stored blob.
-type Info struct {
-	Digest Digest
-	Size   int64 // bytes
-	Put    int64 // when it was last put, in milliseconds since 1970
-}
-
-// Walk calls f for each blob, in the order of the digests, until f returns an
-// error, which Walk returns. Blobs that are put or deleted meanwhile may be
-// among them or not. Files with other names are passed over.
+// Walk implements Store, in the order of the digests.
 func (d *Disk) Walk(ctx context.Context, f func(Info) error) error {
 	folders, err := os.ReadDir(d.dir) // sorted
 	if err != nil {

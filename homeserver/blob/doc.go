@@ -2,6 +2,6 @@
 // bytes are stored once. It knows files, and neither what the bytes are nor
 // who needs them; what nobody needs any more its caller deletes.
 //
-// Disk keeps them in a folder. Another place, such as S3, is another type with
-// the methods of Disk.
+// Disk keeps them in a folder, S3 in a bucket, both under the same names, and
+// Both in one of two places until all are in the other.
 package blob

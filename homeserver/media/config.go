@@ -3,7 +3,11 @@ package media
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
+
+	"switchboard/homeserver/blob"
 )
 
 // Config is the section "media" of the configuration file.
@@ -48,6 +52,14 @@ type Config struct {
 
 	// Previews of pages on the web.
 	Previews PreviewConfig `yaml:"previews"`
+
+	// Storage is where files are kept: "disk", in the data directory, or "s3".
+	// Where both are in use, files that lie in the other place are still found,
+	// and "switchboard media move" brings them here.
+	Storage string `yaml:"storage" oneof:"disk s3"`
+
+	// S3 is a bucket for files on a server that speaks Amazon's S3.
+	S3 blob.S3Config `yaml:"s3"`
 }
 
 // DefaultConfig is right for a small server.
@@ -62,6 +74,8 @@ func DefaultConfig() Config {
 		RemoteKeep:      90 * 24 * time.Hour,
 		PendingUploads:  10,
 		Previews:        PreviewConfig{Timeout: 20 * time.Second, MaxPage: 1 << 20, MaxImage: 10 << 20, Keep: time.Hour},
+		Storage:         "disk",
+		S3:              blob.S3Config{Region: "us-east-1"},
 	}
 }
 
@@ -97,5 +111,32 @@ func (c Config) Check() error {
 		bad("pending_uploads", "must be at least 1")
 	}
 	c.Previews.check(bad)
+	if c.Storage == "s3" || c.S3.Used() {
+		c.S3.Check(func(key, text string) { bad("s3."+key, text) })
+	}
 	return errors.Join(errs...)
+}
+
+// OpenBlobs opens the place of the files: below the folder dir, in the bucket,
+// or in both.
+func (c Config) OpenBlobs(dir string) (blob.Store, error) {
+	if !c.S3.Used() {
+		return blob.OpenDisk(dir)
+	}
+	far, err := blob.OpenS3(c.S3, filepath.Join(dir, "uploads"))
+	if err != nil {
+		return nil, err
+	}
+	_, none := os.Stat(filepath.Join(dir, "00")) // every Disk has it
+	if none != nil && c.Storage == "s3" {
+		return far, nil
+	}
+	disk, err := blob.OpenDisk(dir)
+	if err != nil {
+		return nil, err
+	}
+	if c.Storage == "s3" {
+		return blob.Both{Main: far, Other: disk}, nil
+	}
+	return blob.Both{Main: disk, Other: far}, nil
 }

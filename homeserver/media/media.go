@@ -38,7 +38,7 @@ type Service struct {
 
 	store  *store.Store
 	bell   *notify.Bell
-	blobs  *blob.Disk
+	blobs  blob.Store
 	server matrix.ServerName
 	config Config
 
@@ -58,7 +58,7 @@ type Service struct {
 const mostWaiting = 256
 
 // New makes the service. What it needs stays open for as long as it is used.
-func New(st *store.Store, bell *notify.Bell, blobs *blob.Disk, server matrix.ServerName, c Config) *Service {
+func New(st *store.Store, bell *notify.Bell, blobs blob.Store, server matrix.ServerName, c Config) *Service {
 	return &Service{
 		store: st, bell: bell, blobs: blobs, server: server, config: c,
 		memory: semaphore.NewWeighted(c.ThumbnailMemory), queue: make(chan struct{}, mostWaiting),

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"gopkg.in/yaml.v3"
+
+	"switchboard/cmd/dev/checkout"
 )
 
 // DendriteVersion is the Dendrite that we compare with.
@@ -17,30 +19,10 @@ const DendriteVersion = "v0.15.2"
 type Dendrite string
 
 // InstallDendrite builds Dendrite into .cache of the checkout, unless that has
-// been done. It goes through a module of its own, because "go install" wants a
-// list of versions that the proxy does not have. Its SQLite needs a C compiler.
+// been done. Its SQLite needs a C compiler.
 func InstallDendrite(ctx context.Context, root string) (Dendrite, error) {
-	const programs = "github.com/element-hq/dendrite/cmd/"
-	dir := filepath.Join(root, ".cache", "dendrite-"+DendriteVersion)
-	return Dendrite(dir), install(dir, func() error {
-		source := filepath.Join(dir, "module")
-		if err := os.MkdirAll(source, 0o755); err != nil {
-			return err
-		}
-		text := "module build\n\ngo 1.26.0\n\nrequire github.com/element-hq/dendrite " + DendriteVersion + "\n"
-		if err := os.WriteFile(filepath.Join(source, "go.mod"), []byte(text), 0o644); err != nil {
-			return err
-		}
-		for _, name := range []string{"generate-config", "generate-keys", "dendrite"} {
-			cmd := exec.CommandContext(ctx, "go", "build", "-mod=mod", "-trimpath", "-o", filepath.Join(dir, name), programs+name)
-			cmd.Dir = source
-			cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
-			if out, err := cmd.CombinedOutput(); err != nil {
-				return fmt.Errorf("build %s: %w\n%s", name, err, out)
-			}
-		}
-		return nil
-	})
+	dir, err := checkout.InstallModule(ctx, root, "github.com/element-hq/dendrite", DendriteVersion, true, "cmd/generate-config", "cmd/generate-keys", "cmd/dendrite")
+	return Dendrite(dir), err
 }
 
 // Name implements Program.

@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -196,34 +195,4 @@ func output(cmd *exec.Cmd) ([]byte, error) {
 		err = fmt.Errorf("%s: %w\n%s", filepath.Base(cmd.Path), err, exit.Stderr)
 	}
 	return out, err
-}
-
-// install fills dir with what make puts there, unless that has been done. It
-// begins anew if it was interrupted, and waits for another process that does it.
-func install(dir string, make func() error) error {
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return err
-	}
-	lock, err := os.Create(dir + ".lock")
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return err
-	}
-	done := filepath.Join(dir, "installed")
-	if _, err := os.Stat(done); err == nil {
-		return nil
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	if err := make(); err != nil {
-		return err
-	}
-	return os.WriteFile(done, nil, 0o644)
 }

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"switchboard/cmd/dev/checkout"
 )
 
 // requirements names Synapse and all that it needs, as pip reads it.
@@ -26,7 +28,7 @@ func InstallSynapse(ctx context.Context, root string) (Synapse, error) {
 	_, rest, _ := strings.Cut(requirements, "matrix-synapse==")
 	version, _, _ := strings.Cut(rest, "\n")
 	dir := filepath.Join(root, ".cache", "synapse-"+version)
-	return Synapse(dir), install(dir, func() error {
+	return Synapse(dir), checkout.Install(dir, func() error {
 		list := filepath.Join(dir, "synapse.txt")
 		if err := os.WriteFile(list, []byte(requirements), 0o644); err != nil {
 			return err
