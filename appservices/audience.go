@@ -139,6 +139,9 @@ func member(e *store.Event) (matrix.UserID, bool) {
 // wants tells whether the appservice is to be told of an event: it is about its
 // users, or came into a room that mattered to it at that time.
 func (w *window) wants(ctx context.Context, e *store.Event) (bool, error) {
+	if e.PDU.Local { // an appservice brought it, and is not to take it for something new
+		return false, nil
+	}
 	if user, ok := member(e); ok && w.owns(user) || w.owns(e.PDU.Sender) || w.reg.CoversRoom(string(e.PDU.Room)) {
 		return true, nil
 	}

@@ -38,7 +38,7 @@ func (a *API) createRoom(r *request) (any, error) {
 	if err := r.OptionalJSON(&c); err != nil {
 		return nil, err
 	}
-	c.Creator = r.User
+	c.Creator, c.Past = r.User, r.Appservice != nil
 	if c.AliasName != "" {
 		alias, err := matrix.ParseRoomAlias("#" + c.AliasName + ":" + string(a.ServerName))
 		if err != nil {

@@ -6,6 +6,7 @@ var tables = [][]route{
 	accountDataRoutes,
 	adminRoutes,
 	appserviceRoutes,
+	batchRoutes,
 	delayedRoutes,
 	deviceRoutes,
 	directoryRoutes,

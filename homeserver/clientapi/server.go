@@ -35,6 +35,7 @@ var versions = []string{"r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6"
 
 // features are proposals and newer parts of the specification that work here.
 var features = map[string]bool{
+	"com.beeper.batch_sending":      true, // the past of rooms that are bridged
 	"org.matrix.e2e_cross_signing":  true,
 	"org.matrix.msc2285.stable":     true, // private read receipts
 	"org.matrix.simplified_msc3575": true, // sliding sync

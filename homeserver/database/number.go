@@ -40,6 +40,16 @@ func (tx *Tx) NextPosition(ctx context.Context) (int64, error) {
 	return tx.g.numbers.pos, nil
 }
 
+// SkipPositions leaves the next n positions of the log free, for what is to stand
+// before all that comes from now on, and returns the last one of them.
+func (tx *Tx) SkipPositions(ctx context.Context, n int64) (int64, error) {
+	if err := tx.lock(ctx); err != nil {
+		return 0, err
+	}
+	tx.g.numbers.pos += n
+	return tx.g.numbers.pos, nil
+}
+
 // NextNumber returns the next number of the counter called name: 1, then more,
 // never the same twice, perhaps with gaps.
 func (tx *Tx) NextNumber(ctx context.Context, name string) (int64, error) {

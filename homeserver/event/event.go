@@ -82,6 +82,10 @@ type PDU struct {
 	// "unsigned": what other servers get.
 	JSON []byte
 
+	// Local tells that only this server knows the event, see Local. Silent, that
+	// such an event notifies nobody.
+	Local, Silent bool
+
 	// HashMismatch tells that Parse got content that does not belong to the
 	// event's content hash, and answered the redacted form instead.
 	HashMismatch bool

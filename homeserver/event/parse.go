@@ -127,6 +127,7 @@ var required = []string{
 // require, which are sorted, must be there.
 func (p *PDU) fill(require []string) error {
 	var redacts []byte
+	p.Local = true
 	for key, value := range canonjson.Fields(p.JSON) {
 		if len(require) > 0 && string(key) == require[0] {
 			require = require[1:]
@@ -135,6 +136,7 @@ func (p *PDU) fill(require []string) error {
 		switch string(key) {
 		case "auth_events":
 			p.AuthEvents, good = eventIDs(p.Version, value)
+			p.Local = false
 		case "content":
 			p.Content, good = value, canonjson.IsObject(value)
 		case "depth":
@@ -155,6 +157,8 @@ func (p *PDU) fill(require []string) error {
 			good = decode(&p.Room, value)
 		case "sender":
 			good = decode(&p.Sender, value)
+		case "silent":
+			p.Silent = p.Local // auth_events would stand before it
 		case "signatures":
 			p.signatures, good = value, canonjson.IsObject(value)
 		case "state_key":

@@ -44,7 +44,7 @@ func (s *Service) page(list []*event.PDU) *Page {
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1eventeventid
 func (s *Service) Event(ctx context.Context, origin matrix.ServerName, id matrix.EventID) (*Page, error) {
 	e, err := s.Store.Event(ctx, id)
-	if errors.Is(err, store.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) || err == nil && e.PDU.Local {
 		return nil, errNoEvent()
 	}
 	if err != nil {
@@ -73,7 +73,7 @@ func (s *Service) find(ctx context.Context, origin matrix.ServerName, id matrix.
 		return nil, nil, err
 	}
 	e, err := s.Store.Event(ctx, eventID)
-	if errors.Is(err, store.ErrNotFound) || err == nil && e.Room != r.Num {
+	if errors.Is(err, store.ErrNotFound) || err == nil && (e.Room != r.Num || e.PDU.Local) {
 		return nil, nil, errNoEvent()
 	}
 	return r, e, err
@@ -226,7 +226,7 @@ func (s *Service) ByTime(ctx context.Context, origin matrix.ServerName, id matri
 	if err != nil {
 		return nil, err
 	}
-	if e == nil {
+	if e == nil || e.PDU.Local {
 		return nil, matrix.Errorf(matrix.NotFound, "there is no event at that time")
 	}
 	return e.PDU, nil

@@ -285,7 +285,7 @@ func (s *Service) missed(ctx context.Context, server matrix.ServerName, since in
 		}
 		c.edus = append(c.edus, edus...)
 	}
-	c.events = slices.DeleteFunc(list, func(e *store.Event) bool { return e.Pos > c.upto })
+	c.events = slices.DeleteFunc(list, func(e *store.Event) bool { return e.Pos > c.upto || e.PDU.Local })
 	return c, nil
 }
 

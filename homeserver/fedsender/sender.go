@@ -218,7 +218,7 @@ func (r *reader) route(ctx context.Context, e *store.Event) error {
 	if err := r.introduce(ctx, e); err != nil {
 		return err
 	}
-	if e.PDU.Sender.Server() != r.ServerName && !e.Relay || e.Told {
+	if e.PDU.Sender.Server() != r.ServerName && !e.Relay || e.Told || e.PDU.Local {
 		return nil
 	}
 	servers, err := r.audience(ctx, e)

@@ -28,6 +28,10 @@ type Creation struct {
 	Preset          string                     `json:"preset"`
 	IsDirect        bool                       `json:"is_direct"`
 	PowerLevels     map[string]json.RawMessage `json:"power_level_content_override"`
+
+	// Past keeps places free behind the events that make the room, for the history
+	// that an appservice brings (Batch).
+	Past bool `json:"-"`
 }
 
 // InitialState is a state event that a new room is to have.
@@ -71,7 +75,7 @@ func (s *Service) Create(ctx context.Context, c Creation) (matrix.RoomID, error)
 	}
 	defer s.locks.lock(create.Room)()
 	_, err = s.commit(ctx, h, func(ctx context.Context, tx *store.Tx, events []*store.Event) error {
-		return plan.register(ctx, tx, events[0].Room)
+		return plan.register(ctx, tx, events)
 	})
 	if err != nil {
 		return "", err
@@ -297,7 +301,17 @@ func topicContent(topic string) object {
 }
 
 // register writes what a new room needs beside its events.
-func (p *plan) register(ctx context.Context, tx *store.Tx, room store.RoomNum) error {
+func (p *plan) register(ctx context.Context, tx *store.Tx, events []*store.Event) error {
+	room := events[0].Room
+	if p.Past {
+		upto, err := tx.SkipPositions(ctx, pastRoom)
+		if err != nil {
+			return err
+		}
+		if err := tx.PutPast(ctx, room, store.Past{Since: events[len(events)-1].Pos, Upto: upto}); err != nil {
+			return err
+		}
+	}
 	if p.alias != "" {
 		free, err := tx.PutAlias(ctx, store.Alias{Alias: p.alias, Room: room, Creator: p.Creator})
 		if err != nil {

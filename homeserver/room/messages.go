@@ -187,6 +187,15 @@ func (s *Service) Senders(ctx context.Context, events []Seen) ([]*store.Event, e
 		if err != nil {
 			return nil, err
 		}
+		if m == nil && e.PDU.Local { // who sent it came later
+			r, err := s.Store.RoomByNum(ctx, e.Room)
+			if err != nil {
+				return nil, err
+			}
+			if m, err = s.StateEvent(ctx, r.Current, "m.room.member", string(u)); err != nil {
+				return nil, err
+			}
+		}
 		if m != nil {
 			list = append(list, m)
 		}

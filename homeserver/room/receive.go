@@ -212,7 +212,7 @@ func (a *arrival) references(known bool) (auth, prev []*store.Event, err error) 
 		found, err := a.s.Store.EventsByID(a.ctx, ids)
 		list := make([]*store.Event, 0, len(ids))
 		for _, id := range ids {
-			if e := found[id]; e != nil {
+			if e := found[id]; e != nil && !e.PDU.Local {
 				list = append(list, e)
 			} else {
 				*lost = append(*lost, id)
@@ -360,10 +360,8 @@ type landing struct {
 // settle makes the event and the state after it, at a fresh position.
 func (l *landing) settle() (after statetree.Tree, pos int64, err error) {
 	if l.gap && l.place == 0 && l.room.Last != 0 {
-		for range gapRoom {
-			if _, err := l.tx.NextPosition(l.ctx); err != nil {
-				return after, 0, err
-			}
+		if _, err := l.tx.SkipPositions(l.ctx, gapRoom); err != nil {
+			return after, 0, err
 		}
 	}
 	if pos, err = l.tx.NextPosition(l.ctx); err != nil {

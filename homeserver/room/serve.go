@@ -318,7 +318,7 @@ func (s *Service) walk(ctx context.Context, r *store.Room, from, stop []matrix.E
 		found, err := s.Store.EventsByID(ctx, ids)
 		for _, id := range ids {
 			e := found[id]
-			if e == nil || seen[id] || e.Room != r.Num || e.Status == store.Rejected || e.State == rootless || e.PDU.Depth < minDepth {
+			if e == nil || seen[id] || e.Room != r.Num || e.Status == store.Rejected || e.State == rootless || e.PDU.Local || e.PDU.Depth < minDepth {
 				continue
 			}
 			seen[id] = true

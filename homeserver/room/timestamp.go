@@ -21,7 +21,14 @@ func (s *Service) ByTime(ctx context.Context, r *store.Room, ts int64, backwards
 	if err != nil || len(first) == 0 {
 		return nil, err
 	}
+	past, err := s.Store.Past(ctx, r.Num)
+	if err != nil {
+		return nil, err
+	}
 	low, high := first[0].Pos-1, r.Last // the wanted place is behind low, and not behind high
+	if past.Upto != 0 {
+		low = past.Since // what stands before it is younger than what an appservice brought
+	}
 	for high-low > 1 {
 		middle := low + (high-low)/2
 		list, err := s.Store.Newest(ctx, r.Num, low, middle, 1)

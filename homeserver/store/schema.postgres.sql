@@ -208,6 +208,10 @@ presence.pos bigint NOT NULL
 presence: PRIMARY KEY (user_id)
 CREATE INDEX presence_by_pos ON public.presence USING btree (pos)
 profile_fields.user_id text NOT NULL
+pasts.room bigint NOT NULL
+pasts.since bigint NOT NULL
+pasts.upto bigint NOT NULL
+pasts: PRIMARY KEY (room)
 profile_fields.name text NOT NULL
 profile_fields.value text NOT NULL
 profile_fields: PRIMARY KEY (user_id, name)

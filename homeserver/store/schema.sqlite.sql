@@ -253,6 +253,11 @@ CREATE TABLE presence (
 CREATE INDEX presence_by_pos ON presence (pos);
 CREATE TABLE profile_fields (
 	user_id TEXT NOT NULL,
+CREATE TABLE pasts (
+	room  INTEGER PRIMARY KEY,
+	since BIGINT NOT NULL,
+	upto  BIGINT NOT NULL
+);
 	name    TEXT NOT NULL,
 	value   TEXT NOT NULL, -- JSON
 	PRIMARY KEY (user_id, name)

@@ -204,7 +204,7 @@ func (s *Service) look(ctx context.Context, c *counted, r *store.Room, user matr
 		if err != nil {
 			return err
 		}
-		if e.PDU.Sender == user || ignored[e.PDU.Sender] || e.RedactedBy != 0 {
+		if e.PDU.Sender == user || ignored[e.PDU.Sender] || e.RedactedBy != 0 || e.PDU.Silent {
 			continue
 		}
 		act := judge(e)

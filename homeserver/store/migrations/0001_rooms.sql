@@ -162,3 +162,12 @@ CREATE TABLE published (
 	room BIGINT NOT NULL,
 	PRIMARY KEY (list, room)
 );
+
+-- Places of a room's timeline that are kept free behind its creation, for the
+-- history that an appservice brings: those behind since and not behind upto. They
+-- are filled from the end.
+CREATE TABLE pasts (
+	room  BIGINT PRIMARY KEY,
+	since BIGINT NOT NULL,
+	upto  BIGINT NOT NULL
+);
