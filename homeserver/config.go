@@ -11,6 +11,7 @@ import (
 	"switchboard/homeserver/clientapi"
 	"switchboard/homeserver/fedclient"
 	"switchboard/homeserver/federation"
+	"switchboard/homeserver/mail"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/media"
 	"switchboard/homeserver/signing"
@@ -56,6 +57,9 @@ type Config struct {
 
 	// Media are files that users upload.
 	Media media.Config `yaml:"media"`
+
+	// Mail is how users are told by e-mail what they have left unread.
+	Mail mail.Config `yaml:"mail"`
 
 	// Federation is how this server talks to others.
 	Federation FederationConfig `yaml:"federation"`
@@ -173,6 +177,7 @@ func DefaultConfig() Config {
 		Rooms:        RoomsConfig{DefaultVersion: matrix.DefaultRoomVersion},
 		Presence:     true,
 		Media:        media.DefaultConfig(),
+		Mail:         mail.DefaultConfig(),
 		Federation:   FederationConfig{fedclient.DefaultConfig(), federation.DefaultConfig()},
 		Outbound:     fedclient.DefaultOutboundConfig(),
 		RateLimits:   RateLimitsConfig{Enabled: true, Rates: clientapi.DefaultRates()},
@@ -221,7 +226,7 @@ func (c Config) Check() error {
 	if c.Support.Page != "" && !webAddress(c.Support.Page) {
 		bad("support.page", "must be a URL")
 	}
-	return errors.Join(append(errs, c.Registration.Check(), c.Media.Check(), c.Federation.Asking.Check(), c.Federation.Taking.Check(), c.Outbound.Check())...)
+	return errors.Join(append(errs, c.Registration.Check(), c.Media.Check(), c.Mail.Check(), c.Federation.Asking.Check(), c.Federation.Taking.Check(), c.Outbound.Check())...)
 }
 
 func webAddress(s string) bool {

@@ -21,6 +21,7 @@ import (
 	"switchboard/appservices"
 	"switchboard/homeserver"
 	"switchboard/homeserver/clientapi"
+	"switchboard/homeserver/push"
 	"switchboard/jitsi"
 	"switchboard/registrations"
 	"switchboard/voip"
@@ -225,6 +226,8 @@ func (p *process) edge(serve []string) http.Handler {
 			p.health(w)
 		case client && strings.HasPrefix(r.URL.Path, bridgePaths):
 			p.bridgeMedia(w, r)
+		case client && p.edges.Mail != nil && r.URL.Path == push.UnsubscribePath:
+			p.edges.Mail.ServeHTTP(w, r)
 		case client && meet != nil && isJitsi(r.URL.Path):
 			meet.ServeHTTP(w, r)
 		case client && p.callTest != nil && isCallTest(r.URL.Path):

@@ -24,6 +24,9 @@ type userCommands struct {
 	List        userList        `cmd:"" help:"List the accounts."`
 	SetPassword userSetPassword `cmd:"" name:"set-password" help:"Give an account another password and end its sessions. Without --password-file it is a random one, which is printed."`
 	SetAdmin    userSetAdmin    `cmd:"" name:"set-admin" help:"Make a user an administrator of the server, or, with --no-admin, take that away."`
+	AddEmail    userAddEmail    `cmd:"" name:"add-email" help:"Say that an e-mail address is a user's, so that notifications may be sent there. Make sure that it is."`
+	RemoveEmail userRemoveEmail `cmd:"" name:"remove-email" help:"Take an e-mail address from a user. Nothing is sent there any more."`
+	ListEmails  userListEmails  `cmd:"" name:"list-emails" help:"List the e-mail addresses of a user."`
 	Deactivate  userDeactivate  `cmd:"" help:"End an account for good: it leaves its rooms, and its name stays taken."`
 }
 

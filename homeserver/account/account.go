@@ -34,6 +34,9 @@ type Service struct {
 	// Appservices are the registrations in force. May be nil.
 	Appservices *registrations.Set
 
+	// SendsMail tells whether there are pushers of kind "email".
+	SendsMail bool
+
 	// AskUser asks the appservices whether one makes a user of theirs who is not
 	// known. Nil asks nobody.
 	AskUser func(ctx context.Context, user matrix.UserID) (bool, error)

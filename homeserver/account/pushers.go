@@ -19,6 +19,9 @@ const (
 	longestPusher  = 16 << 10 // data
 )
 
+// mailApp is the app_id of pushers of kind "email".
+const mailApp = "m.email"
+
 // Pushers lists where notifications of a user are sent.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3pushers
@@ -27,13 +30,19 @@ func (s *Service) Pushers(ctx context.Context, user matrix.UserID) ([]store.Push
 }
 
 // SetPusher makes a pusher, or replaces the one with its app and key. Unless
-// share is set, other users lose theirs with the same app and key. The errors
-// are M_MISSING_PARAM and M_INVALID_PARAM.
+// share is set, other users lose theirs with the same app and key. One of kind
+// "email" is for an address of the user's, and lasts longer than the session.
+// The errors are M_MISSING_PARAM, M_INVALID_PARAM and M_THREEPID_NOT_FOUND.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3pushersset
 func (s *Service) SetPusher(ctx context.Context, p store.Pusher, share bool) error {
 	if err := checkPusher(p); err != nil {
 		return err
+	}
+	if p.Kind == Email {
+		if err := s.ownEmail(ctx, &p); err != nil {
+			return err
+		}
 	}
 	p.CreatedTS, p.Pos = time.Now().UnixMilli(), s.Store.Position()
 	defer s.Bell.Ring(store.PushersBell)
@@ -49,6 +58,9 @@ func (s *Service) SetPusher(ctx context.Context, p store.Pusher, share bool) err
 
 // DeletePusher ends a pusher. One that does not exist is ended already.
 func (s *Service) DeletePusher(ctx context.Context, user matrix.UserID, appID, pushkey string) error {
+	if address, err := ParseEmail(pushkey); err == nil && appID == mailApp {
+		pushkey = address
+	}
 	defer s.Bell.Ring(store.PushersBell)
 	return s.Store.Update(ctx, func(tx *store.Tx) error { return tx.DeletePusher(ctx, user, appID, pushkey) })
 }
@@ -83,7 +95,10 @@ func checkPusher(p store.Pusher) error {
 			return matrix.Errorf(matrix.InvalidParam, "data.url must be https:// with the path /_matrix/push/v1/notify")
 		}
 		return nil
-	case "email":
+	case Email:
+		if p.AppID != mailApp {
+			return matrix.Errorf(matrix.InvalidParam, "app_id must be %s", mailApp)
+		}
 		return nil
 	}
 	return matrix.Errorf(matrix.InvalidParam, "unknown kind of pusher")

@@ -154,6 +154,12 @@ func (s *Service) Deactivate(ctx context.Context, id matrix.UserID, erase bool) 
 		if err := deleteDevices(ctx, tx, id, ""); err != nil {
 			return err
 		}
+		if err := tx.DeletePushers(ctx, id); err != nil {
+			return err
+		}
+		if err := tx.DeleteThreepids(ctx, id); err != nil {
+			return err
+		}
 		if err := tx.DeleteProfile(ctx, id); err != nil {
 			return err
 		}
@@ -161,6 +167,7 @@ func (s *Service) Deactivate(ctx context.Context, id matrix.UserID, erase bool) 
 	})
 	s.cache.dropUser(id, "")
 	s.wake(id)
+	s.Bell.Ring(store.PushersBell)
 	return err
 }
 

@@ -77,12 +77,12 @@ func (a *API) deactivateAccount(r *request) (any, error) {
 	return map[string]string{"id_server_unbind_result": "success"}, nil // nothing was bound
 }
 
-// getAccount3PIDs lists the e-mail addresses and phone numbers of the user.
-// This server keeps none.
+// getAccount3PIDs lists the e-mail addresses of the user.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3account3pid
-func (a *API) getAccount3PIDs(*request) (any, error) {
-	return map[string][]edge.Empty{"threepids": {}}, nil
+func (a *API) getAccount3PIDs(r *request) (any, error) {
+	list, err := a.Accounts.Threepids(r.Context(), r.User)
+	return map[string]any{"threepids": list}, err
 }
 
 // leaving finds out who asks where a locked user may ask, too.

@@ -1,7 +1,7 @@
-// Package push tells push gateways what users have to be notified of: a reader of
-// the log for each pusher, with a position of its own. What is to be told it
-// asks of package unread. A gateway that does not answer holds up nobody but its
-// own pusher.
+// Package push tells push gateways what users have to be notified of, and users
+// by e-mail what they have left unread: a reader of the log for each pusher, with
+// a position of its own. What is to be told it asks of package unread. A gateway
+// that does not answer holds up nobody but its own pusher.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#push-notifications
 package push
@@ -32,6 +32,9 @@ type Service struct {
 
 	// Client asks gateways. It is guarded: users name them.
 	Client *http.Client
+
+	// Mail sends e-mail. Nil: pushers of kind "email" rest.
+	Mail *Mail
 }
 
 // The waits after failures: the first, and the longest.
@@ -64,7 +67,7 @@ func (s *Service) Run(ctx context.Context) error {
 		}
 		now := map[key]bool{}
 		for _, p := range list {
-			if p.Kind != "http" {
+			if p.Kind != "http" && (p.Kind != "email" || s.Mail == nil) {
 				continue
 			}
 			now[keyOf(p)] = true
@@ -88,21 +91,21 @@ func (s *Service) Run(ctx context.Context) error {
 }
 
 // key names a pusher.
-type key struct{ user, app, pushkey string }
+type key struct{ user, app, pushkey, kind string }
 
-func keyOf(p store.Pusher) key { return key{string(p.User), p.AppID, p.Pushkey} }
+func keyOf(p store.Pusher) key { return key{string(p.User), p.AppID, p.Pushkey, p.Kind} }
 
-// run tells one gateway until ctx is done. Faults and panics end only one
+// run tells one gateway, or one e-mail address, until ctx is done. Faults and panics end only one
 // attempt.
 func (w *worker) run(ctx context.Context) {
 	log := zerolog.Ctx(ctx).With().Str("user", string(w.pusher.User)).Str("app", w.pusher.AppID).Logger()
 	ctx = log.WithContext(ctx)
 	for ctx.Err() == nil {
 		rung := w.Bell.Listen(string(w.pusher.User))
-		err := w.guardedTurn(ctx)
+		wait, err := w.guardedTurn(ctx)
 		if err == nil {
 			w.failures, w.failingSince = 0, time.Time{}
-			pause(ctx, time.Hour, rung)
+			pause(ctx, wait, rung)
 			continue
 		}
 		if ctx.Err() != nil {
@@ -110,21 +113,25 @@ func (w *worker) run(ctx context.Context) {
 		}
 		if w.failures++; w.failures == 1 {
 			w.failingSince = time.Now()
-			log.Warn().Err(err).Msg("a push gateway does not take notifications")
+			log.Warn().Err(err).Str("kind", w.pusher.Kind).Msg("a pusher cannot tell of notifications; it goes on trying")
 		}
 		pause(ctx, backoff(w.failures-1), nil)
 	}
 }
 
-// guardedTurn is turn, with panics as errors.
-func (w *worker) guardedTurn(ctx context.Context) (err error) {
+// guardedTurn tells everything up to now, and how long to wait if nothing
+// happens. Panics are errors.
+func (w *worker) guardedTurn(ctx context.Context) (wait time.Duration, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			zerolog.Ctx(ctx).Error().Interface("panic", p).Bytes("stack", debug.Stack()).Msg("pusher panicked")
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	return w.turn(ctx)
+	if w.pusher.Kind == "email" {
+		return w.mailTurn(ctx)
+	}
+	return time.Hour, w.turn(ctx)
 }
 
 // backoff is how long to wait after failures+1 attempts: twice as long each

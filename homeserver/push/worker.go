@@ -13,7 +13,7 @@ import (
 	"switchboard/homeserver/store"
 )
 
-// worker tells one gateway of one user's notifications.
+// worker tells one gateway, or one e-mail address, of one user's notifications.
 type worker struct {
 	*Service
 	pusher store.Pusher
@@ -26,6 +26,8 @@ type worker struct {
 
 	failures     int
 	failingSince time.Time
+
+	seen map[int64]time.Time // when an e-mail pusher first saw what it has not told, by place
 }
 
 // item is something to tell: an event, and what the push rules say of it.
@@ -40,11 +42,7 @@ var errGone = errors.New("the pusher is gone")
 
 // turn tells everything up to now.
 func (w *worker) turn(ctx context.Context) error {
-	if w.saved == 0 {
-		w.saved, w.badge = w.pusher.Pos, -1
-	}
-	upto := w.Store.Position()
-	items, err := w.look(ctx, upto)
+	upto, items, err := w.news(ctx)
 	if err != nil {
 		return err
 	}
@@ -60,11 +58,8 @@ func (w *worker) turn(ctx context.Context) error {
 			return err
 		}
 	}
-	w.pusher.Pos = max(w.pusher.Pos, upto)
-	if w.pusher.Pos-w.saved > unsaved {
-		if err := w.save(ctx); err != nil {
-			return err
-		}
+	if err := w.pass(ctx, upto); err != nil {
+		return err
 	}
 	if badge := w.unread(); w.badge >= 0 && badge < w.badge {
 		return w.ended(w.tell(ctx, nil))
@@ -73,6 +68,26 @@ func (w *worker) turn(ctx context.Context) error {
 		w.badge = w.unread()
 	}
 	return nil
+}
+
+// news gives what is to be told, and up to where that is all.
+func (w *worker) news(ctx context.Context) (int64, []item, error) {
+	if w.saved == 0 {
+		w.saved, w.badge = w.pusher.Pos, -1
+	}
+	upto := w.Store.Position()
+	items, err := w.look(ctx, upto)
+	return upto, items, err
+}
+
+// pass notes that there is nothing to tell up to a position. It is written down
+// now and then.
+func (w *worker) pass(ctx context.Context, upto int64) error {
+	w.pusher.Pos = max(w.pusher.Pos, upto)
+	if w.pusher.Pos-w.saved <= unsaved {
+		return nil
+	}
+	return w.save(ctx)
 }
 
 // ended ends the worker where its pusher is gone.
@@ -193,15 +208,9 @@ func (w *worker) save(ctx context.Context) error {
 // tell sends one notification, or the badge alone, and notes what the gateway
 // answers. Who has logged out meanwhile is told nothing.
 func (w *worker) tell(ctx context.Context, it *item) error {
-	p, ok, err := w.Store.Pusher(ctx, w.pusher.User, w.pusher.AppID, w.pusher.Pushkey)
-	if err != nil {
+	if err := w.renew(ctx); err != nil {
 		return err
 	}
-	if !ok || p.Kind != "http" {
-		return errGone
-	}
-	p.Pos = w.pusher.Pos
-	w.pusher = p
 	badge := w.unread()
 	n, err := w.notification(ctx, it, badge)
 	if err != nil {
@@ -212,10 +221,30 @@ func (w *worker) tell(ctx context.Context, it *item) error {
 		return err
 	}
 	w.badge = badge
-	if !slices.Contains(rejected, p.Pushkey) {
+	if !slices.Contains(rejected, w.pusher.Pushkey) {
 		return nil
 	}
 	zerolog.Ctx(ctx).Info().Msg("the push gateway says that this device is gone")
-	err = w.Store.Update(ctx, func(tx *store.Tx) error { return tx.DeletePusher(ctx, p.User, p.AppID, p.Pushkey) })
+	return w.remove(ctx)
+}
+
+// renew reads the pusher again; the error is errGone if there is none any more.
+func (w *worker) renew(ctx context.Context) error {
+	p, ok, err := w.Store.Pusher(ctx, w.pusher.User, w.pusher.AppID, w.pusher.Pushkey)
+	if err != nil {
+		return err
+	}
+	if !ok || p.Kind != w.pusher.Kind {
+		return errGone
+	}
+	p.Pos = w.pusher.Pos
+	w.pusher = p
+	return nil
+}
+
+// remove deletes the pusher and gives errGone.
+func (w *worker) remove(ctx context.Context) error {
+	p := w.pusher
+	err := w.Store.Update(ctx, func(tx *store.Tx) error { return tx.DeletePusher(ctx, p.User, p.AppID, p.Pushkey) })
 	return cmp.Or(err, errGone)
 }

@@ -13,7 +13,7 @@ import (
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3pushers
 type Pusher struct {
 	User       matrix.UserID   `json:"-"`
-	Device     matrix.DeviceID `json:"-"` // whose logout ends the pusher
+	Device     matrix.DeviceID `json:"-"` // whose logout ends the pusher; "" for none
 	AppID      string          `json:"app_id"`
 	Pushkey    string          `json:"pushkey"`
 	Kind       string          `json:"kind"`
@@ -24,12 +24,13 @@ type Pusher struct {
 	Data       json.RawMessage `json:"data"`
 	CreatedTS  int64           `json:"-"`
 	Pos        int64           `json:"-"` // of the log: everything up to it was told
+	Pauses     json.RawMessage `json:"-"` // when one of kind "email" may tell of a room again; nil for nothing
 }
 
 // PushersBell is rung when there are other pushers than before.
 const PushersBell = "pushers"
 
-const pusherColumns = `user_id, device_id, app_id, pushkey, kind, app_name, device_name, profile_tag, lang, data, created_ts, pos`
+const pusherColumns = `user_id, device_id, app_id, pushkey, kind, app_name, device_name, profile_tag, lang, data, created_ts, pos, pauses`
 
 // Pushers lists the user's pushers, the oldest first.
 func (s *Store) Pushers(ctx context.Context, user matrix.UserID) ([]Pusher, error) {
@@ -57,7 +58,7 @@ func (s *Store) readPushers(ctx context.Context, where string, args ...any) ([]P
 	var list []Pusher
 	for rows.Next() {
 		var p Pusher
-		err := rows.Scan(&p.User, &p.Device, &p.AppID, &p.Pushkey, &p.Kind, &p.AppName, &p.DeviceName, &p.ProfileTag, &p.Lang, &p.Data, &p.CreatedTS, &p.Pos)
+		err := rows.Scan(&p.User, &p.Device, &p.AppID, &p.Pushkey, &p.Kind, &p.AppName, &p.DeviceName, &p.ProfileTag, &p.Lang, &p.Data, &p.CreatedTS, &p.Pos, &p.Pauses)
 		if err != nil {
 			return nil, fmt.Errorf("pushers: %w", err)
 		}
@@ -74,20 +75,21 @@ func (s *Store) readPushers(ctx context.Context, where string, args ...any) ([]P
 func (tx *Tx) PutPusher(ctx context.Context, p Pusher) error {
 	const q = `
 		INSERT INTO pushers (` + pusherColumns + `)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 		ON CONFLICT (user_id, app_id, pushkey) DO UPDATE
 		SET device_id = excluded.device_id, kind = excluded.kind, app_name = excluded.app_name, device_name = excluded.device_name,
 			profile_tag = excluded.profile_tag, lang = excluded.lang, data = excluded.data`
-	err := tx.Exec(ctx, q, p.User, p.Device, p.AppID, p.Pushkey, p.Kind, p.AppName, p.DeviceName, p.ProfileTag, p.Lang, string(p.Data), p.CreatedTS, p.Pos)
+	err := tx.Exec(ctx, q, p.User, p.Device, p.AppID, p.Pushkey, p.Kind, p.AppName, p.DeviceName, p.ProfileTag, p.Lang, string(p.Data), p.CreatedTS, p.Pos, string(p.Pauses))
 	if err != nil {
 		return fmt.Errorf("put pusher: %w", err)
 	}
 	return nil
 }
 
-// MovePusher says up to where a pusher has told of the log.
+// MovePusher says up to where a pusher has told of the log, and when it may tell
+// of rooms again.
 func (tx *Tx) MovePusher(ctx context.Context, p Pusher) error {
-	err := tx.Exec(ctx, `UPDATE pushers SET pos = $4 WHERE user_id = $1 AND app_id = $2 AND pushkey = $3`, p.User, p.AppID, p.Pushkey, p.Pos)
+	err := tx.Exec(ctx, `UPDATE pushers SET pos = $4, pauses = $5 WHERE user_id = $1 AND app_id = $2 AND pushkey = $3`, p.User, p.AppID, p.Pushkey, p.Pos, string(p.Pauses))
 	if err != nil {
 		return fmt.Errorf("move pusher: %w", err)
 	}
@@ -107,6 +109,22 @@ func (tx *Tx) DeletePusher(ctx context.Context, user matrix.UserID, appID, pushk
 func (tx *Tx) DeletePushersOfOthers(ctx context.Context, user matrix.UserID, appID, pushkey string) error {
 	if err := tx.Exec(ctx, `DELETE FROM pushers WHERE app_id = $2 AND pushkey = $3 AND user_id <> $1`, user, appID, pushkey); err != nil {
 		return fmt.Errorf("delete pushers of others: %w", err)
+	}
+	return nil
+}
+
+// DeletePushers deletes all pushers of a user.
+func (tx *Tx) DeletePushers(ctx context.Context, user matrix.UserID) error {
+	if err := tx.Exec(ctx, `DELETE FROM pushers WHERE user_id = $1`, user); err != nil {
+		return fmt.Errorf("delete pushers: %w", err)
+	}
+	return nil
+}
+
+// DeleteEmailPushers deletes a user's pushers that send to an e-mail address.
+func (tx *Tx) DeleteEmailPushers(ctx context.Context, user matrix.UserID, address string) error {
+	if err := tx.Exec(ctx, `DELETE FROM pushers WHERE user_id = $1 AND kind = 'email' AND pushkey = $2`, user, address); err != nil {
+		return fmt.Errorf("delete e-mail pushers: %w", err)
 	}
 	return nil
 }

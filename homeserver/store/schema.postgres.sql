@@ -51,6 +51,10 @@ cross_signing_keys.usage text NOT NULL
 cross_signing_keys.public text NOT NULL
 cross_signing_keys.keys text NOT NULL
 cross_signing_keys: PRIMARY KEY (user_id, usage)
+dehydrated_devices.user_id text NOT NULL
+dehydrated_devices.device_id text NOT NULL
+dehydrated_devices.data text NOT NULL
+dehydrated_devices: PRIMARY KEY (user_id)
 delayed_events.delay_id text NOT NULL
 delayed_events.user_id text NOT NULL
 delayed_events.device_id text NOT NULL
@@ -180,6 +184,10 @@ CREATE INDEX memberships_by_room ON public.memberships USING btree (room, member
 migrations.number bigint NOT NULL
 migrations.name text NOT NULL
 migrations: PRIMARY KEY (number)
+notice_rooms.user_id text NOT NULL
+notice_rooms.room_id text NOT NULL
+notice_rooms: PRIMARY KEY (user_id)
+CREATE UNIQUE INDEX notice_rooms_by_room ON public.notice_rooms USING btree (room_id)
 one_time_keys.user_id text NOT NULL
 one_time_keys.device_id text NOT NULL
 one_time_keys.algorithm text NOT NULL
@@ -200,6 +208,10 @@ outbox.type text NOT NULL
 outbox.content text NOT NULL
 outbox: PRIMARY KEY (num)
 CREATE INDEX outbox_by_server ON public.outbox USING btree (server, num)
+pasts.room bigint NOT NULL
+pasts.since bigint NOT NULL
+pasts.upto bigint NOT NULL
+pasts: PRIMARY KEY (room)
 presence.user_id text NOT NULL
 presence.presence text NOT NULL
 presence.status_msg text NOT NULL
@@ -208,10 +220,6 @@ presence.pos bigint NOT NULL
 presence: PRIMARY KEY (user_id)
 CREATE INDEX presence_by_pos ON public.presence USING btree (pos)
 profile_fields.user_id text NOT NULL
-pasts.room bigint NOT NULL
-pasts.since bigint NOT NULL
-pasts.upto bigint NOT NULL
-pasts: PRIMARY KEY (room)
 profile_fields.name text NOT NULL
 profile_fields.value text NOT NULL
 profile_fields: PRIMARY KEY (user_id, name)
@@ -230,6 +238,7 @@ pushers.lang text NOT NULL
 pushers.data text NOT NULL
 pushers.created_ts bigint NOT NULL
 pushers.pos bigint NOT NULL
+pushers.pauses text NOT NULL
 pushers: PRIMARY KEY (user_id, app_id, pushkey)
 CREATE INDEX pushers_by_key ON public.pushers USING btree (app_id, pushkey)
 receipts.room bigint NOT NULL
@@ -312,6 +321,16 @@ rooms.invited bigint NOT NULL
 rooms.open boolean NOT NULL
 rooms: PRIMARY KEY (num)
 rooms: UNIQUE (room_id)
+search.rowid bigint NOT NULL
+search.words tsvector NOT NULL
+search: PRIMARY KEY (rowid)
+CREATE INDEX search_by_words ON public.search USING gin (words)
+search_again.event bigint NOT NULL
+search_again: PRIMARY KEY (event)
+search_span.one bigint NOT NULL
+search_span.below bigint NOT NULL
+search_span.above bigint NOT NULL
+search_span: PRIMARY KEY (one)
 server_keys.server text NOT NULL
 server_keys.key_id text NOT NULL
 server_keys.public bytea NOT NULL
@@ -340,6 +359,13 @@ threads.root bytea NOT NULL
 threads.last bigint NOT NULL
 threads: PRIMARY KEY (room, root)
 CREATE INDEX threads_by_last ON public.threads USING btree (room, last)
+threepids.medium text NOT NULL
+threepids.address text NOT NULL
+threepids.user_id text NOT NULL
+threepids.validated_ts bigint NOT NULL
+threepids.added_ts bigint NOT NULL
+threepids: PRIMARY KEY (medium, address)
+CREATE INDEX threepids_by_user ON public.threepids USING btree (user_id, added_ts)
 thumbnails.original bytea NOT NULL
 thumbnails.width bigint NOT NULL
 thumbnails.height bigint NOT NULL

@@ -66,6 +66,11 @@ CREATE TABLE cross_signing_keys (
 	keys    TEXT NOT NULL, -- JSON object
 	PRIMARY KEY (user_id, usage)
 );
+CREATE TABLE dehydrated_devices (
+	user_id   TEXT NOT NULL PRIMARY KEY,
+	device_id TEXT NOT NULL,
+	data      TEXT NOT NULL -- JSON object
+);
 CREATE TABLE delayed_events (
 	delay_id   TEXT   NOT NULL PRIMARY KEY,
 	user_id    TEXT   NOT NULL,
@@ -219,6 +224,11 @@ CREATE TABLE migrations (
 	number BIGINT NOT NULL PRIMARY KEY,
 	name   TEXT   NOT NULL
 );
+CREATE TABLE notice_rooms (
+	user_id TEXT NOT NULL PRIMARY KEY,
+	room_id TEXT NOT NULL
+);
+CREATE UNIQUE INDEX notice_rooms_by_room ON notice_rooms (room_id);
 CREATE TABLE one_time_keys (
 	user_id   TEXT   NOT NULL,
 	device_id TEXT   NOT NULL,
@@ -243,6 +253,11 @@ CREATE TABLE outbox (
 	content TEXT   NOT NULL  -- JSON
 );
 CREATE INDEX outbox_by_server ON outbox (server, num);
+CREATE TABLE pasts (
+	room  INTEGER PRIMARY KEY,
+	since BIGINT NOT NULL,
+	upto  BIGINT NOT NULL
+);
 CREATE TABLE presence (
 	user_id     TEXT   NOT NULL PRIMARY KEY,
 	presence    TEXT   NOT NULL, -- 'online', 'unavailable' or 'offline'
@@ -253,11 +268,6 @@ CREATE TABLE presence (
 CREATE INDEX presence_by_pos ON presence (pos);
 CREATE TABLE profile_fields (
 	user_id TEXT NOT NULL,
-CREATE TABLE pasts (
-	room  INTEGER PRIMARY KEY,
-	since BIGINT NOT NULL,
-	upto  BIGINT NOT NULL
-);
 	name    TEXT NOT NULL,
 	value   TEXT NOT NULL, -- JSON
 	PRIMARY KEY (user_id, name)
@@ -271,7 +281,7 @@ CREATE TABLE pushers (
 	user_id      TEXT   NOT NULL,
 	app_id       TEXT   NOT NULL,
 	pushkey      TEXT   NOT NULL,
-	device_id    TEXT   NOT NULL, -- whose logout ends the pusher
+	device_id    TEXT   NOT NULL, -- whose logout ends the pusher; '' for none
 	kind         TEXT   NOT NULL,
 	app_name     TEXT   NOT NULL,
 	device_name  TEXT   NOT NULL,
@@ -280,6 +290,7 @@ CREATE TABLE pushers (
 	data         TEXT   NOT NULL, -- JSON object
 	created_ts   BIGINT NOT NULL,
 	pos          BIGINT NOT NULL, -- of the log: everything up to it was told
+	pauses       TEXT   NOT NULL, -- JSON: when one that sends e-mail may tell of a room again; '' for nothing
 	PRIMARY KEY (user_id, app_id, pushkey)
 );
 CREATE INDEX pushers_by_key ON pushers (app_id, pushkey);
@@ -380,6 +391,19 @@ CREATE TABLE rooms (
 	invited BIGINT NOT NULL,
 	open    BOOLEAN NOT NULL -- everybody may join or read it
 );
+CREATE VIRTUAL TABLE search USING fts5 (words, content = '', contentless_delete = 1, detail = none, tokenize = "ascii tokenchars '!#'");
+CREATE TABLE search_again (
+	event INTEGER PRIMARY KEY
+);
+CREATE TABLE 'search_config'(k PRIMARY KEY, v) WITHOUT ROWID;
+CREATE TABLE 'search_data'(id INTEGER PRIMARY KEY, block BLOB);
+CREATE TABLE 'search_docsize'(id INTEGER PRIMARY KEY, sz BLOB, origin INTEGER);
+CREATE TABLE 'search_idx'(segid, term, pgno, PRIMARY KEY(segid, term)) WITHOUT ROWID;
+CREATE TABLE search_span (
+	one   INTEGER PRIMARY KEY, -- 1
+	below BIGINT NOT NULL,
+	above BIGINT NOT NULL
+);
 CREATE TABLE server_keys (
 	server         TEXT   NOT NULL,
 	key_id         TEXT   NOT NULL, -- 'ed25519:…'
@@ -417,6 +441,15 @@ CREATE TABLE threads (
 	PRIMARY KEY (room, root)
 );
 CREATE INDEX threads_by_last ON threads (room, last);
+CREATE TABLE threepids (
+	medium       TEXT   NOT NULL, -- 'email'
+	address      TEXT   NOT NULL, -- in small letters
+	user_id      TEXT   NOT NULL,
+	validated_ts BIGINT NOT NULL, -- ms
+	added_ts     BIGINT NOT NULL, -- ms
+	PRIMARY KEY (medium, address)
+);
+CREATE INDEX threepids_by_user ON threepids (user_id, added_ts);
 CREATE TABLE thumbnails (
 	original BLOB   NOT NULL, -- SHA-256
 	width    BIGINT NOT NULL, -- of the frame that was asked for

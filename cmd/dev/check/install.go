@@ -29,6 +29,7 @@ var needs = []need{
 	{"gcc", "gcc", "the race detector and Dendrite"},
 	{"/usr/include/stdlib.h", "libc6-dev", "the race detector and Dendrite"},
 	{"/usr/lib/python3.*/ensurepip", "python3-venv", "Synapse and the demo"},
+	{"/usr/lib/python3/dist-packages/aiosmtpd", "python3-aiosmtpd", "tests with a real mail server"},
 	{"git", "git", "the linters"},
 	{"node", "nodejs", "the demo and calls between browsers"},
 	{"npm", "npm", "the demo and calls between browsers"},

@@ -99,7 +99,7 @@ CREATE TABLE pushers (
 	user_id      TEXT   NOT NULL,
 	app_id       TEXT   NOT NULL,
 	pushkey      TEXT   NOT NULL,
-	device_id    TEXT   NOT NULL, -- whose logout ends the pusher
+	device_id    TEXT   NOT NULL, -- whose logout ends the pusher; '' for none
 	kind         TEXT   NOT NULL,
 	app_name     TEXT   NOT NULL,
 	device_name  TEXT   NOT NULL,
@@ -108,6 +108,7 @@ CREATE TABLE pushers (
 	data         TEXT   NOT NULL, -- JSON object
 	created_ts   BIGINT NOT NULL,
 	pos          BIGINT NOT NULL, -- of the log: everything up to it was told
+	pauses       TEXT   NOT NULL, -- JSON: when one that sends e-mail may tell of a room again; '' for nothing
 	PRIMARY KEY (user_id, app_id, pushkey)
 );
 CREATE INDEX pushers_by_key ON pushers (app_id, pushkey);
