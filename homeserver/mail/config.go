@@ -56,15 +56,17 @@ type Config struct {
 	// Delay is how long a message stays unread before its receiver gets an e-mail.
 	Delay time.Duration `yaml:"delay"`
 
-	// LongestPause is the longest time for which a room that goes on, and is not
-	// read, is told of once. The pauses begin with six times the delay, and grow
-	// sixfold.
+	// Pause is how long after an e-mail its rooms get no other one, if the receiver
+	// has not read them. Each next pause is six times longer.
+	Pause time.Duration `yaml:"pause"`
+
+	// LongestPause is the longest of these pauses.
 	LongestPause time.Duration `yaml:"longest_pause"`
 }
 
 // DefaultConfig sends nothing.
 func DefaultConfig() Config {
-	return Config{TLS: StartTLS, Timeout: 30 * time.Second, Delay: 10 * time.Minute, LongestPause: 24 * time.Hour}
+	return Config{TLS: StartTLS, Timeout: 30 * time.Second, Delay: 10 * time.Minute, Pause: time.Hour, LongestPause: 24 * time.Hour}
 }
 
 // Check returns everything that is wrong, not only the first thing.
@@ -104,8 +106,11 @@ func (c Config) Check() error {
 	if c.Delay < time.Second {
 		bad("delay", "must be at least 1s")
 	}
-	if c.LongestPause < c.Delay {
-		bad("longest_pause", "must not be shorter than delay")
+	if c.Pause < time.Second {
+		bad("pause", "must be at least 1s")
+	}
+	if c.LongestPause < c.Pause {
+		bad("longest_pause", "must not be shorter than pause")
 	}
 	return errors.Join(errs...)
 }

@@ -161,7 +161,7 @@ func TestCheck(t *testing.T) {
 		"port": func(c *ours.Config) { c.Port = 70000 }, "from": func(c *ours.Config) { c.From = "nobody" }, "user": func(c *ours.Config) { c.Password = "x" },
 		"tls": func(c *ours.Config) { c.User, c.TLS = "x", ours.None }, "root_ca": func(c *ours.Config) { c.RootCA = "/nowhere" },
 		"client": func(c *ours.Config) { c.Client = "javascript:alert(1)" }, "timeout": func(c *ours.Config) { c.Timeout = 0 }, "delay": func(c *ours.Config) { c.Delay = 0 },
-		"longest_pause": func(c *ours.Config) { c.LongestPause = 0 },
+		"pause": func(c *ours.Config) { c.Pause = 0 }, "longest_pause": func(c *ours.Config) { c.LongestPause = 0 },
 	} {
 		c := good
 		change(&c)

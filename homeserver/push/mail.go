@@ -65,12 +65,11 @@ func (r rest) due(first, last time.Time, delay time.Duration) time.Time {
 }
 
 // next is the rest after an e-mail.
-func (r rest) next(now time.Time, pos int64, delay, longest time.Duration) rest {
-	length := time.Duration(r.Length) * time.Millisecond
-	if now.Sub(time.UnixMilli(r.Until)) > forgotten {
-		length = 0
+func (r rest) next(now time.Time, pos int64, shortest, longest time.Duration) rest {
+	length := min(time.Duration(r.Length)*time.Millisecond*growth, longest)
+	if length == 0 || now.Sub(time.UnixMilli(r.Until)) > forgotten {
+		length = shortest
 	}
-	length = min(max(length, delay)*growth, longest)
 	return rest{now.Add(length).UnixMilli(), length.Milliseconds(), pos}
 }
 
@@ -173,7 +172,7 @@ func (w *worker) mailed(ctx context.Context, threads []*conversation, paused res
 		}
 	}
 	for _, t := range threads {
-		after[t.room.Num] = t.rest.next(now, t.items[len(t.items)-1].event.Pos, c.Delay, c.LongestPause)
+		after[t.room.Num] = t.rest.next(now, t.items[len(t.items)-1].event.Pos, c.Pause, c.LongestPause)
 	}
 	var err error
 	if w.pusher.Pauses, err = json.Marshal(after); err != nil {
