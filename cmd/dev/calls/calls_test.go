@@ -1,7 +1,6 @@
 package calls
 
 import (
-	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -11,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"switchboard/cmd/dev/chromium"
 	"switchboard/cmd/dev/instance"
 )
 
@@ -32,9 +32,18 @@ func phone(t *testing.T) string {
 	return string(b)
 }
 
+// page opens a page of the server in a browser, which is started by a command in
+// front of it and has a camera and a microphone.
+func (s *server) page(t *testing.T, before []string, path string) *chromium.Page {
+	t.Helper()
+	return chromium.Start(t, before, "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--autoplay-policy=no-user-gesture-required",
+		"--allow-loopback-in-peer-connection", "--ignore-certificate-errors-spki-list="+s.fingerprint).Open(s.url + path)
+}
+
 // person is somebody with a browser.
 type person struct {
-	*browser
+	*chromium.Page
+	t    testing.TB
 	name string
 	urls []string // of the TURN servers
 }
@@ -43,9 +52,9 @@ type person struct {
 // "direct".
 func (s *server) person(t *testing.T, before []string, script, name, policy string) *person {
 	t.Helper()
-	p := &person{browser: newBrowser(t, before, s.fingerprint, s.url+"/_matrix/client/versions"), name: name}
-	p.eval(script+"\ntrue", nil)
-	p.eval(fmt.Sprintf("phone.login(%q, %q, %q)", name, password, policy), &p.urls)
+	p := &person{Page: s.page(t, before, "/_matrix/client/versions"), t: t, name: name}
+	p.Eval(script+"\ntrue", nil)
+	p.Eval(fmt.Sprintf("phone.login(%q, %q, %q)", name, password, policy), &p.urls)
 	return p
 }
 
@@ -68,14 +77,14 @@ func (r report) flows() bool {
 // await asks for reports until one is as wanted.
 func (p *person) await(what string, ok func(report) bool) report {
 	p.t.Helper()
-	for end := time.Now().Add(patience); ; time.Sleep(200 * time.Millisecond) {
+	for end := time.Now().Add(chromium.Patience); ; time.Sleep(200 * time.Millisecond) {
 		var r report
-		p.eval("phone.report()", &r)
+		p.Eval("phone.report()", &r)
 		if ok(r) {
 			return r
 		}
 		if time.Now().After(end) {
-			p.t.Fatalf("%s does not see that %s, but %+v\nthe console of the page:\n%s", p.name, what, r, p.console())
+			p.t.Fatalf("%s does not see that %s, but %+v\nthe console of the page:\n%s", p.name, what, r, p.Console())
 		}
 	}
 }
@@ -83,12 +92,12 @@ func (p *person) await(what string, ok func(report) bool) report {
 // meet makes a room of two.
 func meet(alice, bob *person) (room string) {
 	alice.t.Helper()
-	alice.eval(`phone.room("@bob:calls.test")`, &room)
-	bob.eval(fmt.Sprintf("phone.join(%q)", room), nil)
-	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
+	alice.Eval(`phone.room("@bob:calls.test")`, &room)
+	bob.Eval(fmt.Sprintf("phone.join(%q)", room), nil)
+	for end := time.Now().Add(chromium.Patience); ; time.Sleep(100 * time.Millisecond) {
 		var here, there int
-		alice.eval(fmt.Sprintf("phone.members(%q)", room), &here)
-		bob.eval(fmt.Sprintf("phone.members(%q)", room), &there)
+		alice.Eval(fmt.Sprintf("phone.members(%q)", room), &here)
+		bob.Eval(fmt.Sprintf("phone.members(%q)", room), &there)
 		if here == 2 && there == 2 {
 			return room
 		}
@@ -102,7 +111,7 @@ func meet(alice, bob *person) (room string) {
 // that they reach by a protocol, and ends the call.
 func talk(t *testing.T, alice, bob *person, protocol string) {
 	t.Helper()
-	alice.eval(fmt.Sprintf("phone.dial(%q)", meet(alice, bob)), nil)
+	alice.Eval(fmt.Sprintf("phone.dial(%q)", meet(alice, bob)), nil)
 	for _, p := range []*person{alice, bob} {
 		r := p.await("the call goes on", report.flows)
 		if r.Path.Local != "relay" || r.Path.RelayProtocol != protocol {
@@ -110,7 +119,7 @@ func talk(t *testing.T, alice, bob *person, protocol string) {
 		}
 		t.Logf("%s: %+v", p.name, r)
 	}
-	alice.eval("phone.hangUp()", nil)
+	alice.Eval("phone.hangUp()", nil)
 	bob.await("the call is over", func(r report) bool { return r.Ended && r.Reason == "user_hangup" })
 }
 
@@ -154,12 +163,4 @@ func port(t *testing.T, address string) int {
 		t.Fatal(err)
 	}
 	return a.Port
-}
-
-// TestMessage keeps what the protocol of the browser says.
-func TestMessage(t *testing.T) {
-	var m message
-	if err := json.Unmarshal([]byte(`{"id":7,"result":{"a":1},"params":{"b":2}}`), &m); err != nil || m.ID != 7 || string(m.Result) != `{"a":1}` || string(m.RawParams) != `{"b":2}` {
-		t.Errorf("got %+v, %v", m, err)
-	}
 }

@@ -3,12 +3,10 @@ package calls
 import (
 	"encoding/base64"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
+	"switchboard/cmd/dev/chromium"
 	"switchboard/cmd/dev/instance"
 )
 
@@ -20,56 +18,13 @@ func allWays(t *testing.T) map[string]any {
 	}
 }
 
-// picture photographs the page, as high as it is, into the directory that
-// SWITCHBOARD_TEST_PICTURES names, if it does.
-func (b *browser) picture(name string) {
-	b.t.Helper()
-	dir := os.Getenv("SWITCHBOARD_TEST_PICTURES")
-	if dir == "" {
-		return
-	}
-	var shot struct{ Data string }
-	b.must("Page.captureScreenshot", map[string]any{"captureBeyondViewport": true}, &shot)
-	image, err := base64.StdEncoding.DecodeString(shot.Data)
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, name+".png"), image, 0o600)
-	}
-	if err != nil {
-		b.t.Fatal(err)
-	}
-}
-
-// look sets how wide the page is, in CSS pixels, and which colours are wanted.
-func (b *browser) look(width int, scheme string) {
-	b.t.Helper()
-	b.must("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}, nil)
-	b.must("Emulation.setEmulatedMedia", map[string]any{"features": []any{map[string]any{"name": "prefers-color-scheme", "value": scheme}}}, nil)
-}
-
-// until waits until an expression is true in the page.
-func (b *browser) until(expression string) {
-	b.t.Helper()
-	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
-		var is bool
-		b.eval(expression, &is)
-		if is {
-			return
-		}
-		if time.Now().After(end) {
-			var text string
-			b.eval("document.body.innerText", &text)
-			b.t.Fatalf("it did not come that %s; the page says\n%s\nits console\n%s", expression, text, b.console())
-		}
-	}
-}
-
 // row is one of the page's table.
 type row struct{ ID, State, Text string }
 
-func (b *browser) rows() map[string]row {
-	b.t.Helper()
+func tableRows(t *testing.T, b *chromium.Page) map[string]row {
+	t.Helper()
 	var list []row
-	b.eval(`[...document.querySelectorAll("#results tbody tr")].map((r) => ({ID: r.dataset.id, State: r.dataset.state, Text: r.innerText}))`, &list)
+	b.Eval(`[...document.querySelectorAll("#results tbody tr")].map((r) => ({ID: r.dataset.id, State: r.dataset.state, Text: r.innerText}))`, &list)
 	rows := map[string]row{}
 	for _, r := range list {
 		rows[r.ID] = r
@@ -87,35 +42,35 @@ const (
 func TestCallTestPage(t *testing.T) {
 	phone(t)
 	s := newServer(t, instance.Binary(t), nil, freeAddress(t), allWays(t))
-	b := newBrowser(t, nil, s.fingerprint, s.url+"/calltest")
-	b.look(800, "light")
-	b.until(fmt.Sprintf(shown, "login"))
-	b.picture("login")
+	b := s.page(t, nil, "/calltest")
+	b.Look(800, 900, "light")
+	b.Until(fmt.Sprintf(shown, "login"))
+	b.Picture("login")
 	logIn := func(password string) {
-		b.eval(fmt.Sprintf(`(() => {
+		b.Eval(fmt.Sprintf(`(() => {
 			const form = document.getElementById("password-form");
 			form.user.value = "alice"; form.password.value = %q; form.requestSubmit();
 		})()`, password), nil)
 	}
 	logIn("wrong")
-	b.until(fmt.Sprintf(shown, "message"))
-	b.picture("refused")
+	b.Until(fmt.Sprintf(shown, "message"))
+	b.Picture("refused")
 	logIn(password)
-	b.until(fmt.Sprintf(shown, "ready"))
-	b.picture("ready")
-	b.eval(`document.getElementById("start").click()`, nil)
-	b.until(`document.querySelector("td.running") !== null`)
-	b.picture("running")
-	b.until(untilDone)
-	b.picture("done")
+	b.Until(fmt.Sprintf(shown, "ready"))
+	b.Picture("ready")
+	b.Eval(`document.getElementById("start").click()`, nil)
+	b.Until(`document.querySelector("td.running") !== null`)
+	b.Picture("running")
+	b.Until(untilDone)
+	b.Picture("done")
 	var title, text, link string
-	b.eval(`document.querySelector("#verdict h2").textContent`, &title)
-	b.eval(`document.body.innerText`, &text)
+	b.Eval(`document.querySelector("#verdict h2").textContent`, &title)
+	b.Eval(`document.body.innerText`, &text)
 	t.Logf("the page says\n%s", text)
 	if title != "Calls work from here" {
-		t.Errorf("the verdict is %q\n%s", title, b.console())
+		t.Errorf("the verdict is %q\n%s", title, b.Console())
 	}
-	rows, kinds := b.rows(), map[string]int{}
+	rows, kinds := tableRows(t, b), map[string]int{}
 	for id, r := range rows {
 		if r.State == "ok" && strings.Contains(r.Text, "Works") {
 			kind, _, _ := strings.Cut(id, "-")
@@ -127,26 +82,26 @@ func TestCallTestPage(t *testing.T) {
 			t.Errorf("%d ways of the kind %s work: %+v", kinds[kind], kind, rows)
 		}
 	}
-	b.look(380, "dark")
-	b.picture("done-phone-dark")
+	b.Look(380, 900, "dark")
+	b.Picture("done-phone-dark")
 
-	b.eval(`document.getElementById("link").value`, &link)
+	b.Eval(`document.getElementById("link").value`, &link)
 	for _, secret := range []string{"127.0.0.1", "alice"} {
 		if bytes, err := base64.RawURLEncoding.DecodeString(link[strings.Index(link, "=")+1:]); err != nil || strings.Contains(string(bytes), secret) {
 			t.Errorf("the link tells %q: %s, %v", secret, bytes, err)
 		}
 	}
-	b.eval(`document.getElementById("hear").click()`, nil)
-	b.until(`document.getElementById("hearing").textContent === "Speak now."`)
-	b.picture("hearing-phone-dark")
-	b.eval(`document.getElementById("hear").click()`, nil)
-	b.until(`document.getElementById("hearing").textContent === ""`)
+	b.Eval(`document.getElementById("hear").click()`, nil)
+	b.Until(`document.getElementById("hearing").textContent === "Speak now."`)
+	b.Picture("hearing-phone-dark")
+	b.Eval(`document.getElementById("hear").click()`, nil)
+	b.Until(`document.getElementById("hearing").textContent === ""`)
 
-	other := newBrowser(t, nil, s.fingerprint, link)
-	other.look(800, "dark")
-	other.until(untilDone)
-	other.picture("shared-dark")
-	if got := other.rows(); len(got) != len(rows) {
+	other := s.page(t, nil, strings.TrimPrefix(link, s.url))
+	other.Look(800, 900, "dark")
+	other.Until(untilDone)
+	other.Picture("shared-dark")
+	if got := tableRows(t, other); len(got) != len(rows) {
 		t.Errorf("the link shows %d rows of %d", len(got), len(rows))
 	}
 }
@@ -163,22 +118,22 @@ func TestCallTestLink(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	link := strings.TrimSpace(string(out))
-	b := newBrowser(t, nil, s.fingerprint, link)
-	b.look(380, "light")
-	b.until(fmt.Sprintf(shown, "ready"))
-	b.eval(`document.getElementById("start").click()`, nil)
-	b.until(untilDone)
-	b.picture("no-udp-phone")
+	b := s.page(t, nil, strings.TrimPrefix(link, s.url))
+	b.Look(380, 900, "light")
+	b.Until(fmt.Sprintf(shown, "ready"))
+	b.Eval(`document.getElementById("start").click()`, nil)
+	b.Until(untilDone)
+	b.Picture("no-udp-phone")
 	var title string
-	b.eval(`document.querySelector("#verdict h2").textContent`, &title)
+	b.Eval(`document.querySelector("#verdict h2").textContent`, &title)
 	if title != "Calls work, but not as well as they could" {
-		t.Errorf("the verdict is %q for %+v", title, b.rows())
+		t.Errorf("the verdict is %q for %+v", title, tableRows(t, b))
 	}
-	again := newBrowser(t, nil, s.fingerprint, link)
-	again.until(fmt.Sprintf(shown, "message"))
-	again.picture("used-link")
+	again := s.page(t, nil, strings.TrimPrefix(link, s.url))
+	again.Until(fmt.Sprintf(shown, "message"))
+	again.Picture("used-link")
 	var message string
-	again.eval(`document.getElementById("message").textContent`, &message)
+	again.Eval(`document.getElementById("message").textContent`, &message)
 	if !strings.Contains(message, "has been used") {
 		t.Errorf("the page says %q", message)
 	}
@@ -193,14 +148,14 @@ func TestCallTestBot(t *testing.T) {
 		t.Run(c.policy, func(t *testing.T) {
 			p := s.person(t, nil, script, c.user, c.policy)
 			var room string
-			p.eval(`phone.room("@calltest:calls.test")`, &room)
-			p.until(fmt.Sprintf("phone.members(%q) === 2", room))
-			p.eval(fmt.Sprintf("phone.dial(%q)", room), nil)
+			p.Eval(`phone.room("@calltest:calls.test")`, &room)
+			p.Until(fmt.Sprintf("phone.members(%q) === 2", room))
+			p.Eval(fmt.Sprintf("phone.dial(%q)", room), nil)
 			r := p.await("the voice comes back", func(r report) bool { return r.State == "connected" && r.Audio.Packets > 100 && r.Audio.Energy > 0 })
 			if r.Video.Packets != 0 || c.policy == "relay" && r.Path.Local != "relay" {
 				t.Errorf("the call is %+v", r)
 			}
-			p.eval("phone.hangUp()", nil)
+			p.Eval("phone.hangUp()", nil)
 			var said string
 			const notices = `(async () => {
 				const login = await (await fetch("/_matrix/client/v3/login", {method: "POST", body: JSON.stringify({
@@ -214,7 +169,7 @@ func TestCallTestBot(t *testing.T) {
 				}
 				return "";
 			})()`
-			p.eval(fmt.Sprintf(notices, c.user, password, room), &said)
+			p.Eval(fmt.Sprintf(notices, c.user, password, room), &said)
 			t.Logf("the bot says\n%s", said)
 			for _, want := range []string{"Codec: opus", "Round trip: ", "Lost on the way here: "} {
 				if !strings.Contains(said, want) {

@@ -132,7 +132,7 @@ func TestNAT(t *testing.T) {
 	})
 	t.Run("without", func(t *testing.T) {
 		alice, bob := s.person(t, n.in("alice"), script, "alice", "direct"), s.person(t, n.in("bob"), script, "bob", "direct")
-		alice.eval(fmt.Sprintf("phone.dial(%q)", meet(alice, bob)), nil)
+		alice.Eval(fmt.Sprintf("phone.dial(%q)", meet(alice, bob)), nil)
 		alice.await("the call fails", func(r report) bool {
 			if r.flows() {
 				t.Fatal("the homes reach each other without a relay")

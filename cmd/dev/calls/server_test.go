@@ -20,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"switchboard/cmd/dev/chromium"
+
 	"gopkg.in/yaml.v3"
 )
 
@@ -97,7 +99,7 @@ func newServer(t *testing.T, binary string, before []string, address string, tur
 	}
 	t.Cleanup(func() {
 		syscall.Kill(-serve.Process.Pid, syscall.SIGTERM)
-		stuck := time.AfterFunc(patience, func() { syscall.Kill(-serve.Process.Pid, syscall.SIGKILL) })
+		stuck := time.AfterFunc(chromium.Patience, func() { syscall.Kill(-serve.Process.Pid, syscall.SIGKILL) })
 		defer stuck.Stop()
 		if err := serve.Wait(); err != nil {
 			t.Errorf("the server ended badly: %v", err)
@@ -106,7 +108,7 @@ func newServer(t *testing.T, binary string, before []string, address string, tur
 			t.Logf("the server:\n%s", &out)
 		}
 	})
-	for end := time.Now().Add(patience); !strings.Contains(out.String(), "homeserver "); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(chromium.Patience); !strings.Contains(out.String(), "homeserver "); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("the server does not start:\n%s", &out)
 		}
