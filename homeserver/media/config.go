@@ -47,6 +47,12 @@ type Config struct {
 	// for as long as the quota allows.
 	RemoteKeep time.Duration `yaml:"remote_keep"`
 
+	// LocalKeep is how long a file that a user of this server uploaded is kept
+	// after somebody last asked for it. Then it is deleted for good. Clients keep
+	// what they once fetched, so people may still look at a file for which nobody
+	// asks any more. Avatars of users stay. 0 keeps all files for ever.
+	LocalKeep time.Duration `yaml:"local_keep"`
+
 	// PendingUploads is how many media IDs without a file one user may have.
 	PendingUploads int `yaml:"pending_uploads"`
 
@@ -106,6 +112,9 @@ func (c Config) Check() error {
 	}
 	if c.RemoteKeep != 0 && c.RemoteKeep < time.Hour {
 		bad("remote_keep", "must be 0 for no limit, or at least 1h")
+	}
+	if c.LocalKeep != 0 && c.LocalKeep < 24*time.Hour {
+		bad("local_keep", "must be 0 for no limit, or at least 24h")
 	}
 	if c.PendingUploads < 1 {
 		bad("pending_uploads", "must be at least 1")

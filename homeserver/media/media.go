@@ -38,11 +38,11 @@ type Service struct {
 
 	store  *store.Store
 	bell   *notify.Bell
-	blobs  blob.Store
+	blobs  told
 	server matrix.ServerName
 	config Config
 
-	sweeping sync.RWMutex // tier 1; held for reading from checking a blob to committing its row, for writing while one is deleted
+	sweeping [64]sync.RWMutex // tier 1; of a blob, see lock; held for reading from checking it to committing its row, for writing while it is deleted
 	memory   *semaphore.Weighted
 	making   singleflight.Group
 	queue    chan struct{} // as many as may wait for a thumbnail
@@ -60,7 +60,7 @@ const mostWaiting = 256
 // New makes the service. What it needs stays open for as long as it is used.
 func New(st *store.Store, bell *notify.Bell, blobs blob.Store, server matrix.ServerName, c Config) *Service {
 	return &Service{
-		store: st, bell: bell, blobs: blobs, server: server, config: c,
+		store: st, bell: bell, blobs: told{blobs}, server: server, config: c,
 		memory: semaphore.NewWeighted(c.ThumbnailMemory), queue: make(chan struct{}, mostWaiting),
 	}
 }
@@ -210,17 +210,38 @@ func (s *Service) allowance(ctx context.Context, user matrix.UserID) (limit int6
 	return limit, refused, err
 }
 
-// keep commits the row that needs a blob. Sweep cannot take the blob away
-// meanwhile.
+// lock is what keeps a blob from being deleted while a row begins to need it.
+func (s *Service) lock(digest blob.Digest) *sync.RWMutex {
+	return &s.sweeping[int(digest[0])%len(s.sweeping)]
+}
+
+// keep commits the row that needs a blob. Nobody deletes the blob meanwhile.
 func (s *Service) keep(ctx context.Context, digest blob.Digest, write func(tx *store.Tx) error) error {
-	s.sweeping.RLock()
-	defer s.sweeping.RUnlock()
+	err := s.commit(ctx, digest, write)
+	if err != nil {
+		s.discard(ctx, digest)
+	}
+	return err
+}
+
+func (s *Service) commit(ctx context.Context, digest blob.Digest, write func(tx *store.Tx) error) error {
+	lock := s.lock(digest)
+	lock.RLock()
+	defer lock.RUnlock()
 	f, _, err := s.blobs.Open(ctx, digest)
 	if err != nil {
 		return fmt.Errorf("media was swept away while it was uploaded: %w", err)
 	}
 	f.Close()
 	return s.store.Update(ctx, write)
+}
+
+// discard deletes a blob for which there is no row in the end, unless something
+// else needs it. Where that fails, Walk does it.
+func (s *Service) discard(ctx context.Context, digest blob.Digest) {
+	if err := s.remove(context.WithoutCancel(ctx), digest); err != nil {
+		zerolog.Ctx(ctx).Warn().Err(err).Msg("a file that was refused is left for a while")
+	}
 }
 
 // uploading keeps the error of a client's upload apart from those of the disk.
@@ -274,26 +295,46 @@ func (s *Service) file(ctx context.Context, digest []byte, kind, name string) (*
 
 func errNotFound() error { return matrix.Errorf(matrix.NotFound, "there is no such media") }
 
-// find gives the row of a file that was uploaded, perhaps after a while.
+// find gives the row of a file that was uploaded, perhaps after a while, and is
+// not in quarantine.
 func (s *Service) find(ctx context.Context, server matrix.ServerName, id string, wait time.Duration) (store.Media, error) {
-	if server != s.server {
-		return s.remote(ctx, server, id)
-	}
 	if !validID(id) {
 		return store.Media{}, errNotFound()
 	}
+	look := s.own
+	if server != s.server {
+		look = func(ctx context.Context, id string, _ time.Duration) (store.Media, error) {
+			return s.remote(ctx, server, id)
+		}
+	}
+	m, err := look(ctx, id, wait)
+	if err != nil {
+		return m, err
+	}
+	locked, err := s.store.Quarantined(ctx, server, id, m.Digest)
+	if err == nil && locked {
+		err = errNotFound()
+	}
+	return m, err
+}
+
+// own gives the row of a file of this server.
+func (s *Service) own(ctx context.Context, id string, wait time.Duration) (store.Media, error) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for {
 		filled := s.bell.Listen(bellKey(id))
+		now := time.Now().UnixMilli()
 		m, ok, err := s.store.Media(ctx, id)
 		switch {
 		case err != nil:
 			return m, err
 		case !ok:
 			return s.ofPreview(ctx, id)
-		case m.Digest == nil && m.ExpiresTS <= time.Now().UnixMilli():
+		case m.Digest == nil && m.ExpiresTS <= now:
 			return m, errNotFound()
+		case m.Digest != nil && now-m.UsedTS > usedStep.Milliseconds():
+			return m, s.store.Update(ctx, func(tx *store.Tx) error { return tx.UseMedia(ctx, id, now) })
 		case m.Digest != nil:
 			return m, nil
 		}
@@ -342,52 +383,4 @@ func cleanType(s string) string {
 		return t
 	}
 	return unknown
-}
-
-// Run deletes what is not needed any more, until ctx is done.
-func (s *Service) Run(ctx context.Context) error {
-	tick := time.NewTicker(6 * time.Hour)
-	defer tick.Stop()
-	for {
-		if err := s.Sweep(ctx, time.Now()); err != nil && ctx.Err() == nil {
-			zerolog.Ctx(ctx).Error().Err(err).Msg("sweeping media")
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
-}
-
-// unswept is how old a blob must be before it is deleted for want of a row.
-const unswept = 24 * time.Hour
-
-// Sweep deletes IDs whose upload has expired by now, files of other servers that
-// are too old or too many, and blobs that nothing refers to, as uploads leave
-// them behind that failed in the end.
-func (s *Service) Sweep(ctx context.Context, now time.Time) error {
-	err := s.store.Update(ctx, func(tx *store.Tx) error { return tx.ExpireMedia(ctx, now.UnixMilli()) })
-	if err == nil {
-		err = s.trim(ctx, now, blob.Digest{})
-	}
-	if err != nil {
-		return err
-	}
-	return s.blobs.Walk(ctx, func(b blob.Info) error {
-		if now.UnixMilli()-b.Put < unswept.Milliseconds() {
-			return nil
-		}
-		return s.sweep(ctx, b.Digest)
-	})
-}
-
-func (s *Service) sweep(ctx context.Context, d blob.Digest) error {
-	s.sweeping.Lock()
-	defer s.sweeping.Unlock()
-	needed, err := s.store.MediaNeeded(ctx, d[:])
-	if err != nil || needed {
-		return err
-	}
-	return s.blobs.Delete(ctx, d)
 }

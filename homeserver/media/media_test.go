@@ -213,20 +213,20 @@ func TestCreateAndFill(t *testing.T) {
 	})
 }
 
-func TestSweep(t *testing.T) {
+func TestWalk(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
 		s, dir := start(t, st, nil)
 		id := s.mustPut(t, alice, []byte("needed"))
 		if _, _, err := s.blobs.Put(t.Context(), strings.NewReader("nobody's"), -1); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Sweep(t.Context(), time.Now()); err != nil {
+		if err := s.Walk(t.Context(), time.Now()); err != nil {
 			t.Fatal(err)
 		}
 		if n := countFiles(t, dir); n != 2 {
 			t.Errorf("a young blob was deleted")
 		}
-		if err := s.Sweep(t.Context(), time.Now().Add(25*time.Hour)); err != nil {
+		if err := s.Walk(t.Context(), time.Now().Add(25*time.Hour)); err != nil {
 			t.Fatal(err)
 		}
 		if n := countFiles(t, dir); n != 1 {

@@ -250,6 +250,7 @@ func (s *Service) addImage(ctx context.Context, graph map[string]any, r *http.Re
 	}
 	p, err := s.header(ctx, digest[:])
 	if err != nil {
+		s.discard(ctx, digest)
 		return fmt.Errorf("image: %w", err)
 	}
 	now := time.Now().UnixMilli()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"mime"
 	"net/http"
 	"sync"
@@ -65,18 +66,25 @@ func (f *fetches) end(server matrix.ServerName) {
 // remote gives the row of a file of another server, which is fetched if it is
 // not here.
 func (s *Service) remote(ctx context.Context, server matrix.ServerName, id string) (store.Media, error) {
-	if _, err := matrix.ParseServerName(string(server)); err != nil || !validID(id) {
+	if _, err := matrix.ParseServerName(string(server)); err != nil {
 		return store.Media{}, errNotFound()
 	}
 	m, ok, err := s.store.RemoteMedia(ctx, server, id)
+	if err == nil && ok {
+		ok, err = s.has(ctx, m.Digest)
+	}
 	if err != nil {
 		return store.Media{}, err
 	}
-	if ok && s.has(ctx, m.Digest) {
+	if ok {
 		return asMedia(m), s.use(ctx, m)
 	}
-	if s.Client == nil {
-		return store.Media{}, errNotFound()
+	locked, err := s.store.Quarantined(ctx, server, id, nil)
+	if err == nil && (locked || s.Client == nil) {
+		err = errNotFound()
+	}
+	if err != nil {
+		return store.Media{}, err
 	}
 	if !s.fetches.begin(server) {
 		return store.Media{}, &matrix.Error{Code: matrix.LimitExceeded, Text: "too many files are being fetched", RetryAfter: 5 * time.Second}
@@ -101,12 +109,15 @@ func asMedia(m store.RemoteMedia) store.Media {
 }
 
 // has tells whether a blob is there.
-func (s *Service) has(ctx context.Context, digest []byte) bool {
+func (s *Service) has(ctx context.Context, digest []byte) (bool, error) {
 	f, _, err := s.blobs.Open(ctx, blob.Digest(digest))
-	if err == nil {
-		f.Close()
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
 	}
-	return err == nil
+	if err != nil {
+		return false, err
+	}
+	return true, f.Close()
 }
 
 // use notes that a file is in use.
@@ -143,7 +154,11 @@ func (s *Service) fetch(ctx context.Context, server matrix.ServerName, id string
 	}
 	if quota := s.config.RemoteQuota; quota > 0 && s.fetched.Add(size) > quota/32 {
 		s.fetched.Store(0)
-		if err := s.trim(ctx, time.Now(), digest); err != nil {
+		_, err := s.trim(ctx, time.Now(), digest)
+		if err == nil {
+			err = s.Reap(ctx) // so that the disk has room at once
+		}
+		if err != nil {
 			zerolog.Ctx(ctx).Error().Err(err).Msg("dropping files of other servers")
 		}
 	}
@@ -190,54 +205,4 @@ func remoteError(server matrix.ServerName, err error) error {
 		return &matrix.Error{Code: matrix.Unknown, Status: http.StatusBadGateway, Text: "the file could not be fetched from " + string(server), Cause: err}
 	}
 	return fmt.Errorf("fetch media: %w", err)
-}
-
-// trim forgets files of other servers for which nobody has asked for long, and
-// others until the rest fits into the quota. What has the digest spare stays.
-func (s *Service) trim(ctx context.Context, now time.Time, spare blob.Digest) error {
-	total, err := s.store.RemoteMediaSize(ctx)
-	if err != nil {
-		return err
-	}
-	oldest := now.Add(-s.config.RemoteKeep).UnixMilli()
-	for {
-		list, err := s.store.LeastUsedMedia(ctx, 100)
-		if err != nil {
-			return err
-		}
-		dropped := 0
-		for _, m := range list {
-			over := s.config.RemoteQuota > 0 && total > s.config.RemoteQuota
-			if !over && (s.config.RemoteKeep == 0 || m.UsedTS >= oldest) {
-				return nil
-			}
-			if blob.Digest(m.Digest) == spare {
-				continue
-			}
-			if err := s.drop(ctx, m); err != nil {
-				return err
-			}
-			total -= m.Size
-			dropped++
-		}
-		if dropped == 0 {
-			return nil
-		}
-	}
-}
-
-// drop forgets a file of another server and deletes its blobs, unless something
-// else needs them.
-func (s *Service) drop(ctx context.Context, m store.RemoteMedia) error {
-	var digests [][]byte
-	err := s.store.Update(ctx, func(tx *store.Tx) (err error) {
-		digests, err = tx.DropRemoteMedia(ctx, m)
-		return err
-	})
-	for _, d := range digests {
-		if err == nil {
-			err = s.sweep(ctx, blob.Digest(d))
-		}
-	}
-	return err
 }

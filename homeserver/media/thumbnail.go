@@ -11,7 +11,6 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"switchboard/homeserver/blob"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/store"
 )
@@ -54,7 +53,7 @@ func (s *Service) Thumbnail(ctx context.Context, server matrix.ServerName, id st
 		return nil, err
 	}
 	f = f.round()
-	t, ok, err := s.store.Thumbnail(ctx, m.Digest, f.Width, f.Height, f.method())
+	t, ok, err := s.store.Thumbnail(ctx, store.Thumbnail{Original: m.Digest, Width: f.Width, Height: f.Height, Method: f.method()})
 	if err != nil {
 		return nil, err
 	}
@@ -151,6 +150,9 @@ func (s *Service) makeOne(ctx context.Context, original []byte, p picture, f Fra
 		Original: original, Width: f.Width, Height: f.Height, Method: f.method(),
 		Digest: digest[:], Size: size, Type: kind,
 	}
-	err = s.keep(ctx, blob.Digest(digest), func(tx *store.Tx) error { return tx.PutThumbnail(ctx, t) })
+	err = s.keep(ctx, digest, func(tx *store.Tx) error { return tx.PutThumbnail(ctx, t) })
+	if errors.Is(err, store.ErrNotFound) { // the image was deleted meanwhile
+		err = errNotFound()
+	}
 	return t, err
 }

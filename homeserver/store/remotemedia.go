@@ -2,10 +2,8 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
-	"switchboard/homeserver/database"
 	"switchboard/homeserver/matrix"
 )
 
@@ -25,15 +23,20 @@ const remoteMediaColumns = `server, media_id, digest, size, type, name, fetched_
 
 // RemoteMedia finds a file of another server. ok is false if it is not here.
 func (s *Store) RemoteMedia(ctx context.Context, server matrix.ServerName, id string) (m RemoteMedia, ok bool, err error) {
-	err = s.db.QueryRow(ctx, `SELECT `+remoteMediaColumns+` FROM remote_media WHERE server = $1 AND media_id = $2`, server, id).
-		Scan(&m.Server, &m.ID, &m.Digest, &m.Size, &m.Type, &m.Name, &m.FetchedTS, &m.UsedTS)
-	if errors.Is(err, database.ErrNoRows) {
-		return RemoteMedia{}, false, nil
+	return findRemoteMedia(ctx, s.db, server, id)
+}
+
+// RemoteMedia finds one as the transaction sees it. ok is false if it is not here.
+func (tx *Tx) RemoteMedia(ctx context.Context, server matrix.ServerName, id string) (m RemoteMedia, ok bool, err error) {
+	return findRemoteMedia(ctx, tx, server, id)
+}
+
+func findRemoteMedia(ctx context.Context, q querier, server matrix.ServerName, id string) (m RemoteMedia, ok bool, err error) {
+	list, err := listRemoteMedia(ctx, q, `server = $1 AND media_id = $2`, server, id)
+	if err != nil || len(list) == 0 {
+		return RemoteMedia{}, false, err
 	}
-	if err != nil {
-		return RemoteMedia{}, false, fmt.Errorf("remote media: %w", err)
-	}
-	return m, true, nil
+	return list[0], true, nil
 }
 
 // PutRemoteMedia writes a file that was fetched.
@@ -70,7 +73,22 @@ func (s *Store) RemoteMediaSize(ctx context.Context) (bytes int64, err error) {
 // LeastUsedMedia lists up to limit files of other servers, those first for
 // which nobody has asked for longest.
 func (s *Store) LeastUsedMedia(ctx context.Context, limit int) ([]RemoteMedia, error) {
-	rows, err := s.db.Query(ctx, `SELECT `+remoteMediaColumns+` FROM remote_media ORDER BY used_ts LIMIT $1`, limit)
+	return listRemoteMedia(ctx, s.db, `TRUE ORDER BY used_ts LIMIT $1`, limit)
+}
+
+// RemoteMediaOf lists up to limit files of a server that are here, or of all
+// servers for "", the newest first: those for which nobody has asked since a
+// time in milliseconds.
+func (s *Store) RemoteMediaOf(ctx context.Context, server matrix.ServerName, since int64, limit int) ([]RemoteMedia, error) {
+	if server == "" {
+		return listRemoteMedia(ctx, s.db, `used_ts < $1 ORDER BY used_ts DESC LIMIT $2`, since, limit)
+	}
+	return listRemoteMedia(ctx, s.db, `server = $1 AND used_ts < $2 ORDER BY used_ts DESC LIMIT $3`, server, since, limit)
+}
+
+// listRemoteMedia reads files of other servers; where is what follows WHERE.
+func listRemoteMedia(ctx context.Context, q querier, where string, args ...any) ([]RemoteMedia, error) {
+	rows, err := q.Query(ctx, `SELECT `+remoteMediaColumns+` FROM remote_media WHERE `+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("remote media: %w", err)
 	}
@@ -86,41 +104,13 @@ func (s *Store) LeastUsedMedia(ctx context.Context, limit int) ([]RemoteMedia, e
 	return list, rows.Err()
 }
 
-// DropRemoteMedia forgets a file of another server. If no file has that content
-// any more, its thumbnails are forgotten too. It answers the blobs that may have
-// become unneeded.
-func (tx *Tx) DropRemoteMedia(ctx context.Context, m RemoteMedia) (digests [][]byte, err error) {
-	if err := tx.Exec(ctx, `DELETE FROM remote_media WHERE server = $1 AND media_id = $2`, m.Server, m.ID); err != nil {
-		return nil, fmt.Errorf("drop remote media: %w", err)
+// DropRemoteMedia forgets a file of another server, and has its blobs deleted
+// unless others need them.
+func (tx *Tx) DropRemoteMedia(ctx context.Context, m RemoteMedia, now int64) error {
+	err := tx.Exec(ctx, `DELETE FROM remote_media WHERE server = $1 AND media_id = $2`, m.Server, m.ID)
+	if err == nil {
+		err = tx.dropBlobs(ctx, m.Digest, now)
 	}
-	digests = [][]byte{m.Digest}
-	const others = `
-		SELECT (SELECT COUNT(*) FROM (SELECT 1 FROM media WHERE digest = $1 LIMIT 1) AS ours)
-			+ (SELECT COUNT(*) FROM (SELECT 1 FROM remote_media WHERE digest = $1 LIMIT 1) AS theirs)`
-	var n int64
-	if err := tx.QueryRow(ctx, others, m.Digest).Scan(&n); err != nil || n > 0 {
-		return digests, wrapDrop(err)
-	}
-	rows, err := tx.Query(ctx, `SELECT digest FROM thumbnails WHERE original = $1`, m.Digest)
-	if err != nil {
-		return nil, wrapDrop(err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var d []byte
-		if err := rows.Scan(&d); err != nil {
-			return nil, wrapDrop(err)
-		}
-		digests = append(digests, d)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, wrapDrop(err)
-	}
-	rows.Close()
-	return digests, wrapDrop(tx.Exec(ctx, `DELETE FROM thumbnails WHERE original = $1`, m.Digest))
-}
-
-func wrapDrop(err error) error {
 	if err != nil {
 		return fmt.Errorf("drop remote media: %w", err)
 	}

@@ -96,6 +96,10 @@ devices.last_seen_ts bigint NOT NULL
 devices.last_seen_ip text NOT NULL
 devices.last_seen_agent text NOT NULL
 devices: PRIMARY KEY (user_id, device_id)
+dropped_blobs.digest bytea NOT NULL
+dropped_blobs.dropped_ts bigint NOT NULL
+dropped_blobs: PRIMARY KEY (digest)
+CREATE INDEX dropped_blobs_by_ts ON public.dropped_blobs USING btree (dropped_ts)
 events.num bigint NOT NULL
 events.event_id bytea NOT NULL
 events.room bigint NOT NULL
@@ -168,10 +172,12 @@ media.type text NOT NULL
 media.name text NOT NULL
 media.created_ts bigint NOT NULL
 media.expires_ts bigint NOT NULL
+media.used_ts bigint NOT NULL
 media: PRIMARY KEY (media_id)
 CREATE INDEX media_by_digest ON public.media USING btree (digest)
 CREATE INDEX media_by_expires ON public.media USING btree (expires_ts)
 CREATE INDEX media_by_uploader ON public.media USING btree (uploader, size)
+CREATE INDEX media_by_use ON public.media USING btree (used_ts)
 memberships.user_id text NOT NULL
 memberships.room bigint NOT NULL
 memberships.membership text NOT NULL
@@ -241,6 +247,12 @@ pushers.pos bigint NOT NULL
 pushers.pauses text NOT NULL
 pushers: PRIMARY KEY (user_id, app_id, pushkey)
 CREATE INDEX pushers_by_key ON public.pushers USING btree (app_id, pushkey)
+quarantined_media.server text NOT NULL
+quarantined_media.media_id text NOT NULL
+quarantined_media.digest bytea
+quarantined_media.ts bigint NOT NULL
+quarantined_media: PRIMARY KEY (server, media_id)
+CREATE INDEX quarantined_media_by_digest ON public.quarantined_media USING btree (digest)
 receipts.room bigint NOT NULL
 receipts.user_id text NOT NULL
 receipts.type text NOT NULL
@@ -370,10 +382,11 @@ thumbnails.original bytea NOT NULL
 thumbnails.width bigint NOT NULL
 thumbnails.height bigint NOT NULL
 thumbnails.method text NOT NULL
+thumbnails.animated boolean NOT NULL
 thumbnails.digest bytea NOT NULL
 thumbnails.size bigint NOT NULL
 thumbnails.type text NOT NULL
-thumbnails: PRIMARY KEY (original, width, height, method)
+thumbnails: PRIMARY KEY (original, width, height, method, animated)
 CREATE INDEX thumbnails_by_digest ON public.thumbnails USING btree (digest)
 to_device.user_id text NOT NULL
 to_device.device_id text NOT NULL

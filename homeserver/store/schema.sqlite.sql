@@ -120,6 +120,11 @@ CREATE TABLE devices (
 	last_seen_agent TEXT  NOT NULL,
 	PRIMARY KEY (user_id, device_id)
 );
+CREATE TABLE dropped_blobs (
+	digest     BLOB   NOT NULL PRIMARY KEY, -- SHA-256
+	dropped_ts BIGINT NOT NULL              -- milliseconds
+);
+CREATE INDEX dropped_blobs_by_ts ON dropped_blobs (dropped_ts);
 CREATE TABLE events (
 	num       INTEGER PRIMARY KEY,
 	event_id  BLOB   NOT NULL UNIQUE, -- 32 bytes where it is a hash, else its text
@@ -204,11 +209,13 @@ CREATE TABLE media (
 	type       TEXT   NOT NULL, -- Content-Type as the client gave it
 	name       TEXT   NOT NULL, -- of the file; '' where none was given
 	created_ts BIGINT NOT NULL, -- milliseconds
-	expires_ts BIGINT NOT NULL  -- until when an ID waits for its content, milliseconds; 0: it has it
+	expires_ts BIGINT NOT NULL, -- until when an ID waits for its content, milliseconds; 0: it has it
+	used_ts    BIGINT NOT NULL  -- when somebody last asked for it, or it was made, to about a day, milliseconds
 );
 CREATE INDEX media_by_digest ON media (digest);
 CREATE INDEX media_by_expires ON media (expires_ts);
 CREATE INDEX media_by_uploader ON media (uploader, size);
+CREATE INDEX media_by_use ON media (used_ts);
 CREATE TABLE memberships (
 	user_id    TEXT    NOT NULL,
 	room       BIGINT  NOT NULL,
@@ -294,6 +301,14 @@ CREATE TABLE pushers (
 	PRIMARY KEY (user_id, app_id, pushkey)
 );
 CREATE INDEX pushers_by_key ON pushers (app_id, pushkey);
+CREATE TABLE quarantined_media (
+	server   TEXT   NOT NULL,
+	media_id TEXT   NOT NULL,
+	digest   BLOB,            -- SHA-256 of the content; NULL: it was not here then
+	ts       BIGINT NOT NULL, -- milliseconds
+	PRIMARY KEY (server, media_id)
+);
+CREATE INDEX quarantined_media_by_digest ON quarantined_media (digest);
 CREATE TABLE receipts (
 	room     BIGINT NOT NULL,
 	user_id  TEXT   NOT NULL,
@@ -455,10 +470,11 @@ CREATE TABLE thumbnails (
 	width    BIGINT NOT NULL, -- of the frame that was asked for
 	height   BIGINT NOT NULL,
 	method   TEXT   NOT NULL, -- 'scale' or 'crop'
+	animated BOOLEAN NOT NULL, -- may move
 	digest   BLOB   NOT NULL, -- SHA-256 of the thumbnail
 	size     BIGINT NOT NULL, -- bytes
 	type     TEXT   NOT NULL,
-	PRIMARY KEY (original, width, height, method)
+	PRIMARY KEY (original, width, height, method, animated)
 );
 CREATE INDEX thumbnails_by_digest ON thumbnails (digest);
 CREATE TABLE to_device (
