@@ -32,9 +32,11 @@ import (
 	"switchboard/homeserver/mail"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/media"
+	"switchboard/homeserver/notices"
 	"switchboard/homeserver/notify"
 	"switchboard/homeserver/push"
 	"switchboard/homeserver/room"
+	"switchboard/homeserver/search"
 	"switchboard/homeserver/signing"
 	"switchboard/homeserver/store"
 	"switchboard/homeserver/unread"
@@ -55,6 +57,7 @@ type Server struct {
 	Keys         *e2ee.Service
 	Ephemeral    *ephemeral.Service
 	Directory    *directory.Service
+	Notices      *notices.Service
 	Federation   *federation.Service
 	Media        *media.Service
 	Sync         *clientsync.Service
@@ -66,6 +69,7 @@ type Server struct {
 	sender   *fedsender.Service
 	pushers  *push.Service
 	delayed  *delayed.Service
+	search   *search.Service
 	servers  *fedapi.API
 	draining chan struct{} // closed by Drain
 	drain    sync.Once
@@ -149,15 +153,18 @@ func (s *Server) wire(blobs blob.Store) error {
 		ServerName: c.ServerName, Config: c.Federation.Taking, Identity: &identity.Client{HTTP: dialer.Client(identityTimeout)},
 	}
 	s.Rooms.Vet = s.Federation.Vet
+	s.Notices = &notices.Service{Store: s.Store, Rooms: s.Rooms, Accounts: s.Accounts, ServerName: c.ServerName, Config: c.ServerNotices}
+	s.Rooms.NoticesUser, s.Accounts.Reserved = s.Notices.User(), s.Notices.User()
 	s.sender = &fedsender.Service{Store: s.Store, Client: s.client, Bell: s.Bell, Keys: s.Keys, Ephemeral: s.Ephemeral, ServerName: c.ServerName}
 	counts := &unread.Service{Store: s.Store, Rooms: s.Rooms}
 	s.pushers = &push.Service{Store: s.Store, Rooms: s.Rooms, Unread: counts, Bell: s.Bell, Client: dialer.Client(gatewayTimeout)}
 	s.delayed = &delayed.Service{Store: s.Store, Rooms: s.Rooms, Bell: s.Bell}
+	s.search = &search.Service{Store: s.Store, Rooms: s.Rooms, Bell: s.Bell}
 	s.Sync = &clientsync.Service{
 		Store: s.Store, Rooms: s.Rooms, Unread: counts, Bell: s.Bell, Keys: s.Keys, Ephemeral: s.Ephemeral, Stopping: s.draining,
 	}
 	s.ClientRoutes = &clientapi.API{
-		ServerName: c.ServerName, Accounts: s.Accounts, Rooms: s.Rooms, Directory: s.Directory, Federation: s.Federation, Sync: s.Sync, Unread: counts, Delayed: s.delayed, Keys: s.Keys, Ephemeral: s.Ephemeral, Media: s.Media,
+		ServerName: c.ServerName, Accounts: s.Accounts, Rooms: s.Rooms, Directory: s.Directory, Federation: s.Federation, Sync: s.Sync, Unread: counts, Delayed: s.delayed, Notices: s.Notices, Search: s.search, Keys: s.Keys, Ephemeral: s.Ephemeral, Media: s.Media,
 		PublicURL: c.advertised(), Delegate: c.Delegate, Support: c.Support.shown(), DefaultRoomVersion: c.Rooms.DefaultVersion, PolicyServerKey: c.Moderation.PolicyServerKey,
 	}
 	s.servers = &fedapi.API{
@@ -225,6 +232,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { return s.sender.Run(ctx) })
 	group.Go(func() error { return s.pushers.Run(ctx) })
 	group.Go(func() error { return s.delayed.Run(ctx) })
+	group.Go(func() error { return s.search.Run(ctx) })
 	return group.Wait()
 }
 

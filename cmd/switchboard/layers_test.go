@@ -13,7 +13,7 @@ import (
 // of lower floors, so those of one floor do not know each other. The command
 // itself, on top, may import all of them.
 var floors = [][]string{
-	{"registrations", "homeserver/matrix", "homeserver/canonjson", "homeserver/packed"},
+	{"registrations", "homeserver/matrix", "homeserver/canonjson", "homeserver/packed", "homeserver/words"},
 	{"homeserver/signing"},
 	{"homeserver/event"},
 	{"homeserver/eventauth", "homeserver/pushrule", "homeserver/policylist"},
@@ -22,7 +22,7 @@ var floors = [][]string{
 	{"homeserver/store"},
 	{"homeserver/fedclient", "homeserver/identity", "homeserver/mail"},
 	{"homeserver/account", "homeserver/e2ee", "homeserver/ephemeral", "homeserver/media", "homeserver/room"},
-	{"homeserver/delayed", "homeserver/directory", "homeserver/federation", "homeserver/unread"},
+	{"homeserver/delayed", "homeserver/directory", "homeserver/federation", "homeserver/notices", "homeserver/search", "homeserver/unread"},
 	{"homeserver/clientsync", "homeserver/fedsender", "homeserver/push", "homeserver/edge"},
 	{"homeserver/clientapi", "homeserver/fedapi", "homeserver/adminapi"},
 	{"homeserver"},

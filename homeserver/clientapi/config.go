@@ -13,7 +13,9 @@ import (
 	"switchboard/homeserver/federation"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/media"
+	"switchboard/homeserver/notices"
 	"switchboard/homeserver/room"
+	"switchboard/homeserver/search"
 	"switchboard/homeserver/unread"
 )
 
@@ -28,6 +30,8 @@ type API struct {
 	Sync       *clientsync.Service
 	Unread     *unread.Service
 	Delayed    *delayed.Service
+	Notices    *notices.Service
+	Search     *search.Service
 	Keys       *e2ee.Service
 	Ephemeral  *ephemeral.Service
 	Media      *media.Service

@@ -17,6 +17,7 @@ import (
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/notify"
 	"switchboard/homeserver/room"
+	"switchboard/homeserver/search"
 	"switchboard/homeserver/signing"
 	"switchboard/homeserver/store"
 	"switchboard/homeserver/unread"
@@ -70,6 +71,7 @@ func prepare(t *testing.T, st *store.Store, change ...func(*API)) *server {
 		Federation: &federation.Service{Store: st, Bell: bell, Rooms: rooms, ServerName: name},
 		Unread:     counts,
 		Delayed:    &delayed.Service{Store: st, Rooms: rooms, Bell: bell},
+		Search:     &search.Service{Store: st, Rooms: rooms, Bell: bell},
 		Sync:       &clientsync.Service{Store: st, Rooms: rooms, Unread: counts, Bell: bell, Keys: keys, Ephemeral: fleeting},
 	}
 	for _, f := range change {

@@ -28,6 +28,7 @@ var tables = [][]route{
 	reportRoutes,
 	relationRoutes,
 	roomRoutes,
+	searchRoutes,
 	serverRoutes,
 	slidingRoutes,
 	spaceRoutes,

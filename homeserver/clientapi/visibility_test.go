@@ -76,7 +76,7 @@ func tell(s *server, people map[string]*server, before, after string) *story {
 		return s.want(200, "event_id", "PUT", st.room+"/state/"+typ, content).text("event_id")
 	}
 	say := func(i int) {
-		st.texts[i] = s.want(200, "event_id", "PUT", fmt.Sprintf("%s/send/m.room.message/%d", st.room, i), fmt.Sprintf(`{"msgtype":"m.text","body":"%d"}`, i)).text("event_id")
+		st.texts[i] = s.want(200, "event_id", "PUT", fmt.Sprintf("%s/send/m.room.message/%d", st.room, i), fmt.Sprintf(`{"msgtype":"m.text","body":"text %d"}`, i)).text("event_id")
 		st.reactions[i] = s.want(200, "event_id", "PUT", fmt.Sprintf("%s/send/m.reaction/r%d", st.room, i),
 			fmt.Sprintf(`{"m.relates_to":{"rel_type":"m.annotation","event_id":%q,"key":"%d"}}`, st.texts[0], i)).text("event_id")
 		st.tokens[i] = s.want(200, "next_batch", "GET", "/_matrix/client/v3/sync", "").text("next_batch")
@@ -187,6 +187,14 @@ func (st *story) check(t *testing.T, l life) {
 			t.Errorf("/messages dir=%s: %q, want %q", dir, got, want)
 		}
 		st.leaks(t, l, "/messages", w.Body.String())
+	}
+	w = as.do("POST", v3+"search", fmt.Sprintf(`{"search_categories":{"room_events":{"search_term":"text","filter":{"rooms":[%q]},"event_context":{}}}}`, id(st.room)))
+	st.leaks(t, l, "/search", w.Body.String())
+	switch got := st.found(w.Body.String(), st.texts); { // who never was in the room finds nothing there
+	case as.user != st.people["guest"].user && (l.wasIn() || l.name == "invitee" || l.name == "rejecter" || l.name == "knocker") && got != want:
+		t.Errorf("/search: %q, want %q", got, want)
+	case l.name == "stranger" && got != "":
+		t.Errorf("/search: %q", got)
 	}
 	filter := url.QueryEscape(`{"room":{"include_leave":true,"timeline":{"limit":100}}}`)
 	w = as.do("GET", "/_matrix/client/v3/sync?filter="+filter, "")

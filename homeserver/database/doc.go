@@ -12,6 +12,10 @@
 // number, and may end a table with WITHOUT ROWID; each database gets its own
 // words for it.
 //
+// A full-text index is a table with the columns rowid and words, which each
+// database makes its own way: "words HOLD $1" asks it with what
+// [Dialect.Question] makes, WORDS($1) writes what [Dialect.Words] makes.
+//
 // Arguments may be integers, strings, booleans, []byte, json.RawMessage, named
 // types of these kinds and pointers to them (nil is NULL, as is a nil slice of
 // bytes). json.RawMessage is text, []byte is bytes. Time is int64

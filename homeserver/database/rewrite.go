@@ -95,6 +95,7 @@ func rewrite(d Dialect, q string) (*statement, error) {
 	})
 	used := map[int]bool{}
 	st.text = mapCode(q, func(code string) string {
+		code = d.fullText(code)
 		if d == SQLite { // which plans for each value of a limit anew, unless it is an expression
 			code = limitPattern.ReplaceAllString(code, "LIMIT ${1} + 0")
 		}

@@ -92,13 +92,14 @@ func (f *family) find(events []Seen, deep bool) error {
 	if err != nil || len(counts) == 0 {
 		return err
 	}
-	var replaced, referred []store.EventNum
+	var replaced []Seen
+	var referred []store.EventNum
 	threads := map[store.EventNum]store.Children{}
 	for _, e := range events {
 		for typ, c := range counts[e.Num] {
 			switch {
 			case typ == store.Replacing && e.RedactedBy == 0:
-				replaced = append(replaced, e.Num)
+				replaced = append(replaced, e)
 			case typ == store.Referring:
 				referred = append(referred, e.Num)
 			case typ == store.Threaded && deep:
@@ -137,23 +138,10 @@ func (f *family) seen(parents []store.EventNum, typ string) ([]Seen, error) {
 }
 
 // replacements finds for each event the newest valid one that replaces it.
-//
-// Spec: https://spec.matrix.org/v1.19/client-server-api/#server-side-aggregation-of-mreplace-relationships
-func (f *family) replacements(parents []store.EventNum) error {
-	list, err := f.seen(parents, store.Replacing)
+func (f *family) replacements(parents []Seen) error {
+	newest, err := f.Replacements(f.ctx, f.room, f.rd.User, parents)
 	if err != nil {
 		return err
-	}
-	newest := map[store.EventNum]Seen{}
-	for _, e := range list {
-		_, id := relation(e.Event)
-		p := f.parents[id]
-		if !replaces(e.Event, p.Event) {
-			continue
-		}
-		if old, ok := newest[p.Num]; !ok || later(e.Event, old.Event) {
-			newest[p.Num] = e
-		}
 	}
 	for num, e := range newest {
 		shaped, err := f.shape(f.ctx, f.rd, []Seen{e}, nil)

@@ -221,31 +221,18 @@ func (s *Service) Context(ctx context.Context, rd Reader, room matrix.RoomID, id
 	if err != nil {
 		return nil, err
 	}
-	a := access{room: r, upto: r.Last}
-	half := Page{Limit: limit - limit/2, Filter: f}
-	before, start, err := s.collect(ctx, rd.User, a, half, e.Pos-1, math.MinInt64)
+	around, err := s.Around(ctx, rd.User, r, e, Surroundings{Before: limit - limit/2, After: limit / 2, Filter: f})
 	if err != nil {
 		return nil, err
 	}
-	half.Limit, half.Forward = limit/2, true
-	after, end, err := s.collect(ctx, rd.User, a, half, e.Pos, r.Last)
-	if err != nil {
+	answer := &ContextAnswer{Start: around.Start, End: around.End}
+	if answer.Before, err = s.Clients(ctx, rd, around.Before); err != nil {
 		return nil, err
 	}
-	answer := &ContextAnswer{Start: Token(0), End: Token(r.Last)}
-	if start != nil {
-		answer.Start = Token(*start)
-	}
-	if end != nil {
-		answer.End = Token(*end)
-	}
-	if answer.Before, err = s.Clients(ctx, rd, before); err != nil {
+	if answer.After, err = s.Clients(ctx, rd, around.After); err != nil {
 		return nil, err
 	}
-	if answer.After, err = s.Clients(ctx, rd, after); err != nil {
-		return nil, err
-	}
-	all := append(append(slices.Clone(before), e), after...)
+	all := around.with(e)
 	last := all[len(all)-1]
 	own, err := s.Clients(ctx, rd, []Seen{e})
 	if err != nil {

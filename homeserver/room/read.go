@@ -195,6 +195,11 @@ func seen(events []*store.Event) []Seen {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidstate
 func (s *Service) State(ctx context.Context, rd Reader, id matrix.RoomID) ([]json.RawMessage, error) {
+	return s.SomeState(ctx, rd, id, func(*store.Event) bool { return true })
+}
+
+// SomeState is State for the events that are wanted.
+func (s *Service) SomeState(ctx context.Context, rd Reader, id matrix.RoomID, wants func(*store.Event) bool) ([]json.RawMessage, error) {
 	a, err := s.access(ctx, id, rd.User)
 	if err != nil {
 		return nil, err
@@ -203,6 +208,7 @@ func (s *Service) State(ctx context.Context, rd Reader, id matrix.RoomID) ([]jso
 	if err != nil {
 		return nil, err
 	}
+	events = slices.DeleteFunc(events, func(e *store.Event) bool { return !wants(e) })
 	return s.Clients(ctx, rd, seen(events))
 }
 

@@ -249,6 +249,9 @@ func (tx *Tx) Redact(ctx context.Context, e *Event, redacted *event.PDU, by Even
 	if err := tx.shortenThread(ctx, e); err != nil {
 		return err
 	}
+	if err := tx.again(ctx, e); err != nil {
+		return err
+	}
 	tx.OnCommit(func() {
 		c := *e
 		c.PDU, c.RedactedBy = redacted, by
@@ -439,6 +442,9 @@ func (tx *Tx) PlaceEvent(ctx context.Context, e *Event) error {
 		return fmt.Errorf("place event: %w", err)
 	}
 	if err := tx.putRelation(ctx, e); err != nil {
+		return err
+	}
+	if err := tx.again(ctx, e); err != nil {
 		return err
 	}
 	tx.OnCommit(func() {
