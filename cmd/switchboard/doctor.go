@@ -21,6 +21,7 @@ import (
 // doctorCommands look what is wrong.
 type doctorCommands struct {
 	Calls doctorCalls `cmd:"" help:"Try everything that calls need: each address of the relay that clients are told, with a fresh credential and data through it and back; certificates, DNS, ports, hairpin. Says what to do. The status is 1 if calls fail."`
+	Media doctorMedia `cmd:"" help:"Try everything that files need, on the disk or on S3: store one, read, list and delete it."`
 	Mail  doctorMail  `cmd:"" help:"Try the mail server: connect, encrypt and log in; with --to, send a message. Says what to do."`
 }
 

@@ -22,6 +22,7 @@ type cli struct {
 	User    userCommands     `cmd:"" help:"Make, list and change accounts."`
 	Token   tokenCommands    `cmd:"" help:"Make, list and revoke registration tokens."`
 	Report  reportCommands   `cmd:"" help:"Show what users have reported as inappropriate."`
+	Media   mediaCommands    `cmd:"" help:"List, delete, quarantine and move files."`
 	Bridge  bridgeCommands   `cmd:"" help:"Run one bridge as a program of its own, for any homeserver."`
 	Jitsi   jitsiCommands    `cmd:"" help:"Check the Jitsi server, and put group calls into rooms."`
 	Calls   callTestCommands `cmd:"" name:"calltest" help:"Make links to the page on which calls are tested."`

@@ -20,7 +20,9 @@ import (
 
 	"switchboard/appservices"
 	"switchboard/homeserver"
+	"switchboard/homeserver/blob"
 	"switchboard/homeserver/clientapi"
+	"switchboard/homeserver/media"
 	"switchboard/homeserver/push"
 	"switchboard/jitsi"
 	"switchboard/registrations"
@@ -95,6 +97,9 @@ func newProcess(ctx context.Context, log zerolog.Logger, conf Config) (*process,
 	if err != nil {
 		return nil, err
 	}
+	if err := reachMedia(ctx, log, server.Media); err != nil {
+		return nil, errors.Join(err, server.Close())
+	}
 	p := &process{log: log, conf: conf, server: server, metrics: newMetrics(logPosition(server.Store.Position))}
 	p.appservices = newAppservices(server, conf.Appservices)
 	p.calls = newCalls(server, conf.VoIP)
@@ -120,6 +125,21 @@ func newProcess(ctx context.Context, log zerolog.Logger, conf Config) (*process,
 		return nil, errors.Join(err, p.close())
 	}
 	return p, nil
+}
+
+// reachMedia refuses a configuration with which no file could be kept. A place
+// that cannot be reached now is no reason not to start.
+func reachMedia(ctx context.Context, log zerolog.Logger, m *media.Service) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	err := m.Reach(ctx)
+	if errors.Is(err, blob.ErrRefused) {
+		return fmt.Errorf("media.s3: %w", err)
+	}
+	if err != nil {
+		log.Warn().Err(err).Msg("files can be neither stored nor fetched yet")
+	}
+	return nil
 }
 
 // newAppservices makes what talks to appservices, and lets the edge and the

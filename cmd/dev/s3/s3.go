@@ -5,6 +5,7 @@ package s3
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -125,4 +126,19 @@ func (s *Server) Kill() {
 		_ = s.process.Stop(syscall.SIGKILL, patience)
 		s.process = nil
 	}
+}
+
+// Objects counts what is in the bucket.
+func (s *Server) Objects() (n int) {
+	s.t.Helper()
+	err := filepath.WalkDir(filepath.Join(s.dir, "objects", Bucket), func(_ string, e fs.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() {
+			n++
+		}
+		return err
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return n
 }
