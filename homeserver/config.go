@@ -14,6 +14,7 @@ import (
 	"switchboard/homeserver/mail"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/media"
+	"switchboard/homeserver/notices"
 	"switchboard/homeserver/signing"
 )
 
@@ -60,6 +61,9 @@ type Config struct {
 
 	// Mail is how users are told by e-mail what they have left unread.
 	Mail mail.Config `yaml:"mail"`
+
+	// ServerNotices is as whom the server speaks with its users.
+	ServerNotices notices.Config `yaml:"server_notices"`
 
 	// Federation is how this server talks to others.
 	Federation FederationConfig `yaml:"federation"`
@@ -178,9 +182,11 @@ func DefaultConfig() Config {
 		Presence:     true,
 		Media:        media.DefaultConfig(),
 		Mail:         mail.DefaultConfig(),
-		Federation:   FederationConfig{fedclient.DefaultConfig(), federation.DefaultConfig()},
-		Outbound:     fedclient.DefaultOutboundConfig(),
-		RateLimits:   RateLimitsConfig{Enabled: true, Rates: clientapi.DefaultRates()},
+
+		ServerNotices: notices.DefaultConfig(),
+		Federation:    FederationConfig{fedclient.DefaultConfig(), federation.DefaultConfig()},
+		Outbound:      fedclient.DefaultOutboundConfig(),
+		RateLimits:    RateLimitsConfig{Enabled: true, Rates: clientapi.DefaultRates()},
 	}
 }
 
@@ -226,7 +232,7 @@ func (c Config) Check() error {
 	if c.Support.Page != "" && !webAddress(c.Support.Page) {
 		bad("support.page", "must be a URL")
 	}
-	return errors.Join(append(errs, c.Registration.Check(), c.Media.Check(), c.Mail.Check(), c.Federation.Asking.Check(), c.Federation.Taking.Check(), c.Outbound.Check())...)
+	return errors.Join(append(errs, c.Registration.Check(), c.Media.Check(), c.Mail.Check(), c.ServerNotices.Check(c.ServerName), c.Federation.Asking.Check(), c.Federation.Taking.Check(), c.Outbound.Check())...)
 }
 
 func webAddress(s string) bool {

@@ -22,6 +22,7 @@ type cli struct {
 	User    userCommands     `cmd:"" help:"Make, list and change accounts."`
 	Token   tokenCommands    `cmd:"" help:"Make, list and revoke registration tokens."`
 	Report  reportCommands   `cmd:"" help:"Show what users have reported as inappropriate."`
+	Notice  noticeCommands   `cmd:"" help:"Tell users something, in a room that each has with the server."`
 	Media   mediaCommands    `cmd:"" help:"List, delete, quarantine and move files."`
 	Bridge  bridgeCommands   `cmd:"" help:"Run one bridge as a program of its own, for any homeserver."`
 	Jitsi   jitsiCommands    `cmd:"" help:"Check the Jitsi server, and put group calls into rooms."`

@@ -41,6 +41,8 @@ var orders = map[string]func() order{
 	"user add-email":     func() order { return &userAddEmail{} },
 	"user remove-email":  func() order { return &userRemoveEmail{} },
 	"user list-emails":   func() order { return &userListEmails{} },
+	"notice send":        func() order { return &noticeSend{} },
+	"notice unpin":       func() order { return &noticeUnpin{} },
 	"report list":        func() order { return &reportList{} },
 	"media list":         func() order { return &mediaList{} },
 	"media delete":       func() order { return &mediaDelete{} },

@@ -34,6 +34,9 @@ type Service struct {
 	// Appservices are the registrations in force. May be nil.
 	Appservices *registrations.Set
 
+	// Reserved is the server's own user, whose name nobody can register.
+	Reserved matrix.UserID
+
 	// SendsMail tells whether there are pushers of kind "email".
 	SendsMail bool
 

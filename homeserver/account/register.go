@@ -46,6 +46,9 @@ func (s *Service) personID(username string) (matrix.UserID, error) {
 		return "", matrix.Errorf(matrix.InvalidUsername, "user names that begin with _ are for application services")
 	}
 	id, err := s.userID(username)
+	if err == nil && id == s.Reserved {
+		err = matrix.Errorf(matrix.Exclusive, "this user name belongs to the server")
+	}
 	if err == nil && s.Appservices != nil && s.Appservices.ExclusiveUser(string(id)) != nil {
 		err = matrix.Errorf(matrix.Exclusive, "this user name belongs to an application service")
 	}

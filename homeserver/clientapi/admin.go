@@ -2,9 +2,11 @@ package clientapi
 
 import (
 	"context"
+	"encoding/json"
 
 	"switchboard/homeserver/account"
 	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/notices"
 )
 
 var adminRoutes = []route{
@@ -12,6 +14,8 @@ var adminRoutes = []route{
 	{"getAdminSuspendUser", "GET /_matrix/client/v1/admin/suspend/{userId}", admins, (*API).getAdminSuspendUser},
 	{"setAdminSuspendUser", "PUT /_matrix/client/v1/admin/suspend/{userId}", admins, (*API).setAdminSuspendUser},
 	{"getAdminLockUser", "GET /_matrix/client/v1/admin/lock/{userId}", admins, (*API).getAdminLockUser},
+	{"", "POST /_synapse/admin/v1/send_server_notice", admins, (*API).sendServerNotice},
+	{"", "PUT /_synapse/admin/v1/send_server_notice/{txnId}", admins, (*API).sendServerNotice},
 	{"setAdminLockUser", "PUT /_matrix/client/v1/admin/lock/{userId}", admins, (*API).setAdminLockUser},
 }
 
@@ -112,4 +116,29 @@ func (a *API) getAdminLockUser(r *request) (any, error) {
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv1adminlockuserid
 func (a *API) setAdminLockUser(r *request) (any, error) {
 	return a.moderate(r, "locked", a.Accounts.SetLocked)
+}
+
+// sendServerNotice tells a user something, as programs for Synapse ask for it.
+//
+// Source: https://element-hq.github.io/synapse/latest/admin_api/server_notices.html
+func (a *API) sendServerNotice(r *request) (any, error) {
+	var body struct {
+		User    matrix.UserID   `json:"user_id"`
+		Content json.RawMessage `json:"content"`
+	}
+	if err := r.JSON(&body); err != nil {
+		return nil, err
+	}
+	if body.User == "" || body.Content == nil {
+		return nil, matrix.Errorf(matrix.MissingParam, "user_id and content are needed")
+	}
+	n := notices.Notice{Content: body.Content}
+	if txn := r.PathValue("txnId"); txn != "" { // each administrator has its own
+		n.Txn = string(r.User) + " " + txn
+	}
+	event, err := a.Notices.Send(r.Context(), body.User, n)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]matrix.EventID{"event_id": event}, nil
 }

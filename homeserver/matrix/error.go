@@ -96,6 +96,8 @@ var usual = map[Code]int{
 	UserDeactivated:       http.StatusForbidden,
 	UserLimitExceeded:     http.StatusForbidden,
 	UserLocked:            http.StatusUnauthorized,
+
+	CannotLeaveServerNoticeRoom: http.StatusForbidden,
 	UserSuspended:         http.StatusForbidden,
 	WrongRoomKeysVersion:  http.StatusForbidden,
 }

@@ -26,6 +26,8 @@ type Change struct {
 	Guest      bool            // the actor is a guest
 	Signed     json.RawMessage // proof that an address which was invited is the actor's; federation redeems it
 	At         int64           // time (ms) that an appservice gives the event; 0 means now
+
+	final bool // the target's account ends
 }
 
 // Join makes a user a member.
@@ -56,7 +58,7 @@ func (s *Service) Leave(ctx context.Context, c Change) error {
 }
 
 // LeaveAll ends all memberships, invitations and knocks of a user of this
-// server. Where that fails the others end all the same.
+// server, whose account ends. Where that fails the others end all the same.
 func (s *Service) LeaveAll(ctx context.Context, user matrix.UserID) error {
 	var errs []error
 	for _, m := range s.Store.Memberships(user) {
@@ -65,7 +67,7 @@ func (s *Service) LeaveAll(ctx context.Context, user matrix.UserID) error {
 		}
 		r, err := s.Store.RoomByNum(ctx, m.Room)
 		if err == nil {
-			err = s.Leave(ctx, Change{Room: r.ID, Actor: user})
+			err = s.Leave(ctx, Change{Room: r.ID, Actor: user, final: true})
 		}
 		errs = append(errs, err)
 	}
@@ -224,6 +226,8 @@ func (s *Service) refuse(h *head, c Change, old *event.PDU) error {
 		return matrix.Errorf(matrix.GuestAccessForbidden, "guests may not join this room")
 	case c.Membership == "leave" && c.Actor == c.Target && is == "leave":
 		return notInRoom
+	case c.Membership == "leave" && c.Actor == c.Target && is == "invite" && old.Sender == s.NoticesUser && !c.final:
+		return matrix.Errorf(matrix.CannotLeaveServerNoticeRoom, "invitations of the server cannot be rejected")
 	}
 	return nil
 }

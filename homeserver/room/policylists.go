@@ -200,6 +200,9 @@ func (s *Service) RefuseAlias(ctx context.Context, alias matrix.RoomAlias) error
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#invite-permission
 func (s *Service) RefuseInvite(ctx context.Context, user, inviter matrix.UserID, id matrix.RoomID) error {
+	if inviter == s.NoticesUser {
+		return nil
+	}
 	blocks, err := s.BlocksInvites(ctx, user)
 	if err == nil && blocks {
 		err = matrix.Errorf(matrix.InviteBlocked, "%s does not want to be invited to rooms", user)

@@ -41,6 +41,10 @@ type Service struct {
 	// can be asked.
 	Vet func(ctx context.Context, server matrix.ServerName, p *event.PDU) (*event.PDU, error)
 
+	// NoticesUser is the server's own user, whose invitations nobody can reject or
+	// block. "" for none.
+	NoticesUser matrix.UserID
+
 	locks   locks[matrix.RoomID]
 	repeats locks[store.Request] // held while an answer to a request is made
 	created atomic.Int64         // time (ms) of the newest room
