@@ -98,8 +98,8 @@ var usual = map[Code]int{
 	UserLocked:            http.StatusUnauthorized,
 
 	CannotLeaveServerNoticeRoom: http.StatusForbidden,
-	UserSuspended:         http.StatusForbidden,
-	WrongRoomKeysVersion:  http.StatusForbidden,
+	UserSuspended:               http.StatusForbidden,
+	WrongRoomKeysVersion:        http.StatusForbidden,
 }
 
 // Error is a failure the other side may see. Text goes over the wire, so it
