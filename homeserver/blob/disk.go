@@ -80,7 +80,7 @@ func (d *Disk) Clean(ctx context.Context, now time.Time) error {
 }
 
 // Put implements Store. When it returns, the blob survives a power cut.
-func (d *Disk) Put(ctx context.Context, r io.Reader, limit int64) (Digest, int64, error) {
+func (d *Disk) Put(ctx context.Context, r io.Reader, limit int64, known func(Digest)) (Digest, int64, error) {
 	f, err := os.CreateTemp(d.uploads(), "*") // mode 0600
 	if err != nil {
 		return Digest{}, 0, fmt.Errorf("put blob: %w", err)
@@ -91,6 +91,9 @@ func (d *Disk) Put(ctx context.Context, r io.Reader, limit int64) (Digest, int64
 	}
 	err = errors.Join(err, f.Close())
 	if err == nil {
+		if known != nil {
+			known(name)
+		}
 		err = d.keep(f.Name(), name)
 	}
 	if err != nil {

@@ -34,10 +34,10 @@ func uploads(t *testing.T, d *Disk) int {
 // stays.
 func TestDiskFiles(t *testing.T) {
 	d := open(t, filepath.Join(t.TempDir(), "media"))
-	if _, _, err := d.Put(t.Context(), strings.NewReader("a"), -1); err != nil {
+	if _, _, err := d.Put(t.Context(), strings.NewReader("a"), -1, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := d.Put(t.Context(), strings.NewReader("too large"), 3); !errors.Is(err, ErrTooLarge) {
+	if _, _, err := d.Put(t.Context(), strings.NewReader("too large"), 3, nil); !errors.Is(err, ErrTooLarge) {
 		t.Fatal(err)
 	}
 	if n := uploads(t, d); n != 0 {
@@ -62,7 +62,7 @@ func TestDiskFiles(t *testing.T) {
 func TestDiskWalk(t *testing.T) {
 	d := open(t, t.TempDir())
 	for i := range 20 {
-		if _, _, err := d.Put(t.Context(), strings.NewReader(strings.Repeat("x", i)), -1); err != nil {
+		if _, _, err := d.Put(t.Context(), strings.NewReader(strings.Repeat("x", i)), -1, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -86,7 +86,7 @@ func (s *S3) name(key string) (Digest, bool) {
 
 // Put implements Store. What crashes leaves nothing on the disk. Of a large blob
 // a few parts are on their way at once.
-func (s *S3) Put(ctx context.Context, r io.Reader, limit int64) (Digest, int64, error) {
+func (s *S3) Put(ctx context.Context, r io.Reader, limit int64, known func(Digest)) (Digest, int64, error) {
 	f, err := os.CreateTemp(s.spool, "*") // mode 0600
 	if err != nil {
 		return Digest{}, 0, fmt.Errorf("put blob: %w", err)
@@ -98,6 +98,9 @@ func (s *S3) Put(ctx context.Context, r io.Reader, limit int64) (Digest, int64, 
 	name, size, err := fill(ctx, f, r, limit)
 	if err != nil {
 		return Digest{}, 0, fmt.Errorf("put blob: %w", err)
+	}
+	if known != nil {
+		known(name)
 	}
 	bounded, cancel := context.WithTimeout(ctx, mostSilence+time.Duration(size/slowest)*time.Second)
 	defer cancel()

@@ -58,7 +58,7 @@ func TestS3Dies(t *testing.T) {
 	s := bucket(t, server, nil)
 	content := make([]byte, 40<<20)
 	rand.NewChaCha8([32]byte{1}).Read(content)
-	name, _, err := s.Put(t.Context(), bytes.NewReader(content), -1)
+	name, _, err := s.Put(t.Context(), bytes.NewReader(content), -1, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func TestS3Dies(t *testing.T) {
 	}
 
 	server.Kill()
-	if _, _, err := s.Put(t.Context(), strings.NewReader("lost"), -1); !errors.Is(err, ErrUnavailable) {
+	if _, _, err := s.Put(t.Context(), strings.NewReader("lost"), -1, nil); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("put: %v", err)
 	}
 	if _, _, err := s.Open(t.Context(), name); !errors.Is(err, ErrUnavailable) {
@@ -105,7 +105,7 @@ func TestS3Large(t *testing.T) {
 	source := func() io.Reader { return io.LimitReader(rand.NewChaCha8([32]byte{2}), size) }
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	name, n, err := s.Put(t.Context(), source(), size)
+	name, n, err := s.Put(t.Context(), source(), size, nil)
 	if err != nil || n != size {
 		t.Fatalf("%d bytes, %v", n, err)
 	}

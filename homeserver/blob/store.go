@@ -16,11 +16,12 @@ import (
 type Store interface {
 	// Put stores all that r yields and returns its digest and size in bytes. When
 	// Put returns, the blob is safe. More than limit bytes are ErrTooLarge; a limit
-	// below 0 is none. An error of r is returned as it is, wrapped.
+	// below 0 is none. An error of r is returned as it is, wrapped. Known, if it is
+	// not nil, is called with the digest before the blob is there.
 	//
 	// A blob that exists already is written anew, so that its time of change says
 	// when it was last put.
-	Put(ctx context.Context, r io.Reader, limit int64) (Digest, int64, error)
+	Put(ctx context.Context, r io.Reader, limit int64, known func(Digest)) (Digest, int64, error)
 
 	// Open returns the blob for reading from any offset, and its size in bytes. The
 	// caller must close it, and ctx must live until then. A blob that does not exist
@@ -65,15 +66,18 @@ type Info struct {
 type Both struct{ Main, Other Store }
 
 // Put implements Store: the blob is in Main.
-func (b Both) Put(ctx context.Context, r io.Reader, limit int64) (Digest, int64, error) {
-	return b.Main.Put(ctx, r, limit)
+func (b Both) Put(ctx context.Context, r io.Reader, limit int64, known func(Digest)) (Digest, int64, error) {
+	return b.Main.Put(ctx, r, limit, known)
 }
 
 // Open implements Store.
 func (b Both) Open(ctx context.Context, name Digest) (io.ReadSeekCloser, int64, error) {
 	r, size, err := b.Main.Open(ctx, name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return b.Other.Open(ctx, name)
+		r, size, err = b.Other.Open(ctx, name)
+	}
+	if errors.Is(err, fs.ErrNotExist) { // moved meanwhile
+		r, size, err = b.Main.Open(ctx, name)
 	}
 	return r, size, err
 }
@@ -103,7 +107,7 @@ func (b Both) Move(ctx context.Context, name Digest) error {
 	if err != nil {
 		return err
 	}
-	arrived, _, err := b.Main.Put(ctx, r, -1)
+	arrived, _, err := b.Main.Put(ctx, r, -1, nil)
 	if err = errors.Join(err, r.Close()); err != nil {
 		return err
 	}
@@ -117,7 +121,7 @@ func (b Both) Move(ctx context.Context, name Digest) error {
 // gone afterwards. The error says what went wrong.
 func Probe(ctx context.Context, s Store) (err error) {
 	content := rand.Text()
-	name, _, err := s.Put(ctx, strings.NewReader(content), -1)
+	name, _, err := s.Put(ctx, strings.NewReader(content), -1, nil)
 	if err != nil {
 		return err
 	}

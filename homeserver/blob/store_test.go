@@ -57,7 +57,7 @@ func TestPutOpen(t *testing.T) {
 	each(t, func(t *testing.T, s Store) {
 		ctx := t.Context()
 		for _, content := range []string{"", "a", "a", strings.Repeat("switchboard", 100000)} {
-			name, size, err := s.Put(ctx, iotest.HalfReader(strings.NewReader(content)), int64(len(content)))
+			name, size, err := s.Put(ctx, iotest.HalfReader(strings.NewReader(content)), int64(len(content)), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -110,7 +110,7 @@ func TestPutFails(t *testing.T) {
 	}
 	each(t, func(t *testing.T, s Store) {
 		for _, tt := range tests {
-			if _, _, err := s.Put(tt.ctx, tt.r, tt.limit); !errors.Is(err, tt.want) {
+			if _, _, err := s.Put(tt.ctx, tt.r, tt.limit, nil); !errors.Is(err, tt.want) {
 				t.Errorf("%s: got %v, want %v", tt.name, err, tt.want)
 			}
 			if left := list(t, s); len(left) > 0 {
@@ -123,7 +123,7 @@ func TestPutFails(t *testing.T) {
 			}
 		}
 		for _, limit := range []int64{-1, 1<<63 - 1} {
-			if _, _, err := s.Put(t.Context(), strings.NewReader("12345"), limit); err != nil {
+			if _, _, err := s.Put(t.Context(), strings.NewReader("12345"), limit, nil); err != nil {
 				t.Errorf("limit %d: %v", limit, err)
 			}
 		}
@@ -135,7 +135,7 @@ func TestDeleteWalk(t *testing.T) {
 		ctx := t.Context()
 		var want []string
 		for i := range 20 {
-			name, _, err := s.Put(ctx, bytes.NewReader(make([]byte, i)), 100)
+			name, _, err := s.Put(ctx, bytes.NewReader(make([]byte, i)), 100, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -177,7 +177,7 @@ func TestPutAtOnce(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 32 {
 			wg.Go(func() {
-				name, _, err := s.Put(t.Context(), strings.NewReader(strings.Repeat("x", i%4)), 10)
+				name, _, err := s.Put(t.Context(), strings.NewReader(strings.Repeat("x", i%4)), 10, nil)
 				if err != nil {
 					t.Error(err)
 					return
@@ -200,7 +200,7 @@ func TestPutAtOnce(t *testing.T) {
 // TestMove brings blobs from a disk to S3 and back.
 func TestMove(t *testing.T) {
 	disk, far := open(t, t.TempDir()), bucket(t, s3.Start(t), nil)
-	name, _, err := disk.Put(t.Context(), strings.NewReader("moved"), -1)
+	name, _, err := disk.Put(t.Context(), strings.NewReader("moved"), -1, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,8 +17,8 @@ import (
 type told struct{ blob.Store }
 
 // Put implements blob.Store.
-func (b told) Put(ctx context.Context, r io.Reader, limit int64) (blob.Digest, int64, error) {
-	name, size, err := b.Store.Put(ctx, r, limit)
+func (b told) Put(ctx context.Context, r io.Reader, limit int64, known func(blob.Digest)) (blob.Digest, int64, error) {
+	name, size, err := b.Store.Put(ctx, r, limit, known)
 	return name, size, tell(err)
 }
 
@@ -84,9 +84,7 @@ func (s *Service) Move(ctx context.Context, patience time.Duration) (files int, 
 		if time.Now().After(until) {
 			return errEnough
 		}
-		lock := s.lock(i.Digest)
-		lock.RLock()
-		defer lock.RUnlock()
+		defer s.locks.hold(i.Digest)()
 		if err := both.Move(ctx, i.Digest); errors.Is(err, fs.ErrNotExist) { // deleted meanwhile
 			return nil
 		} else if err != nil {

@@ -4,13 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"mime"
 	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -42,10 +40,10 @@ type Service struct {
 	server matrix.ServerName
 	config Config
 
-	sweeping [64]sync.RWMutex // tier 1; of a blob, see lock; held for reading from checking it to committing its row, for writing while it is deleted
-	memory   *semaphore.Weighted
-	making   singleflight.Group
-	queue    chan struct{} // as many as may wait for a thumbnail
+	locks  locks
+	memory *semaphore.Weighted
+	making singleflight.Group
+	queue  chan struct{} // as many as may wait for a thumbnail
 
 	previews previews
 
@@ -171,28 +169,28 @@ func (s *Service) receive(ctx context.Context, m *store.Media, u Upload, add fun
 		return refused
 	}
 	body := &uploading{Reader: u.Body}
-	digest, size, err := s.blobs.Put(ctx, body, limit)
+	err = s.take(ctx, body, limit, func(digest blob.Digest, size int64) error {
+		m.Digest, m.Size, m.Type, m.Name = digest[:], size, cleanType(u.Type), cleanName(u.Name)
+		return s.store.Update(ctx, func(tx *store.Tx) error {
+			if s.config.Quota > 0 {
+				used, _, err := tx.MediaUse(ctx, m.Uploader, 0)
+				if err != nil {
+					return err
+				}
+				if used+size > s.config.Quota { // another upload was faster
+					return refused
+				}
+			}
+			return add(tx)
+		})
+	})
 	switch {
 	case errors.Is(err, blob.ErrTooLarge):
 		return refused
 	case body.err != nil: // of the client, not of ours
 		return &matrix.Error{Code: matrix.Unknown, Status: http.StatusBadRequest, Text: "the upload broke off"}
-	case err != nil:
-		return err
 	}
-	m.Digest, m.Size, m.Type, m.Name = digest[:], size, cleanType(u.Type), cleanName(u.Name)
-	return s.keep(ctx, digest, func(tx *store.Tx) error {
-		if s.config.Quota > 0 {
-			used, _, err := tx.MediaUse(ctx, m.Uploader, 0)
-			if err != nil {
-				return err
-			}
-			if used+size > s.config.Quota { // another upload was faster
-				return refused
-			}
-		}
-		return add(tx)
-	})
+	return err
 }
 
 // allowance is how large the next upload of user may be, and what to answer if
@@ -210,36 +208,28 @@ func (s *Service) allowance(ctx context.Context, user matrix.UserID) (limit int6
 	return limit, refused, err
 }
 
-// lock is what keeps a blob from being deleted while a row begins to need it.
-func (s *Service) lock(digest blob.Digest) *sync.RWMutex {
-	return &s.sweeping[int(digest[0])%len(s.sweeping)]
-}
-
-// keep commits the row that needs a blob. Nobody deletes the blob meanwhile.
-func (s *Service) keep(ctx context.Context, digest blob.Digest, write func(tx *store.Tx) error) error {
-	err := s.commit(ctx, digest, write)
+// take stores what r yields, up to limit bytes, and has write commit the row
+// that needs it. Nobody deletes the blob meanwhile; without a row it does not
+// stay.
+func (s *Service) take(ctx context.Context, r io.Reader, limit int64, write func(digest blob.Digest, size int64) error) error {
+	release := func() {}
+	digest, size, err := s.blobs.Put(ctx, r, limit, func(d blob.Digest) { release = s.locks.hold(d) })
+	if err != nil {
+		release()
+		return err
+	}
+	err = write(digest, size)
+	release()
 	if err != nil {
 		s.discard(ctx, digest)
 	}
 	return err
 }
 
-func (s *Service) commit(ctx context.Context, digest blob.Digest, write func(tx *store.Tx) error) error {
-	lock := s.lock(digest)
-	lock.RLock()
-	defer lock.RUnlock()
-	f, _, err := s.blobs.Open(ctx, digest)
-	if err != nil {
-		return fmt.Errorf("media was swept away while it was uploaded: %w", err)
-	}
-	f.Close()
-	return s.store.Update(ctx, write)
-}
-
 // discard deletes a blob for which there is no row in the end, unless something
 // else needs it. Where that fails, Walk does it.
 func (s *Service) discard(ctx context.Context, digest blob.Digest) {
-	if err := s.remove(context.WithoutCancel(ctx), digest); err != nil {
+	if _, err := s.remove(context.WithoutCancel(ctx), digest); err != nil {
 		zerolog.Ctx(ctx).Warn().Err(err).Msg("a file that was refused is left for a while")
 	}
 }
@@ -311,11 +301,16 @@ func (s *Service) find(ctx context.Context, server matrix.ServerName, id string,
 	if err != nil {
 		return m, err
 	}
-	locked, err := s.store.Quarantined(ctx, server, id, m.Digest)
+	return m, s.admit(ctx, Name{server, id}, m.Digest)
+}
+
+// admit refuses a file that is in quarantine, by its name or by its content.
+func (s *Service) admit(ctx context.Context, name Name, digest []byte) error {
+	locked, err := s.store.Quarantined(ctx, name.Server, name.ID, digest)
 	if err == nil && locked {
 		err = errNotFound()
 	}
-	return m, err
+	return err
 }
 
 // own gives the row of a file of this server.

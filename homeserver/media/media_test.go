@@ -217,7 +217,7 @@ func TestWalk(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
 		s, dir := start(t, st, nil)
 		id := s.mustPut(t, alice, []byte("needed"))
-		if _, _, err := s.blobs.Put(t.Context(), strings.NewReader("nobody's"), -1); err != nil {
+		if _, _, err := s.blobs.Put(t.Context(), strings.NewReader("nobody's"), -1, nil); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.Walk(t.Context(), time.Now()); err != nil {

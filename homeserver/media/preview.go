@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"switchboard/homeserver/blob"
 	"switchboard/homeserver/cache"
 	"switchboard/homeserver/fedclient"
 	"switchboard/homeserver/matrix"
@@ -244,22 +245,24 @@ func (s *Service) fetchImage(ctx context.Context, graph map[string]any, at *url.
 // addImage keeps an image like one of another server: it goes when nobody wants
 // it any more. Only what a browser shows and holds no programs is taken.
 func (s *Service) addImage(ctx context.Context, graph map[string]any, r *http.Response) error {
-	digest, size, err := s.blobs.Put(ctx, r.Body, s.config.Previews.MaxImage)
-	if err != nil {
-		return fmt.Errorf("image: %w", err)
-	}
-	p, err := s.header(ctx, digest[:])
-	if err != nil {
-		s.discard(ctx, digest)
-		return fmt.Errorf("image: %w", err)
-	}
 	now := time.Now().UnixMilli()
-	m := store.RemoteMedia{Server: s.server, ID: newID(), Digest: digest[:], Size: size, Type: p.kind, FetchedTS: now, UsedTS: now}
-	if err := s.keep(ctx, digest, func(tx *store.Tx) error { return tx.PutRemoteMedia(ctx, m) }); err != nil {
-		return err
+	m := store.RemoteMedia{Server: s.server, ID: newID(), FetchedTS: now, UsedTS: now}
+	var p picture
+	err := s.take(ctx, r.Body, s.config.Previews.MaxImage, func(digest blob.Digest, size int64) (err error) {
+		if p, err = s.header(ctx, digest[:]); err != nil {
+			return err
+		}
+		if err := s.admit(ctx, Name{}, digest[:]); err != nil {
+			return err
+		}
+		m.Digest, m.Size, m.Type = digest[:], size, p.kind
+		return s.store.Update(ctx, func(tx *store.Tx) error { return tx.PutRemoteMedia(ctx, m) })
+	})
+	if err != nil {
+		return fmt.Errorf("image: %w", err)
 	}
 	width, height := p.upright()
-	graph["og:image"], graph["og:image:type"], graph["matrix:image:size"] = s.URI(m.ID), p.kind, size
+	graph["og:image"], graph["og:image:type"], graph["matrix:image:size"] = s.URI(m.ID), p.kind, m.Size
 	graph["og:image:width"], graph["og:image:height"] = width, height
 	return nil
 }

@@ -31,6 +31,13 @@ func (s web) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.NotFound(w, r)
 }
 
+func newSite(t *testing.T, pages web) *httptest.Server {
+	t.Helper()
+	server := httptest.NewServer(pages)
+	t.Cleanup(server.Close)
+	return server
+}
+
 // text is a page of a type.
 func text(kind, body string) func(http.ResponseWriter) {
 	return func(w http.ResponseWriter) {

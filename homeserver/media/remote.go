@@ -79,12 +79,11 @@ func (s *Service) remote(ctx context.Context, server matrix.ServerName, id strin
 	if ok {
 		return asMedia(m), s.use(ctx, m)
 	}
-	locked, err := s.store.Quarantined(ctx, server, id, nil)
-	if err == nil && (locked || s.Client == nil) {
-		err = errNotFound()
-	}
-	if err != nil {
+	if err := s.admit(ctx, Name{server, id}, nil); err != nil {
 		return store.Media{}, err
+	}
+	if s.Client == nil {
+		return store.Media{}, errNotFound()
 	}
 	if !s.fetches.begin(server) {
 		return store.Media{}, &matrix.Error{Code: matrix.LimitExceeded, Text: "too many files are being fetched", RetryAfter: 5 * time.Second}
@@ -137,24 +136,21 @@ func (s *Service) fetch(ctx context.Context, server matrix.ServerName, id string
 	}
 	defer from.Close()
 	body := &uploading{Reader: from}
-	digest, size, err := s.blobs.Put(ctx, body, s.config.MaxRemote)
+	now := time.Now().UnixMilli()
+	m := store.RemoteMedia{Server: server, ID: id, Type: cleanType(from.Type), Name: dispositionName(from.Disposition), FetchedTS: now, UsedTS: now}
+	err = s.take(ctx, body, s.config.MaxRemote, func(digest blob.Digest, size int64) error {
+		m.Digest, m.Size = digest[:], size
+		return s.store.Update(ctx, func(tx *store.Tx) error { return tx.PutRemoteMedia(ctx, m) })
+	})
 	if body.err != nil { // of the other server, not of our disk
-		return store.RemoteMedia{}, &brokenError{body.err}
+		return m, &brokenError{body.err}
 	}
 	if err != nil {
-		return store.RemoteMedia{}, err
-	}
-	now := time.Now().UnixMilli()
-	m := store.RemoteMedia{
-		Server: server, ID: id, Digest: digest[:], Size: size,
-		Type: cleanType(from.Type), Name: dispositionName(from.Disposition), FetchedTS: now, UsedTS: now,
-	}
-	if err := s.keep(ctx, digest, func(tx *store.Tx) error { return tx.PutRemoteMedia(ctx, m) }); err != nil {
 		return m, err
 	}
-	if quota := s.config.RemoteQuota; quota > 0 && s.fetched.Add(size) > quota/32 {
+	if quota := s.config.RemoteQuota; quota > 0 && s.fetched.Add(m.Size) > quota/32 {
 		s.fetched.Store(0)
-		_, err := s.trim(ctx, time.Now(), digest)
+		_, err := s.trim(ctx, time.Now(), blob.Digest(m.Digest))
 		if err == nil {
 			err = s.Reap(ctx) // so that the disk has room at once
 		}

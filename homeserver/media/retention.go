@@ -86,20 +86,24 @@ func (s *Service) Walk(ctx context.Context, now time.Time) error {
 		if now.UnixMilli()-b.Put < unswept.Milliseconds() {
 			return nil
 		}
-		return s.remove(ctx, b.Digest)
+		_, err := s.remove(ctx, b.Digest)
+		return err
 	})
 }
 
-// remove deletes a blob unless something needs it.
-func (s *Service) remove(ctx context.Context, d blob.Digest) error {
-	lock := s.lock(d)
-	lock.Lock()
-	defer lock.Unlock()
-	needed, err := s.store.MediaNeeded(ctx, d[:])
-	if err != nil || needed {
-		return err
+// remove deletes a blob unless something needs it. It is not done if somebody is
+// uploading the same.
+func (s *Service) remove(ctx context.Context, d blob.Digest) (done bool, err error) {
+	release, ok := s.locks.own(d)
+	if !ok {
+		return false, nil
 	}
-	return s.blobs.Delete(ctx, d)
+	defer release()
+	needed, err := s.store.MediaNeeded(ctx, d[:])
+	if err == nil && !needed {
+		err = s.blobs.Delete(ctx, d)
+	}
+	return err == nil, err
 }
 
 // Reap deletes the blobs of files that were forgotten. What it does not reach
@@ -111,12 +115,17 @@ func (s *Service) Reap(ctx context.Context) error {
 		if err != nil || len(list) == 0 {
 			return err
 		}
+		var gone []store.DroppedBlob
 		for _, b := range list {
-			if err := s.remove(ctx, blob.Digest(b.Digest)); err != nil {
+			done, err := s.remove(ctx, blob.Digest(b.Digest))
+			if err != nil {
 				return err
 			}
+			if done {
+				gone = append(gone, b)
+			}
 		}
-		if err := s.store.Update(ctx, func(tx *store.Tx) error { return tx.ForgetBlobs(ctx, list) }); err != nil {
+		if err := s.store.Update(ctx, func(tx *store.Tx) error { return tx.ForgetBlobs(ctx, gone) }); err != nil || len(gone) < atOnce {
 			return err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"switchboard/homeserver/blob"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/store"
 )
@@ -142,15 +143,11 @@ func (s *Service) makeOne(ctx context.Context, original []byte, p picture, f Fra
 		zerolog.Ctx(ctx).Debug().Err(err).Msg("thumbnail")
 		return store.Thumbnail{}, errNoThumbnail()
 	}
-	digest, size, err := s.blobs.Put(ctx, bytes.NewReader(content), -1)
-	if err != nil {
-		return store.Thumbnail{}, err
-	}
-	t := store.Thumbnail{
-		Original: original, Width: f.Width, Height: f.Height, Method: f.method(),
-		Digest: digest[:], Size: size, Type: kind,
-	}
-	err = s.keep(ctx, digest, func(tx *store.Tx) error { return tx.PutThumbnail(ctx, t) })
+	t := store.Thumbnail{Original: original, Width: f.Width, Height: f.Height, Method: f.method(), Type: kind}
+	err = s.take(ctx, bytes.NewReader(content), -1, func(digest blob.Digest, size int64) error {
+		t.Digest, t.Size = digest[:], size
+		return s.store.Update(ctx, func(tx *store.Tx) error { return tx.PutThumbnail(ctx, t) })
+	})
 	if errors.Is(err, store.ErrNotFound) { // the image was deleted meanwhile
 		err = errNotFound()
 	}
