@@ -11,7 +11,8 @@ import (
 	"strings"
 	"testing"
 
-	"switchboard/homeserver/blob"
+	"switchboard/cmd/dev/s3"
+	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/media"
 	"switchboard/homeserver/store"
 	"switchboard/homeserver/store/storetest"
@@ -20,13 +21,13 @@ import (
 // withMedia gives an API a media service.
 func withMedia(t *testing.T, st *store.Store, edit func(*media.Config)) func(*API) {
 	t.Helper()
-	blobs, err := blob.OpenDisk(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
 	c := media.DefaultConfig()
 	if edit != nil {
 		edit(&c)
+	}
+	blobs, err := c.OpenBlobs(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
 	}
 	return func(a *API) { a.Media = media.New(st, a.Accounts.Bell, blobs, a.ServerName, c) }
 }
@@ -183,5 +184,81 @@ func TestThumbnailEndpoint(t *testing.T) {
 		}
 		s.want(400, `M_UNKNOWN`, "GET", thumbnail+s.upload("image/png", "", "no image")+"?width=1&height=1", "")
 		s.want(404, `M_NOT_FOUND`, "GET", thumbnail+"a.test/nothing?width=1&height=1", "")
+	})
+}
+
+// TestRanges asks for parts of a file, on the disk and on S3.
+func TestRanges(t *testing.T) {
+	const content = "0123456789"
+	many := "Range: bytes=0-0" + strings.Repeat(",2-2", mostRanges)
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		for _, place := range []string{"disk", "S3"} {
+			s := prepare(t, st, withMedia(t, st, func(c *media.Config) {
+				if place == "S3" {
+					server := s3.Start(t)
+					c.Storage = "s3"
+					c.S3.Endpoint, c.S3.Bucket, c.S3.AccessKey, c.S3.SecretKey = server.URL, s3.Bucket, s3.AccessKey, s3.SecretKey
+				}
+			}))
+			s = s.new(strings.ToLower(place))
+			id := s.upload("text/plain", "", content)
+			etag := s.fetch(download + id).Header().Get("ETag")
+			for _, tt := range []struct {
+				header  []string
+				code    int
+				body    string
+				content string // Content-Range
+			}{
+				{[]string{"Range: bytes=0-"}, 206, content, "bytes 0-9/10"},
+				{[]string{"Range: bytes=7-"}, 206, "789", "bytes 7-9/10"},
+				{[]string{"Range: bytes=-2"}, 206, "89", "bytes 8-9/10"},
+				{[]string{"Range: bytes=8-100"}, 206, "89", "bytes 8-9/10"},
+				{[]string{"Range: bytes=10-"}, 416, "", "bytes */10"},
+				{[]string{"Range: bytes=5-2"}, 416, "", ""},
+				{[]string{"Range: lines=1-2"}, 416, "", ""},
+				{[]string{"Range: bytes=7-", "If-Range: " + etag}, 206, "789", "bytes 7-9/10"},
+				{[]string{"Range: bytes=7-", `If-Range: "another"`}, 200, content, ""},
+				{[]string{"Range: bytes=7-", "If-Range: Mon, 02 Jan 2006 15:04:05 GMT"}, 200, content, ""},
+				{[]string{"Range: bytes=7-", "If-None-Match: " + etag}, 304, "", ""},
+				{[]string{many}, 200, content, ""},
+			} {
+				w := s.fetch(download+id, tt.header...)
+				if w.Code != tt.code || w.Code < 300 && w.Body.String() != tt.body || w.Header().Get("Content-Range") != tt.content {
+					t.Errorf("%s: %q: %d %q %q", place, tt.header, w.Code, w.Body, w.Header().Get("Content-Range"))
+				}
+			}
+			parts := s.fetch(download+id, "Range: bytes=0-1,5-6")
+			if kind := parts.Header().Get("Content-Type"); parts.Code != 206 || !strings.HasPrefix(kind, "multipart/byteranges") || !strings.Contains(parts.Body.String(), "bytes 5-6/10") {
+				t.Errorf("%s: two parts: %d %s %s", place, parts.Code, kind, parts.Body)
+			}
+		}
+	})
+}
+
+// TestQuarantineRoom keeps everybody from the files that a room's events name,
+// and from no others.
+func TestQuarantineRoom(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		s := start(t, st, withMedia(t, st, nil))
+		icon, sent, sticker, avatar, other := s.upload("image/png", "", "icon"), s.upload("", "", "sent"), s.upload("", "", "sticker"), s.upload("", "", "avatar"), s.upload("", "", "other")
+		s.want(200, ``, "PUT", v3+"profile/@alice:a.test/avatar_url", `{"avatar_url":"mxc://`+avatar+`"}`)
+		create := `{"initial_state":[{"type":"m.room.avatar","content":{"url":"mxc://` + icon + `"}}]}`
+		room := s.want(200, ``, "POST", v3+"createRoom", create).text("room_id")
+		s.want(200, ``, "PUT", v3+"rooms/"+room+"/send/m.room.message/1", `{"msgtype":"m.file","body":"x","url":"mxc://`+sent+`"}`)
+		s.want(200, ``, "PUT", v3+"rooms/"+room+"/send/m.sticker/2", `{"body":"x","info":{},"url":"mxc://`+sticker+`"}`)
+		if n, err := s.api.Media.QuarantineRoom(t.Context(), matrix.RoomID(room)); n != 3 || err != nil {
+			t.Errorf("%d files, %v", n, err)
+		}
+		for _, id := range []string{icon, sent, sticker} {
+			s.want(404, `M_NOT_FOUND`, "GET", download+id, "")
+		}
+		for _, id := range []string{avatar, other} {
+			if w := s.fetch(download + id); w.Code != 200 {
+				t.Errorf("%s: %d", id, w.Code)
+			}
+		}
+		if _, err := s.api.Media.QuarantineRoom(t.Context(), "!nothing:a.test"); err == nil {
+			t.Error("a room that is not known was searched")
+		}
 	})
 }
