@@ -273,7 +273,8 @@ func (c Config) databaseURL() string {
 	return "sqlite:" + filepath.Join(c.DataDir, "switchboard.db")
 }
 
-// cacheBytes is what all caches together may take.
+// cacheBytes is what the caches of the database and the store may take together;
+// the connections of syncs may take a quarter of it besides.
 func (c Config) cacheBytes() int64 {
 	if c.Memory == 0 {
 		return 64 << 20

@@ -162,6 +162,7 @@ func (s *Server) wire(blobs blob.Store) error {
 	s.search = &search.Service{Store: s.Store, Rooms: s.Rooms, Bell: s.Bell}
 	s.Sync = &clientsync.Service{
 		Store: s.Store, Rooms: s.Rooms, Unread: counts, Bell: s.Bell, Keys: s.Keys, Ephemeral: s.Ephemeral, Stopping: s.draining,
+		CacheBytes: int(c.cacheBytes() / 4),
 	}
 	s.ClientRoutes = &clientapi.API{
 		ServerName: c.ServerName, Accounts: s.Accounts, Rooms: s.Rooms, Directory: s.Directory, Federation: s.Federation, Sync: s.Sync, Unread: counts, Delayed: s.delayed, Notices: s.Notices, Search: s.search, Keys: s.Keys, Ephemeral: s.Ephemeral, Media: s.Media,

@@ -1,6 +1,7 @@
 package clientapi
 
 import (
+	"cmp"
 	"encoding/json"
 	"time"
 
@@ -16,7 +17,6 @@ var slidingRoutes = []route{
 
 // The bounds of a request of sliding sync.
 const (
-	mostLists         = 100
 	mostSubscriptions = 1000
 	mostWanted        = 200 // elements of a required_state
 	mostTimeline      = 100 // events of a room
@@ -30,7 +30,32 @@ type slidingRequest struct {
 	SetPresence string                        `json:"set_presence"`
 	Lists       map[string]slidingList        `json:"lists"`
 	Rooms       map[matrix.RoomID]slidingRoom `json:"room_subscriptions"`
-	Extensions  map[string]json.RawMessage    `json:"extensions"`
+	Extensions  slidingExtensions             `json:"extensions"`
+}
+
+type slidingExtensions struct {
+	ToDevice    switched[clientsync.ToDeviceExtension] `json:"to_device"`
+	E2EE        switched[clientsync.Extension]         `json:"e2ee"`
+	AccountData switched[clientsync.Extension]         `json:"account_data"`
+	Receipts    switched[clientsync.Extension]         `json:"receipts"`
+	Typing      switched[clientsync.Extension]         `json:"typing"`
+	Threads     switched[clientsync.ThreadsExtension]  `json:"threads"`
+	OldThreads  switched[clientsync.ThreadsExtension]  `json:"io.element.msc4360.threads"`
+}
+
+// switched is an extension that is switched on, or nothing.
+type switched[T any] struct{ on *T }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (s *switched[T]) UnmarshalJSON(raw []byte) error {
+	var is struct {
+		Enabled bool `json:"enabled"`
+	}
+	if err := json.Unmarshal(raw, &is); err != nil || !is.Enabled {
+		return err
+	}
+	s.on = new(T)
+	return json.Unmarshal(raw, s.on)
 }
 
 type slidingRoom struct {
@@ -102,8 +127,8 @@ func (a *API) slide(r *request, body *slidingRequest, stable bool) (*clientsync.
 // window checks a request.
 func (b *slidingRequest) window(user matrix.UserID, stable bool) (*clientsync.Window, error) {
 	switch {
-	case len(b.Lists) > mostLists:
-		return nil, matrix.Errorf(matrix.InvalidParam, "there may be up to %d lists", mostLists)
+	case len(b.Lists) > clientsync.MostLists:
+		return nil, matrix.Errorf(matrix.InvalidParam, "there may be up to %d lists", clientsync.MostLists)
 	case len(b.Rooms) > mostSubscriptions:
 		return nil, matrix.Errorf(matrix.InvalidParam, "there may be up to %d room_subscriptions", mostSubscriptions)
 	case len(b.Conn) > 255:
@@ -111,37 +136,41 @@ func (b *slidingRequest) window(user matrix.UserID, stable bool) (*clientsync.Wi
 	case b.Timeout < 0:
 		return nil, matrix.Errorf(matrix.InvalidParam, "timeout cannot be negative")
 	}
+	x := &b.Extensions
 	w := &clientsync.Window{
 		Conn: b.Conn, Pos: b.Pos, Stable: stable, Timeout: time.Duration(min(b.Timeout, longestPoll.Milliseconds())) * time.Millisecond,
 		Lists: map[string]clientsync.List{}, Rooms: map[matrix.RoomID]clientsync.RoomConfig{},
+		Extensions: clientsync.Extensions{
+			ToDevice: x.ToDevice.on, E2EE: x.E2EE.on, AccountData: x.AccountData.on, Receipts: x.Receipts.on, Typing: x.Typing.on,
+			Threads: cmp.Or(x.Threads.on, x.OldThreads.on),
+		},
 	}
+	read := &stateReader{user: user, stable: stable, known: map[string]clientsync.RequiredState{}}
 	for name, l := range b.Lists {
-		list, err := l.list(user, stable)
+		list, err := l.list(read)
 		if err != nil {
 			return nil, err
 		}
 		w.Lists[name] = list
 	}
 	for id, room := range b.Rooms {
-		c, err := room.config(user, stable)
+		c, err := room.config(read)
 		if err != nil {
 			return nil, err
 		}
 		w.Rooms[id] = c
 	}
-	var err error
-	w.Extensions, err = slidingExtensions(b.Extensions)
-	return w, err
+	return w, nil
 }
 
 // list checks a list.
-func (l *slidingList) list(user matrix.UserID, stable bool) (clientsync.List, error) {
-	c, err := l.config(user, stable)
+func (l *slidingList) list(read *stateReader) (clientsync.List, error) {
+	c, err := l.config(read)
 	if err != nil {
 		return clientsync.List{}, err
 	}
 	f := l.Filters
-	if f.Invited == nil && !stable {
+	if f.Invited == nil && !read.stable {
 		f.Invited = f.Invite
 	}
 	list := clientsync.List{RoomConfig: c, Ranges: l.Ranges, Filters: clientsync.RoomSieve{
@@ -150,8 +179,8 @@ func (l *slidingList) list(user matrix.UserID, stable bool) (clientsync.List, er
 	if l.Range != nil {
 		list.Ranges = [][2]int{*l.Range}
 	}
-	if len(list.Ranges) > mostLists {
-		return list, matrix.Errorf(matrix.InvalidParam, "there may be up to %d ranges", mostLists)
+	if len(list.Ranges) > clientsync.MostLists {
+		return list, matrix.Errorf(matrix.InvalidParam, "there may be up to %d ranges", clientsync.MostLists)
 	}
 	for _, r := range list.Ranges {
 		if r[0] < 0 || r[1] < r[0] || r[1] > 1<<30 {
@@ -162,23 +191,39 @@ func (l *slidingList) list(user matrix.UserID, stable bool) (clientsync.List, er
 }
 
 // config checks what is wanted of a room.
-func (c *slidingRoom) config(user matrix.UserID, stable bool) (clientsync.RoomConfig, error) {
-	config := clientsync.RoomConfig{Limit: min(c.Limit, mostTimeline)}
+func (c *slidingRoom) config(read *stateReader) (clientsync.RoomConfig, error) {
+	config := clientsync.RoomConfig{Limit: min(c.Limit, mostTimeline), Text: string(c.State)}
 	if c.Limit < 0 {
 		return config, matrix.Errorf(matrix.InvalidParam, "timeline_limit cannot be negative")
 	}
 	var err error
-	if len(c.State) > 0 {
-		if stable {
-			config.State, err = requiredState(c.State)
-		} else {
-			config.State, err = requiredTuples(c.State, user)
-		}
+	config.State, err = read.state(config.Text)
+	return config, err
+}
+
+// stateReader reads what of the state is wanted: each text once, since many rooms
+// have the same.
+type stateReader struct {
+	user   matrix.UserID
+	stable bool // the names of version 4
+	known  map[string]clientsync.RequiredState
+}
+
+func (r *stateReader) state(text string) (s clientsync.RequiredState, err error) {
+	s, known := r.known[text]
+	switch {
+	case known || text == "":
+		return s, nil
+	case r.stable:
+		s, err = requiredState(json.RawMessage(text))
+	default:
+		s, err = requiredTuples(json.RawMessage(text), r.user)
 	}
-	if len(config.State.Include)+len(config.State.Exclude) > mostWanted {
+	if len(s.Include)+len(s.Exclude) > mostWanted {
 		err = matrix.Errorf(matrix.InvalidParam, "required_state may have up to %d elements", mostWanted)
 	}
-	return config, err
+	r.known[text] = s
+	return s, err
 }
 
 func requiredState(raw json.RawMessage) (clientsync.RequiredState, error) {
@@ -220,46 +265,4 @@ func requiredTuples(raw json.RawMessage, user matrix.UserID) (clientsync.Require
 		s.Include = append(s.Include, m)
 	}
 	return s, nil
-}
-
-// slidingExtensions reads those extensions that are known and switched on.
-func slidingExtensions(all map[string]json.RawMessage) (x clientsync.Extensions, err error) {
-	for name, raw := range all {
-		var on struct {
-			Enabled bool `json:"enabled"`
-		}
-		if err := edge.Decode(raw, &on); err != nil {
-			return x, err
-		}
-		if !on.Enabled {
-			continue
-		}
-		var to any
-		switch name {
-		case "to_device":
-			x.ToDevice = &clientsync.ToDeviceExtension{}
-			to = x.ToDevice
-		case "e2ee":
-			x.E2EE = &clientsync.Extension{}
-			to = x.E2EE
-		case "account_data":
-			x.AccountData = &clientsync.Extension{}
-			to = x.AccountData
-		case "receipts":
-			x.Receipts = &clientsync.Extension{}
-			to = x.Receipts
-		case "typing":
-			x.Typing = &clientsync.Extension{}
-			to = x.Typing
-		case "threads", "io.element.msc4360.threads":
-			x.Threads = &clientsync.ThreadsExtension{}
-			to = x.Threads
-		default:
-			continue
-		}
-		if err := edge.Decode(raw, to); err != nil {
-			return x, err
-		}
-	}
-	return x, nil
 }

@@ -64,7 +64,7 @@ func TestSlidingRooms(t *testing.T) {
 			s.said(first, fmt.Sprint(i), fmt.Sprintf(`{"msgtype":"m.text","body":"m%d"}`, i))
 		}
 		a := s.slide("", list20)
-		if a.at("lists", "all", "count") != 2.0 || fmt.Sprint(a.at("lists", "all", "ops")) != fmt.Sprintf("[map[op:SYNC range:[0 19] room_ids:[%s %s]]]", id(first), id(second)) {
+		if fmt.Sprint(a.at("lists")) != "map[all:map[count:2]]" {
 			t.Errorf("lists: %v", a.at("lists"))
 		}
 		r := a.of(first)

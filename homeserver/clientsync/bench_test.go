@@ -101,3 +101,42 @@ func BenchmarkInitial(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkSlide is what one message costs for one client of sliding sync that
+// waits: it looks at 20 rooms, or at all of 2,000.
+func BenchmarkSlide(b *testing.B) {
+	w := benchWorld(b, 256<<20)
+	ids := w.inhabit(2000, 3)
+	for _, last := range []int{19, 1999} {
+		b.Run(fmt.Sprint(last+1, " rooms"), func(b *testing.B) {
+			c := w.client(bob, "")
+			at := func(pos string) *SlidingAnswer {
+				a, err := w.Slide(w.ctx(), c.window(pos, last))
+				if err != nil {
+					b.Fatal(err)
+				}
+				return a
+			}
+			first := at("")
+			w.say(alice, ids[7], "hello")
+			b.ReportAllocs()
+			for b.Loop() {
+				if a := at(first.Pos); len(a.Rooms) != 1 {
+					b.Fatal(len(a.Rooms), " rooms")
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkSlideFirst is the first answer of sliding sync: 20 rooms of 2,000.
+func BenchmarkSlideFirst(b *testing.B) {
+	w := benchWorld(b, 256<<20)
+	w.inhabit(2000, 3)
+	c := w.client(bob, "")
+	for b.Loop() {
+		if a, err := w.Slide(w.ctx(), c.window("", 19)); err != nil || len(a.Rooms) != 20 {
+			b.Fatal(err, a)
+		}
+	}
+}

@@ -214,6 +214,23 @@ func (c *client) poll(timeout time.Duration) <-chan *Answer {
 	return done
 }
 
+// window is a request of sliding sync as Element X makes them: rooms up to one of
+// the list, and all extensions.
+func (c *client) window(pos string, last int) Window {
+	var state RequiredState
+	for _, typ := range []string{"m.room.name", "m.room.encryption", "m.room.power_levels", "m.room.canonical_alias", "m.room.create"} {
+		state.Include = append(state.Include, StateMatch{Type: &typ, Key: new("")})
+	}
+	state.Lazy = true
+	list := List{RoomConfig: RoomConfig{Limit: 1, State: state, Text: "x"}, Ranges: [][2]int{{0, last}}, Filters: RoomSieve{NotTypes: []*string{new("m.space")}}}
+	return Window{
+		User: c.user, Device: c.device, Pos: pos, Lists: map[string]List{"all_rooms": list},
+		Extensions: Extensions{
+			ToDevice: &ToDeviceExtension{}, E2EE: &Extension{}, AccountData: &Extension{}, Receipts: &Extension{}, Typing: &Extension{}, Threads: &ThreadsExtension{},
+		},
+	}
+}
+
 // in gives a room the client is in; an empty one if it is not in the answer.
 func (a *Answer) in(id matrix.RoomID) *joined {
 	if a.Rooms == nil || a.Rooms.Join[id] == nil {

@@ -1,8 +1,10 @@
 package clientsync
 
 import (
+	"cmp"
 	"context"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,7 +25,7 @@ type Window struct {
 	Conn       string // of several loops of one device, which one
 	Pos        string // from the answer before; "" begins
 	Timeout    time.Duration
-	Lists      map[string]List
+	Lists      map[string]List // up to MostLists
 	Rooms      map[matrix.RoomID]RoomConfig
 	Extensions Extensions
 	Stable     bool // the fields have their names of version 4
@@ -33,6 +35,7 @@ type Window struct {
 type RoomConfig struct {
 	Limit int // events of the timeline
 	State RequiredState
+	Text  string // State as the client wrote it, to compare
 }
 
 // RequiredState is a set of state events.
@@ -75,17 +78,62 @@ type connectionKey struct {
 type sliding struct {
 	at     token
 	serial int64
-	rooms  map[store.RoomNum]*toldRoom
+	rooms  toldRooms
+
+	// Of the order of the rooms then, what the client wanted of each place; nil for
+	// what it did not look at.
+	order   *order
+	configs []*combined
+	wanted  map[rule]*combined
 }
 
-// mostConnected bounds the rooms that all connections together remember: about
-// 150 bytes each.
-const mostConnected = 1_000_000
+// size is about how many bytes it takes; what several share counts for each.
+func (s *sliding) size() int {
+	return 500 + 250*(len(s.rooms.base)+len(s.rooms.over)) + 24*len(s.configs)
+}
 
-// connections are those that were used last.
-func (s *Service) connections() *cache.Cache[connectionKey, *connection] {
-	s.sliding.Do(func() { s.loops = cache.New[connectionKey, *connection](mostConnected) })
-	return s.loops
+// toldRooms are the rooms that a client knows. They are never changed: a message
+// copies only the few that were told lately.
+type toldRooms struct{ base, over map[store.RoomNum]*toldRoom }
+
+func (t toldRooms) of(room store.RoomNum) *toldRoom {
+	if r := t.over[room]; r != nil {
+		return r
+	}
+	return t.base[room]
+}
+
+// with is t with news.
+func (t toldRooms) with(news map[store.RoomNum]*toldRoom) toldRooms {
+	if len(news) == 0 {
+		return t
+	}
+	next := toldRooms{t.base, maps.Clone(t.over)}
+	if next.over == nil {
+		next.over = news
+	} else {
+		maps.Copy(next.over, news)
+	}
+	if len(next.over) > 32+len(next.base)/16 {
+		base := make(map[store.RoomNum]*toldRoom, len(next.base)+len(next.over))
+		maps.Copy(base, next.base)
+		maps.Copy(base, next.over)
+		next = toldRooms{base: base}
+	}
+	return next
+}
+
+// memoryDefault is what CacheBytes is for 0.
+const memoryDefault = 32 << 20
+
+// memories are the connections and the orders that were used last.
+func (s *Service) memories() (*cache.Cache[connectionKey, *connection], *cache.Cache[matrix.UserID, *order]) {
+	s.sliding.Do(func() {
+		most := cmp.Or(s.CacheBytes, memoryDefault)
+		s.loops = cache.New[connectionKey, *connection](most / 4 * 3)
+		s.orders = cache.New[matrix.UserID, *order](most / 4)
+	})
+	return s.loops, s.orders
 }
 
 // Slide answers a request of sliding sync, at once if there is something new,
@@ -95,7 +143,8 @@ func (s *Service) connections() *cache.Cache[connectionKey, *connection] {
 // Source: https://github.com/matrix-org/matrix-spec-proposals/blob/main/proposals/4186-simplified-sliding-sync.md
 func (s *Service) Slide(ctx context.Context, w Window) (*SlidingAnswer, error) {
 	key := connectionKey{w.User, w.Device, w.Conn}
-	conn, _ := s.connections().Find(key)
+	connections, _ := s.memories()
+	conn, _ := connections.Find(key)
 	if conn == nil {
 		conn = &connection{states: map[string]*sliding{}}
 	}
@@ -123,22 +172,23 @@ func (s *Service) Slide(ctx context.Context, w Window) (*SlidingAnswer, error) {
 			defer t.Stop()
 			timer = t.C
 		}
-		if !a.empty() || w.Pos == "" || w.Timeout <= 0 {
+		give := func() (*SlidingAnswer, error) {
 			a.Pos = conn.move(w.Pos, next)
-			s.connections().Put(key, conn, 10+len(next.rooms))
+			connections.Put(key, conn, next.size())
 			return a, nil
+		}
+		if !a.empty() || w.Pos == "" || w.Timeout <= 0 {
+			return give()
 		}
 		select {
 		case <-rung:
-			continue
 		case <-timer:
+			return give()
 		case <-s.Stopping:
+			return give()
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		a.Pos = conn.move(w.Pos, next)
-		s.connections().Put(key, conn, 10+len(next.rooms))
-		return a, nil
 	}
 }
 
@@ -188,37 +238,65 @@ type slide struct {
 	Window
 	known *sliding
 	next  *sliding
+	order *order
 
-	direct  map[matrix.RoomID]bool // rooms that are direct chats
-	scope   []*seat                // rooms that are looked at, in the order of the list
+	// Where settled is set, a place at which the client looked and looks now has
+	// nothing new unless its room is among touched.
+	settled bool
+	touched map[store.RoomNum]bool
+
+	names   []string                    // of the lists, in order
+	news    []store.Receipt             // behind what the client knows
+	direct  map[matrix.RoomID]bool      // rooms that are direct chats
+	scope   []*seat                     // rooms that are looked at, in the order of the list
+	asked   int                        // calls of seatOf
+	seats   map[store.RoomNum]*seat     // the same; see seat
+	back    []*seat                     // rooms that the client knows and looks at again
+	looked  map[store.RoomNum]bool      // see lookedAt
+	told    map[store.RoomNum]*toldRoom // what the client learns
 	results map[store.RoomNum]*RoomResult
 }
 
 // read collects what is new.
 func (sl *slide) read() (*SlidingAnswer, *sliding, error) {
-	sl.now = token{pos: sl.Store.Position(), typing: sl.Ephemeral.Serial()}
-	sl.next = &sliding{at: sl.now, rooms: maps.Clone(sl.known.rooms)}
-	if sl.next.rooms == nil {
-		sl.next.rooms = map[store.RoomNum]*toldRoom{}
+	var err error
+	if sl.order, err = sl.orderOf(sl.reading.User); err != nil {
+		return nil, nil, err
 	}
-	sl.results = map[store.RoomNum]*RoomResult{}
+	sl.now.typing = sl.Ephemeral.Serial()
+	sl.next = &sliding{at: sl.now, order: sl.order}
+	sl.told, sl.results = map[store.RoomNum]*toldRoom{}, map[store.RoomNum]*RoomResult{}
 	a := &SlidingAnswer{Lists: map[string]ListResult{}, Rooms: map[matrix.RoomID]*RoomResult{}}
 	for _, step := range []func(*SlidingAnswer) error{sl.prepare, sl.readLists, sl.readRooms, sl.readExtensions} {
 		if err := step(a); err != nil {
 			return nil, nil, err
 		}
 	}
+	sl.next.rooms = sl.known.rooms.with(sl.told)
 	return a, sl.next, nil
 }
 
 // prepare reads what decides about all rooms.
 func (sl *slide) prepare(*SlidingAnswer) (err error) {
-	if sl.ignored, err = sl.reading.Rooms.Ignored(sl.ctx, sl.reading.User); err != nil {
+	user, since := sl.reading.User, sl.known.at.pos
+	sl.names = slices.Sorted(maps.Keys(sl.Lists))
+	if sl.ignored, err = sl.reading.Rooms.Ignored(sl.ctx, user); err != nil {
 		return err
 	}
-	if sl.direct, err = sl.directRooms(sl.ctx, sl.reading.User); err != nil {
+	if sl.direct, err = sl.directRooms(sl.ctx, user); err != nil {
 		return err
 	}
-	sl.memberships, err = sl.asOf(sl.Store.Memberships(sl.reading.User))
-	return err
+	if since == 0 {
+		return nil
+	}
+	if sl.news, err = sl.Store.ReceiptNews(sl.ctx, user, since, sl.now.pos); err != nil {
+		return err
+	}
+	if sl.touched, sl.settled = sl.Store.RoomsChanged(since, sl.now.pos); sl.settled {
+		for _, r := range sl.news {
+			sl.touched[r.Room] = true
+		}
+	}
+	sl.settled = sl.settled && sl.known.order != nil && !sl.Store.SettingChangedSince(user, "m.direct", since)
+	return nil
 }

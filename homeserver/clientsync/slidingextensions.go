@@ -2,6 +2,7 @@ package clientsync
 
 import (
 	"encoding/json"
+	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -97,14 +98,15 @@ func (a *SlidingAnswer) empty() bool {
 		(x.AccountData == nil || len(x.AccountData.Global)+len(x.AccountData.Rooms) == 0) && x.Receipts == nil && x.Typing == nil && x.Threads == nil
 }
 
-// covers tells whether an extension is asked for a room.
-func (e *Extension) covers(s *seat) bool {
-	if e.Lists == nil && e.Rooms == nil {
-		return true
+// covers tells whether an extension is asked for a room; not for one at which the
+// client does not look, nil.
+func (sl *slide) covers(e *Extension, s *seat) bool {
+	if s == nil || e.Lists == nil && e.Rooms == nil {
+		return s != nil
 	}
-	in := func(name string) bool { return slices.Contains(s.lists, name) }
-	return slices.ContainsFunc(e.Lists, in) || len(s.lists) > 0 && slices.Contains(e.Lists, "*") ||
-		slices.Contains(e.Rooms, string(s.room.ID)) || slices.Contains(e.Rooms, "*")
+	in := sl.listNames(s)
+	named := func(list string) bool { return slices.Contains(in, list) || list == "*" && len(in) > 0 }
+	return slices.ContainsFunc(e.Lists, named) || slices.Contains(e.Rooms, string(s.room.ID)) || slices.Contains(e.Rooms, "*")
 }
 
 // readExtensions adds what the extensions ask for.
@@ -181,6 +183,22 @@ func (sl *slide) extendE2EE(x *extended) error {
 	return nil
 }
 
+// fresh lists the rooms that the answer shows for the first time and an extension
+// is asked for, and those at which the client looks again.
+func (sl *slide) fresh(e *Extension) (first, again []*seat) {
+	for num, r := range sl.results {
+		if s := sl.seatOf(num); r.Initial && sl.covers(e, s) {
+			first = append(first, s)
+		}
+	}
+	for _, s := range sl.back {
+		if r := sl.results[s.own.Room]; (r == nil || !r.Initial) && sl.covers(e, s) {
+			again = append(again, s)
+		}
+	}
+	return first, again
+}
+
 // extendAccountData gives the settings that changed, and all of a room that the
 // client sees for the first time.
 func (sl *slide) extendAccountData(x *extended) error {
@@ -189,45 +207,46 @@ func (sl *slide) extendAccountData(x *extended) error {
 	if err != nil {
 		return err
 	}
-	news := map[matrix.RoomID][]store.AccountData{}
-	for _, d := range list {
-		news[d.Room] = append(news[d.Room], d)
-	}
-	x.AccountData = &slidingAccountData{Rooms: map[matrix.RoomID][]json.RawMessage{}}
-	var fresh []matrix.RoomID
-	for _, s := range sl.scope {
-		if !sl.Extensions.AccountData.covers(s) {
-			delete(news, s.room.ID)
-		} else if r := sl.results[s.room.Num]; r != nil && r.Initial && since > 0 {
-			fresh = append(fresh, s.room.ID)
-		}
-	}
-	if len(fresh) > 0 {
-		of, err := sl.Store.AccountDataIn(sl.ctx, user, fresh, sl.now.pos)
-		if err != nil {
-			return err
-		}
-		maps.Copy(news, of)
-	}
 	rd := *sl.reading
 	rd.Since = sl.Pos
+	x.AccountData = &slidingAccountData{Rooms: map[matrix.RoomID][]json.RawMessage{}}
 	if x.AccountData.Global, err = rd.defaults(list); err != nil {
 		return err
 	}
-	for _, d := range news[""] {
+	fresh := map[matrix.RoomID]bool{}
+	if first, again := sl.fresh(sl.Extensions.AccountData); since > 0 {
+		for _, s := range append(first, again...) {
+			fresh[s.room.ID] = true
+		}
+	}
+	if len(fresh) > 0 {
+		list = slices.DeleteFunc(list, func(d store.AccountData) bool { return fresh[d.Room] })
+		of, err := sl.Store.AccountDataIn(sl.ctx, user, slices.Collect(maps.Keys(fresh)), sl.now.pos)
+		if err != nil {
+			return err
+		}
+		for _, d := range of {
+			list = append(list, d...)
+		}
+	}
+	for _, d := range list {
 		e, err := accountDataEvent(d)
 		if err != nil {
 			return err
 		}
-		x.AccountData.Global = append(x.AccountData.Global, e)
-	}
-	for _, s := range sl.scope {
-		for _, d := range news[s.room.ID] {
-			e, err := accountDataEvent(d)
-			if err != nil {
-				return err
-			}
-			x.AccountData.Rooms[s.room.ID] = append(x.AccountData.Rooms[s.room.ID], e)
+		if d.Room == "" {
+			x.AccountData.Global = append(x.AccountData.Global, e)
+			continue
+		}
+		r, err := sl.Store.Room(sl.ctx, d.Room)
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if sl.covers(sl.Extensions.AccountData, sl.seatOf(r.Num)) {
+			x.AccountData.Rooms[d.Room] = append(x.AccountData.Rooms[d.Room], e)
 		}
 	}
 	return nil
@@ -236,30 +255,31 @@ func (sl *slide) extendAccountData(x *extended) error {
 // extendReceipts gives the receipts that changed; of a room that the client sees
 // for the first time the user's own, and those at events that it gets.
 func (sl *slide) extendReceipts(x *extended) error {
-	var known, fresh []store.RoomNum
-	ids := map[store.RoomNum]matrix.RoomID{}
-	for _, s := range sl.scope {
-		if s.membership.Membership != "join" || !sl.Extensions.Receipts.covers(s) {
-			continue
-		}
-		ids[s.room.Num] = s.room.ID
-		if r := sl.results[s.room.Num]; r != nil && r.Initial {
-			fresh = append(fresh, s.room.Num)
-		} else {
-			known = append(known, s.room.Num)
+	var nums []store.RoomNum
+	first, again := sl.fresh(sl.Extensions.Receipts)
+	for _, s := range first {
+		if s.own.Membership == "join" {
+			nums = append(nums, s.own.Room)
 		}
 	}
-	list, err := sl.Store.Receipts(sl.ctx, sl.reading.User, known, sl.known.at.pos, sl.now.pos)
+	list, err := sl.Store.Receipts(sl.ctx, sl.reading.User, nums, 0, sl.now.pos)
 	if err != nil {
 		return err
 	}
-	all, err := sl.Store.Receipts(sl.ctx, sl.reading.User, fresh, 0, sl.now.pos)
-	if err != nil {
-		return err
-	}
-	for _, r := range all {
+	list = slices.DeleteFunc(list, func(r store.Receipt) bool {
 		at := func(e room.Seen) bool { return e.PDU.ID == r.Event }
-		if r.User == sl.reading.User || slices.ContainsFunc(sl.results[r.Room].timeline, at) {
+		return r.User != sl.reading.User && !slices.ContainsFunc(sl.results[r.Room].timeline, at)
+	})
+	for _, s := range again {
+		since := min(sl.known.rooms.of(s.own.Room).pos, sl.known.at.pos)
+		missed, err := sl.Store.Receipts(sl.ctx, sl.reading.User, []store.RoomNum{s.own.Room}, since, sl.now.pos)
+		if err != nil {
+			return err
+		}
+		list, nums = append(list, missed...), append(nums, s.own.Room)
+	}
+	for _, r := range sl.news {
+		if s := sl.seatOf(r.Room); sl.covers(sl.Extensions.Receipts, s) && !slices.Contains(nums, r.Room) {
 			list = append(list, r)
 		}
 	}
@@ -281,20 +301,32 @@ func (sl *slide) extendReceipts(x *extended) error {
 		if x.Receipts == nil {
 			x.Receipts = &slidingRooms{map[matrix.RoomID]json.RawMessage{}}
 		}
-		x.Receipts.Rooms[ids[num]] = b
+		x.Receipts.Rooms[sl.seatOf(num).room.ID] = b
 	}
 	return nil
 }
 
 // extendTyping tells who is typing where that changed.
 func (sl *slide) extendTyping(x *extended) error {
-	for _, s := range sl.scope {
-		if s.membership.Membership != "join" || !sl.Extensions.Typing.covers(s) {
+	first, again := sl.fresh(sl.Extensions.Typing)
+	look := sl.scope
+	if nums, sure := sl.Ephemeral.TypingRooms(sl.known.at.typing); sure {
+		look = append(first, again...)
+		for _, num := range nums {
+			if s := sl.seatOf(num); s != nil {
+				look = append(look, s)
+			}
+		}
+	}
+	for _, s := range look {
+		if s.own.Membership != "join" || !sl.covers(sl.Extensions.Typing, s) {
 			continue
 		}
-		since, fresh := sl.known.at.typing, false
-		if r := sl.results[s.room.Num]; r != nil && r.Initial {
-			since, fresh = 0, true
+		since, fresh := sl.known.at.typing, slices.Contains(first, s)
+		if fresh {
+			since = 0
+		} else if slices.Contains(again, s) {
+			since = 1 // before all changes: the client may show somebody
 		}
 		e, err := sl.typing(s.room, since, fresh)
 		if err != nil {
@@ -324,17 +356,14 @@ func (sl *slide) extendThreads(x *extended) error {
 	if l := sl.Extensions.Threads.Limit; l != nil {
 		left = max(0, min(left, *l))
 	}
-	for _, m := range sl.memberships {
-		if m.Membership != "join" || left == 0 {
+	for _, p := range sl.order.places {
+		if p.at <= sl.known.at.pos || left == 0 {
+			break
+		}
+		if p.own.Membership != "join" || sl.threadsTold(p) {
 			continue
 		}
-		r, err := sl.Store.RoomByNum(sl.ctx, m.Room)
-		if err != nil {
-			return err
-		}
-		if r.Last <= sl.known.at.pos {
-			continue
-		}
+		r := p.room
 		updates, err := sl.threadUpdates(r, left)
 		if err != nil {
 			return err
@@ -351,6 +380,19 @@ func (sl *slide) extendThreads(x *extended) error {
 	return nil
 }
 
+// threadsTold tells at little cost that the timelines of the answer tell of all
+// threads in which something is new.
+func (sl *slide) threadsTold(p *place) bool {
+	news, sure := sl.Store.ThreadNews(p.own.Room, sl.known.at.pos, sl.now.pos)
+	return sure && !slices.ContainsFunc(news, func(pos int64) bool { return sl.Extensions.Threads.Roots || !sl.inTimeline(p.own.Room, pos) })
+}
+
+// inTimeline tells whether the answer has the event at a place of a room.
+func (sl *slide) inTimeline(num store.RoomNum, pos int64) bool {
+	r := sl.results[num]
+	return r != nil && slices.ContainsFunc(r.timeline, func(e room.Seen) bool { return e.Pos == pos })
+}
+
 // threadUpdates are the threads of a room in which something is new.
 func (sl *slide) threadUpdates(r *store.Room, most int) (map[matrix.EventID]threadUpdate, error) {
 	list, err := sl.Store.Threads(sl.ctx, store.ThreadQuery{Room: r.Num, Before: sl.now.pos + 1}, most)
@@ -362,7 +404,7 @@ func (sl *slide) threadUpdates(r *store.Room, most int) (map[matrix.EventID]thre
 		if t.Last <= sl.known.at.pos {
 			break
 		}
-		if res := sl.results[r.Num]; res != nil && !sl.Extensions.Threads.Roots && slices.ContainsFunc(res.timeline, func(e room.Seen) bool { return e.Pos == t.Last }) {
+		if !sl.Extensions.Threads.Roots && sl.inTimeline(r.Num, t.Last) {
 			continue
 		}
 		root, err := sl.reading.Rooms.Visible(sl.ctx, r, sl.reading.User, []*store.Event{t.Root})

@@ -1,9 +1,9 @@
 package clientsync
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 
 	"switchboard/homeserver/matrix"
@@ -22,124 +22,183 @@ type RoomSieve struct {
 	NotTags   []string
 }
 
-// seat is one of the user's rooms, with its place in the order of activity.
+// seat is a place at which a client may look.
 type seat struct {
-	membership store.Membership
-	room       *store.Room
-	at         int64 // of the log: the last activity that the user may know of
-	config     *combined
-	lists      []string
+	*place           // nil for one that belongs in no list
+	config *combined // nil where the client does not look
+	lists  listSet
+	quiet  bool // it has nothing new
+
+	subscribed bool
 }
+
+// listSet is a set of lists, by their numbers in the order of their names.
+type listSet [2]uint64
+
+// MostLists is how many lists a window may have.
+const MostLists = 100
+
+func (l *listSet) add(i int) { l[i/64] |= 1 << (i % 64) }
+
+func (l listSet) has(i int) bool { return l[i/64]&(1<<(i%64)) != 0 }
 
 // ListResult tells of a list.
 type ListResult struct {
-	Count int      `json:"count"`
-	Ops   []listOp `json:"ops,omitempty"` // before version 4
-}
-
-// listOp tells which rooms stand in a range.
-type listOp struct {
-	Op    string          `json:"op"`
-	Range [2]int          `json:"range"`
-	Rooms []matrix.RoomID `json:"room_ids"`
+	Count int `json:"count"`
 }
 
 // readLists finds the rooms that the window shows.
 func (sl *slide) readLists(a *SlidingAnswer) error {
-	all, err := sl.seats()
+	seats, all, err := sl.eligible()
 	if err != nil {
 		return err
 	}
-	configs := map[string]*combined{}
-	for name, l := range sl.Lists {
+	for i, name := range sl.names {
+		l := sl.Lists[name]
 		in, err := sl.sift(all, l.Filters)
 		if err != nil {
 			return err
 		}
-		result := ListResult{Count: len(in)}
+		a.Lists[name] = ListResult{len(in)}
 		ranges := l.Ranges
 		if ranges == nil {
 			ranges = [][2]int{{0, len(in) - 1}}
 		}
 		for _, r := range ranges {
-			op := listOp{Op: "SYNC", Range: r, Rooms: []matrix.RoomID{}}
 			for _, s := range in[min(r[0], len(in)):min(max(r[1]+1, r[0]), len(in))] {
-				s.look(l.RoomConfig, configs)
-				s.lists = append(s.lists, name)
-				op.Rooms = append(op.Rooms, s.room.ID)
-			}
-			if !sl.Stable {
-				result.Ops = append(result.Ops, op)
+				s.lists.add(i)
 			}
 		}
-		a.Lists[name] = result
 	}
-	for _, s := range all {
-		if c, ok := sl.Window.Rooms[s.room.ID]; ok {
-			s.look(c, configs)
-		}
-		if s.config != nil {
-			slices.Sort(s.lists)
-			sl.scope = append(sl.scope, s)
-		}
-	}
+	sl.configure(seats)
 	return nil
 }
 
-// seats are the rooms that may be in a list, those with the newest activity
-// first.
-func (sl *slide) seats() ([]*seat, error) {
-	all := make([]*seat, 0, len(sl.memberships))
-	for _, m := range sl.memberships {
-		if m.Forgotten {
-			continue
-		}
-		in, err := sl.listed(m)
+// eligible gives a seat for each place, and lists those that may be in a list.
+func (sl *slide) eligible() (seats []seat, all []*seat, err error) {
+	seats = make([]seat, len(sl.order.places))
+	all = make([]*seat, 0, len(seats))
+	for i, p := range sl.order.places {
+		in, err := sl.listed(p)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		if !in {
-			continue
+		if in {
+			seats[i].place = p
+			all = append(all, &seats[i])
 		}
-		r, err := sl.Store.RoomByNum(sl.ctx, m.Room)
-		if err != nil {
-			return nil, err
-		}
-		s := &seat{membership: m, room: r, at: m.Pos}
-		if m.Membership == "join" {
-			s.at = min(r.Last, sl.now.pos)
-		}
-		all = append(all, s)
 	}
-	slices.SortFunc(all, func(a, b *seat) int { return cmp.Or(cmp.Compare(b.at, a.at), cmp.Compare(b.room.Num, a.room.Num)) })
-	return all, nil
+	return seats, all, nil
+}
+
+// configure finds out what the client wants of each room, and at which rooms it
+// looks.
+func (sl *slide) configure(seats []seat) {
+	sl.next.wanted, sl.next.configs = map[rule]*combined{}, make([]*combined, len(seats))
+	sl.scope = make([]*seat, 0, len(seats))
+	before := 0 // place in the order that the client knows
+	for i := range seats {
+		was := sl.wantedBefore(sl.order.places[i], &before)
+		s := &seats[i]
+		if s.place == nil {
+			continue
+		}
+		var sub *RoomConfig
+		if c, ok := sl.Window.Rooms[s.room.ID]; ok {
+			sub = &c
+		}
+		if sub == nil && s.lists == (listSet{}) {
+			continue
+		}
+		if last := len(sl.scope) - 1; sub == nil && last >= 0 && sl.scope[last].lists == s.lists && !sl.scope[last].subscribed {
+			s.config = sl.scope[last].config
+		} else {
+			s.config, s.subscribed = sl.combine(s.lists, sub), sub != nil
+		}
+		s.quiet = was != nil && was == s.config
+		sl.next.configs[i] = s.config
+		sl.scope = append(sl.scope, s)
+	}
+}
+
+// wantedBefore is what the client wanted of a place of which nothing has changed,
+// nil for no such place. It is called with one place after the other; next is how
+// far it has come in the order that the client knows.
+func (sl *slide) wantedBefore(p *place, next *int) *combined {
+	if !sl.settled || sl.touched[p.own.Room] {
+		return nil
+	}
+	places := sl.known.order.places
+	for *next < len(places) && sl.touched[places[*next].own.Room] {
+		*next++
+	}
+	if *next == len(places) || places[*next] != p {
+		sl.settled = false // the order was made anew meanwhile
+		return nil
+	}
+	*next++
+	return sl.known.configs[*next-1]
+}
+
+// listNames are the names of the lists that show a room.
+func (sl *slide) listNames(s *seat) (names []string) {
+	for i, name := range sl.names {
+		if s.lists.has(i) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// fewAsked is up to how many rooms are searched for one by one: with more, an index
+// of all is worth its price.
+const fewAsked = 16
+
+// seatOf is the seat of a room at which the client looks, else nil.
+func (sl *slide) seatOf(room store.RoomNum) *seat {
+	if sl.asked++; sl.asked <= fewAsked {
+		if i := slices.IndexFunc(sl.scope, func(s *seat) bool { return s.own.Room == room }); i >= 0 {
+			return sl.scope[i]
+		}
+		return nil
+	}
+	if sl.seats == nil {
+		sl.seats = make(map[store.RoomNum]*seat, len(sl.scope))
+		for _, s := range sl.scope {
+			sl.seats[s.own.Room] = s
+		}
+	}
+	return sl.seats[room]
 }
 
 // listed tells whether a room belongs in lists: where the user is, is invited or
 // has knocked, and out of which they were put. What they left themselves only if
 // the client has been told of it.
-func (sl *slide) listed(m store.Membership) (bool, error) {
-	switch m.Membership {
+func (sl *slide) listed(p *place) (bool, error) {
+	switch p.own.Membership {
 	case "join", "knock":
 		return true, nil
 	case "invite":
-		e, err := sl.Store.EventByNum(sl.ctx, m.Event)
+		e, err := sl.Store.EventByNum(sl.ctx, p.own.Event)
 		if err != nil {
 			return false, err
 		}
 		hidden, err := sl.reading.Rooms.HidesInvite(sl.ctx, sl.reading.User, e.PDU.Sender)
 		return !hidden, err
 	}
-	if sl.known.rooms[m.Room] != nil {
+	if p.own.Forgotten || sl.Store.Membership(sl.reading.User, p.own.Room).Forgotten {
+		return false, nil
+	}
+	if sl.known.rooms.of(p.own.Room) != nil {
 		return true, nil
 	}
-	out, known := sl.out.Find(m.Event)
+	out, known := sl.out.Find(p.own.Event)
 	if !known {
 		var err error
-		if out, err = sl.putOut(m); err != nil {
+		if out, err = sl.putOut(p.own); err != nil {
 			return false, err
 		}
-		sl.out.Put(m.Event, out)
+		sl.out.Put(p.own.Event, out)
 	}
 	return out, nil
 }
@@ -147,7 +206,7 @@ func (sl *slide) listed(m store.Membership) (bool, error) {
 // sift leaves out the rooms that a list does not want.
 func (sl *slide) sift(all []*seat, f RoomSieve) ([]*seat, error) {
 	var within map[matrix.RoomID]bool
-	var tags map[matrix.RoomID]map[string]bool
+	var tagged tagged
 	var err error
 	if f.Spaces != nil {
 		if within, err = sl.children(f.Spaces); err != nil {
@@ -155,24 +214,24 @@ func (sl *slide) sift(all []*seat, f RoomSieve) ([]*seat, error) {
 		}
 	}
 	if f.Tags != nil || f.NotTags != nil {
-		if tags, err = sl.tags(); err != nil {
+		if tagged, err = sl.taggedRooms(); err != nil {
 			return nil, err
 		}
 	}
 	list := make([]*seat, 0, len(all))
 	for _, s := range all {
 		id := s.room.ID
-		tagged := func(t string) bool { return tags[id][t] }
-		if f.Direct != nil && sl.direct[id] != *f.Direct || f.Invited != nil && (s.membership.Membership == "invite") != *f.Invited ||
-			f.Spaces != nil && !within[id] || f.Tags != nil && !slices.ContainsFunc(f.Tags, tagged) || slices.ContainsFunc(f.NotTags, tagged) {
+		has := func(t string) bool { return slices.Contains(tagged[id], t) }
+		if f.Direct != nil && sl.direct[id] != *f.Direct || f.Invited != nil && (s.own.Membership == "invite") != *f.Invited ||
+			f.Spaces != nil && !within[id] || f.Tags != nil && !slices.ContainsFunc(f.Tags, has) || slices.ContainsFunc(f.NotTags, has) {
 			continue
 		}
 		if f.Encrypted != nil || f.Types != nil || f.NotTypes != nil {
-			ok, err := sl.isKind(s, f)
+			k, err := sl.kindOf(s.place)
 			if err != nil {
 				return nil, err
 			}
-			if !ok {
+			if !f.wants(k) {
 				continue
 			}
 		}
@@ -181,115 +240,73 @@ func (sl *slide) sift(all []*seat, f RoomSieve) ([]*seat, error) {
 	return list, nil
 }
 
-// isKind tells whether a room's encryption and type are what a list wants, as far
-// as the user may know them.
-func (sl *slide) isKind(s *seat, f RoomSieve) (bool, error) {
-	k, err := sl.kind(s)
-	if err != nil {
-		return false, err
-	}
+// wants tells whether a room's encryption and type are what a list wants.
+func (f *RoomSieve) wants(k *kind) bool {
 	is := func(t *string) bool {
 		return t == nil && k.typ == nil || t != nil && k.typ != nil && *t == *k.typ
 	}
-	return (f.Encrypted == nil || *f.Encrypted == k.encrypted) && (f.Types == nil || slices.ContainsFunc(f.Types, is)) && !slices.ContainsFunc(f.NotTypes, is), nil
-}
-
-// kind is what of a room's state lists ask for.
-type kind struct {
-	encrypted bool
-	typ       *string
-}
-
-func (sl *slide) kind(s *seat) (k kind, err error) {
-	set := func(typ string, content json.RawMessage) {
-		switch typ {
-		case "m.room.encryption":
-			k.encrypted = true
-		case "m.room.create":
-			var c struct {
-				Type *string `json:"type"`
-			}
-			if json.Unmarshal(content, &c) == nil {
-				k.typ = c.Type
-			}
-		}
-	}
-	if s.membership.Membership == "join" {
-		for _, typ := range []string{"m.room.encryption", "m.room.create"} {
-			e, err := sl.reading.Rooms.StateEvent(sl.ctx, s.room.Current, typ, "")
-			if err != nil {
-				return k, err
-			}
-			if e != nil {
-				set(typ, e.PDU.Content)
-			}
-		}
-		return k, nil
-	}
-	e, err := sl.Store.EventByNum(sl.ctx, s.membership.Event)
-	if err != nil {
-		return k, err
-	}
-	list, err := sl.reading.Rooms.OutsideState(sl.ctx, e, sl.reading.User)
-	for _, raw := range list {
-		var e struct {
-			Type    string          `json:"type"`
-			Content json.RawMessage `json:"content"`
-		}
-		if json.Unmarshal(raw, &e) == nil {
-			set(e.Type, e.Content)
-		}
-	}
-	return k, err
+	return (f.Encrypted == nil || *f.Encrypted == k.encrypted) && (f.Types == nil || slices.ContainsFunc(f.Types, is)) && !slices.ContainsFunc(f.NotTypes, is)
 }
 
 // children are the rooms that spaces name which the user is in.
 func (sl *slide) children(spaces []matrix.RoomID) (map[matrix.RoomID]bool, error) {
 	within := map[matrix.RoomID]bool{}
-	for _, m := range sl.memberships {
-		if m.Membership != "join" {
+	for _, p := range sl.order.places {
+		if p.own.Membership != "join" || !slices.Contains(spaces, p.room.ID) {
 			continue
 		}
-		r, err := sl.Store.RoomByNum(sl.ctx, m.Room)
-		if err != nil {
-			return nil, err
-		}
-		if !slices.Contains(spaces, r.ID) {
-			continue
-		}
-		state, err := sl.reading.Rooms.StateEvents(sl.ctx, r.Current)
-		if err != nil {
-			return nil, err
-		}
-		for _, e := range state {
-			if e.PDU.Type == "m.space.child" && len(e.PDU.ContentValue("via")) > len("[]") {
-				within[matrix.RoomID(*e.PDU.StateKey)] = true
+		list, known := sl.spaces.Find(p.room.Current)
+		if !known {
+			state, err := sl.reading.Rooms.StateEvents(sl.ctx, p.room.Current)
+			if err != nil {
+				return nil, err
 			}
+			for _, e := range state {
+				if e.PDU.Type == "m.space.child" && len(e.PDU.ContentValue("via")) > len("[]") {
+					list = append(list, matrix.RoomID(*e.PDU.StateKey))
+				}
+			}
+			sl.spaces.Put(p.room.Current, list)
+		}
+		for _, id := range list {
+			within[id] = true
 		}
 	}
 	return within, nil
 }
 
-// tags are the tags of the user's rooms.
-func (sl *slide) tags() (map[matrix.RoomID]map[string]bool, error) {
-	list, err := sl.Store.AccountDataSince(sl.ctx, sl.reading.User, 0, sl.now.pos)
+// tagged are the tags of a user's rooms.
+type tagged map[matrix.RoomID][]string
+
+// tags are a user's tags as of a position of the log.
+type tags struct {
+	pos   int64
+	rooms tagged
+}
+
+// taggedRooms are the tags of the user's rooms.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#room-tagging
+func (sl *slide) taggedRooms() (tagged, error) {
+	user := sl.reading.User
+	if t, ok := sl.tags.Find(user); ok && !sl.Store.SettingChangedSince(user, "m.tag", t.pos) {
+		return t.rooms, nil
+	}
+	now := tags{sl.Store.Position(), tagged{}}
+	list, err := sl.Store.AccountDataSince(sl.ctx, user, 0, now.pos)
 	if err != nil {
 		return nil, err
 	}
-	tags := map[matrix.RoomID]map[string]bool{}
 	for _, d := range list {
 		var c struct {
 			Tags map[string]json.RawMessage `json:"tags"`
 		}
-		if d.Room == "" || d.Type != "m.tag" || json.Unmarshal(d.Content, &c) != nil {
-			continue
-		}
-		tags[d.Room] = map[string]bool{}
-		for t := range c.Tags {
-			tags[d.Room][t] = true
+		if d.Room != "" && d.Type == "m.tag" && json.Unmarshal(d.Content, &c) == nil {
+			now.rooms[d.Room] = slices.Collect(maps.Keys(c.Tags))
 		}
 	}
-	return tags, nil
+	sl.tags.Put(user, now)
+	return now.rooms, nil
 }
 
 // directs are a user's direct chats as of a position of the log.

@@ -75,17 +75,20 @@ type toldRoom struct {
 // readRooms tells of the rooms that the window shows what is new.
 func (sl *slide) readRooms(a *SlidingAnswer) error {
 	for _, s := range sl.scope {
-		told := sl.known.rooms[s.room.Num]
-		quiet, err := sl.quiet(s, told)
-		if err != nil {
-			return err
-		}
-		if quiet {
+		if s.quiet {
 			continue
 		}
+		told := sl.known.rooms.of(s.own.Room)
+		if told != nil && !sl.lookedAt(s.own.Room) {
+			sl.back = append(sl.back, s)
+		}
+		if sl.quiet(s, told) {
+			continue
+		}
+		var err error
 		var r *RoomResult
 		var now *toldRoom
-		switch s.membership.Membership {
+		switch s.own.Membership {
 		case "invite", "knock":
 			r, now, err = sl.outside(s, told)
 		default:
@@ -94,56 +97,76 @@ func (sl *slide) readRooms(a *SlidingAnswer) error {
 		if err != nil {
 			return err
 		}
-		sl.next.rooms[s.room.Num] = now
+		sl.told[s.own.Room] = now
 		if r != nil {
 			if !sl.Stable {
 				r.rename()
 			}
-			a.Rooms[s.room.ID], sl.results[s.room.Num] = r, r
+			a.Rooms[s.room.ID], sl.results[s.own.Room] = r, r
 		}
 	}
 	return nil
 }
 
 // quiet tells at little cost that nothing of a room is new.
-func (sl *slide) quiet(s *seat, told *toldRoom) (bool, error) {
-	if told == nil || told.membership != s.membership.Membership || s.membership.Pos > told.pos || told.config.text != s.config.text ||
+func (sl *slide) quiet(s *seat, told *toldRoom) bool {
+	if told == nil || told.membership != s.own.Membership || s.own.Pos > told.pos || told.config.text != s.config.text ||
 		told.limit < s.config.limit || told.direct != sl.direct[s.room.ID] {
-		return false, nil
+		return false
 	}
-	return s.membership.Membership != "join" || s.at <= told.pos && !sl.Store.ReceiptsChangedSince(s.room.Num, told.pos), nil
+	return s.own.Membership != "join" || s.at <= told.pos && !sl.Store.ReceiptsChangedSince(s.own.Room, told.pos)
+}
+
+// lookedAt tells whether the client looked at a room with the request before.
+func (sl *slide) lookedAt(room store.RoomNum) bool {
+	if sl.known.order == nil {
+		return false
+	}
+	if len(sl.told) < fewAsked {
+		i := slices.IndexFunc(sl.known.order.places, func(p *place) bool { return p.own.Room == room })
+		return i >= 0 && sl.known.configs[i] != nil
+	}
+	if sl.looked == nil {
+		sl.looked = map[store.RoomNum]bool{}
+		for i, c := range sl.known.configs {
+			if c != nil {
+				sl.looked[sl.known.order.places[i].own.Room] = true
+			}
+		}
+	}
+	return sl.looked[room]
 }
 
 // outside tells of a room that the user is invited to, or has knocked on.
 func (sl *slide) outside(s *seat, told *toldRoom) (*RoomResult, *toldRoom, error) {
-	e, err := sl.Store.EventByNum(sl.ctx, s.membership.Event)
+	e, err := sl.Store.EventByNum(sl.ctx, s.own.Event)
 	if err != nil {
 		return nil, nil, err
 	}
-	now := &toldRoom{pos: s.membership.Pos, config: s.config, limit: s.config.limit, membership: s.membership.Membership, direct: sl.direct[s.room.ID]}
+	now := &toldRoom{pos: s.own.Pos, config: s.config, limit: s.config.limit, membership: s.own.Membership, direct: sl.direct[s.room.ID]}
 	if told != nil && told.membership == now.membership && told.pos == now.pos {
 		return nil, now, nil
 	}
-	r := &RoomResult{Bump: s.membership.Pos, Membership: s.membership.Membership, Lists: s.lists, Initial: true}
+	r := &RoomResult{Bump: s.own.Pos, Membership: s.own.Membership, Lists: sl.listNames(s), Initial: true}
 	r.Stripped, err = sl.reading.Rooms.OutsideState(sl.ctx, e, sl.reading.User)
 	return r, now, err
 }
 
 // inside tells of a room that the user is or was in.
 func (sl *slide) inside(s *seat, told *toldRoom) (*RoomResult, *toldRoom, error) {
-	p, err := sl.past(s.membership, s.room)
+	p, err := sl.past(s.own, s.room)
 	if err != nil {
 		return nil, nil, err
 	}
 	upto := sl.now.pos
-	if s.membership.Membership != "join" {
-		if upto = s.membership.Pos; p.until == 0 {
+	if s.own.Membership != "join" {
+		if upto = s.own.Pos; p.until == 0 {
 			return sl.refused(s, told)
 		}
 	}
-	in := &inside{slide: sl, seat: s, upto: upto, told: told, r: &RoomResult{Membership: s.membership.Membership, Lists: s.lists}}
-	in.initial = told == nil || told.config == nil || told.membership != "join" && s.membership.Membership == "join"
-	in.now = &toldRoom{pos: upto, limit: s.config.limit, config: s.config, membership: s.membership.Membership, direct: sl.direct[s.room.ID]}
+	in := &inside{slide: sl, seat: s, upto: upto, told: told, r: &RoomResult{Membership: s.own.Membership, Lists: sl.listNames(s)}}
+	in.initial = told == nil || told.config == nil || told.membership != "join" && s.own.Membership == "join"
+	in.now = &toldRoom{pos: upto, limit: s.config.limit, config: s.config, membership: s.own.Membership, direct: sl.direct[s.room.ID]}
 	if in.initial {
 		in.told = &toldRoom{pos: math.MinInt64, config: &combined{}}
 		in.r.Initial = true
@@ -167,15 +190,15 @@ func (sl *slide) inside(s *seat, told *toldRoom) (*RoomResult, *toldRoom, error)
 // refused tells of a room that the user never was in: an invitation was refused
 // or withdrawn.
 func (sl *slide) refused(s *seat, told *toldRoom) (*RoomResult, *toldRoom, error) {
-	e, err := sl.Store.EventByNum(sl.ctx, s.membership.Event)
+	e, err := sl.Store.EventByNum(sl.ctx, s.own.Event)
 	if err != nil {
 		return nil, nil, err
 	}
-	now := &toldRoom{pos: s.membership.Pos, config: s.config, limit: s.config.limit, membership: s.membership.Membership, direct: sl.direct[s.room.ID]}
+	now := &toldRoom{pos: s.own.Pos, config: s.config, limit: s.config.limit, membership: s.own.Membership, direct: sl.direct[s.room.ID]}
 	if told != nil && told.membership == now.membership {
 		return nil, now, nil
 	}
-	return &RoomResult{Bump: s.membership.Pos, Membership: now.membership, Lists: s.lists, Stripped: []json.RawMessage{e.PDU.StrippedState(nil)}}, now, nil
+	return &RoomResult{Bump: s.own.Pos, Membership: now.membership, Lists: sl.listNames(s), Stripped: []json.RawMessage{e.PDU.StrippedState(nil)}}, now, nil
 }
 
 // inside is one look into a room.
@@ -347,8 +370,8 @@ const mostBumps = 100
 
 // bump finds the last activity of the room.
 func (in *inside) bump() error {
-	if in.membership.Membership != "join" {
-		in.now.bump = in.membership.Pos
+	if in.own.Membership != "join" {
+		in.now.bump = in.own.Pos
 	} else {
 		list, err := in.Store.Newest(in.ctx, in.room.Num, in.told.pos, in.upto, mostBumps)
 		if err != nil {
@@ -361,7 +384,7 @@ func (in *inside) bump() error {
 			}
 		}
 		if in.now.bump == 0 {
-			in.now.bump = in.membership.Pos
+			in.now.bump = in.own.Pos
 		}
 	}
 	if in.now.bump != in.told.bump {
@@ -373,7 +396,7 @@ func (in *inside) bump() error {
 // count tells how many members there are, who names the room, and what is unread.
 func (in *inside) count() error {
 	in.now.joined, in.now.invited = in.room.Joined, in.room.Invited
-	if in.membership.Membership == "join" {
+	if in.own.Membership == "join" {
 		notes, err := in.Unread.Notes(in.ctx, in.room, in.reading.User, in.upto)
 		if err != nil {
 			return err

@@ -1,39 +1,55 @@
 package clientsync
 
 import (
-	"encoding/json"
 	"slices"
-	"strconv"
 
 	"switchboard/homeserver/statetree"
 	"switchboard/homeserver/store"
 )
 
 // combined is what all rules together want to know of a room. It is shared by
-// the rooms for which it is the same.
+// the rooms for which it is the same, and never changed.
 type combined struct {
 	limit int
 	state []RequiredState
 	text  string // of state, to compare
 }
 
-// look adds what another rule wants to know of the room.
-func (s *seat) look(c RoomConfig, all map[string]*combined) {
-	next := &combined{limit: c.Limit, state: []RequiredState{c.State}}
-	if s.config != nil {
-		next.limit = max(next.limit, s.config.limit)
-		next.state = append(slices.Clone(s.config.state), c.State)
+// rule names what is combined: lists, and the subscription of a room.
+type rule struct {
+	lists listSet
+	limit int // -1 for no subscription
+	text  string
+}
+
+// combine gives what some lists and a subscription want, nil for none.
+func (sl *slide) combine(lists listSet, sub *RoomConfig) *combined {
+	key := rule{lists: lists, limit: -1}
+	if sub != nil {
+		key.limit, key.text = sub.Limit, sub.Text
 	}
-	b, err := json.Marshal(next.state)
-	if err != nil {
-		panic(err) // it holds texts only
+	if c := sl.next.wanted[key]; c != nil {
+		return c
 	}
-	next.text = string(b)
-	key := strconv.Itoa(next.limit) + next.text
-	if all[key] == nil {
-		all[key] = next
+	c := &combined{}
+	add := func(one RoomConfig) {
+		c.limit = max(c.limit, one.Limit)
+		c.state = append(c.state, one.State)
+		c.text += one.Text + "\n"
 	}
-	s.config = all[key]
+	for i, name := range sl.names {
+		if lists.has(i) {
+			add(sl.Lists[name].RoomConfig)
+		}
+	}
+	if sub != nil {
+		add(*sub)
+	}
+	if old := sl.known.wanted[key]; old != nil && old.limit == c.limit && old.text == c.text {
+		c = old
+	}
+	sl.next.wanted[key] = c
+	return c
 }
 
 // lazy tells whether members come with what they did.

@@ -32,6 +32,11 @@ type Service struct {
 	Keys      *e2ee.Service
 	Ephemeral *ephemeral.Service
 
+	// CacheBytes is about how much memory the connections of sliding sync take
+	// together; 0 for a usual amount. A client whose connection was forgotten
+	// begins again.
+	CacheBytes int
+
 	// Stopping is closed when the server stops, so that waiting syncs end.
 	Stopping <-chan struct{}
 
@@ -42,6 +47,9 @@ type Service struct {
 
 	sliding sync.Once
 	loops   *cache.Cache[connectionKey, *connection]
+	orders  *cache.Cache[matrix.UserID, *order]
+	tags    store.Recent[matrix.UserID, tags]
+	spaces  store.Recent[statetree.ID, []matrix.RoomID] // what spaces name, by their state
 }
 
 // Request is one call of /sync.

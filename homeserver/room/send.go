@@ -97,8 +97,7 @@ func (s *Service) Send(ctx context.Context, d Sending) (matrix.EventID, error) {
 		if d.Txn == "" {
 			return nil
 		}
-		events[0].Request = &req
-		return tx.PutRequest(ctx, req, events[0].Num, now())
+		return tx.PutRequest(ctx, req, events[0], now())
 	})
 	if err != nil {
 		return "", err

@@ -119,17 +119,15 @@ func (tx *Tx) putAccountData(ctx context.Context, d AccountData, pos int64) erro
 	d.Pos, d.Content = pos, slices.Clone(d.Content)
 	tx.OnCommit(func() { tx.s.accountData.add(d) })
 	tx.Note(AccountDataChanged, string(d.User), pos)
-	if d.Room == "" {
-		tx.Note(AccountDataChanged, settingKey(d.User, d.Type), pos)
-	}
+	tx.Note(AccountDataChanged, settingKey(d.User, d.Type), pos)
 	return nil
 }
 
-// settingKey is the key of a global setting for Note and ChangedSince.
+// settingKey is the key of a setting for Note and ChangedSince.
 func settingKey(user matrix.UserID, typ string) string { return string(user) + " " + typ }
 
-// SettingChangedSince tells whether a global setting of a user may have been
-// written behind since.
+// SettingChangedSince tells whether a setting of a user, global or for any room,
+// may have been written behind since.
 func (s *Store) SettingChangedSince(user matrix.UserID, typ string, since int64) bool {
 	return s.ChangedSince(AccountDataChanged, settingKey(user, typ), since)
 }

@@ -225,6 +225,9 @@ func (tx *Tx) AppendEvent(ctx context.Context, e *Event) error {
 	if err := tx.appendEvents(ctx, []*Event{e}); err != nil {
 		return err
 	}
+	if e.Request == nil {
+		e.Request = &Request{} // nobody asked for it, which needs no look later
+	}
 	tx.OnCommit(func() {
 		tx.s.setEvent(e)
 		if e.Pos > 0 {
@@ -306,10 +309,11 @@ func (s *Store) Answered(ctx context.Context, r Request) (matrix.EventID, error)
 	return idOf(id), nil
 }
 
-// PutRequest remembers that r made an event at a time (ms).
-func (tx *Tx) PutRequest(ctx context.Context, r Request, num EventNum, at int64) error {
+// PutRequest remembers that r made an event at a time (ms), also in e.
+func (tx *Tx) PutRequest(ctx context.Context, r Request, e *Event, at int64) error {
+	e.Request = &r
 	const q = `INSERT INTO requests (user_id, device, endpoint, txn, event, at) VALUES ($1, $2, $3, $4, $5, $6)`
-	if err := tx.Exec(ctx, q, r.User, r.Device, r.Endpoint, r.Txn, num, at); err != nil {
+	if err := tx.Exec(ctx, q, r.User, r.Device, r.Endpoint, r.Txn, e.Num, at); err != nil {
 		return fmt.Errorf("put request: %w", err)
 	}
 	return nil

@@ -10,7 +10,7 @@ type Kind uint8
 
 // The kinds of what is noted. Each says whose key it goes under.
 const (
-	AccountDataChanged Kind = iota // a user's ID
+	AccountDataChanged Kind = iota // a user's ID, and the same with a type behind it
 	ToDeviceChanged                // a user's ID, and "" for anybody's
 	ReceiptsChanged                // a room's ID, and "" for any room
 	DeviceListsChanged             // ""

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"switchboard/homeserver/cache"
 	"switchboard/homeserver/matrix"
@@ -26,7 +27,8 @@ type memory struct {
 
 	events    *cache.Cache[EventNum, *Event]
 	eventNums *cache.Cache[matrix.EventID, EventNum]
-	stateKeys *cache.Cache[pair, statetree.Key]
+	stateKeys *cache.Cache[pair, statetree.Key] // 0 for what has none yet
+	keysMade  atomic.Int64                      // changes before a new one is in stateKeys
 	treeNodes *cache.Cache[statetree.ID, []byte]
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"switchboard/homeserver/matrix"
@@ -48,6 +50,19 @@ func (tx *Tx) putRelation(ctx context.Context, e *Event) error {
 		return fmt.Errorf("put relation: %w", err)
 	}
 	return nil
+}
+
+// ThreadNews gives the places of the newest events of threads of a room behind since
+// and not behind upto, and false if memory does not reach back that far.
+func (s *Store) ThreadNews(room RoomNum, since, upto int64) (places []int64, sure bool) {
+	events, sure := s.log.inRoom(room, since, upto)
+	last := map[matrix.EventID]int64{}
+	for _, e := range events {
+		if typ, root := e.relation(); typ == Threaded {
+			last[root] = e.Pos
+		}
+	}
+	return slices.Collect(maps.Values(last)), sure
 }
 
 // relation is how an event of a timeline relates to which other one, empty if it

@@ -295,7 +295,7 @@ func TestRequests(t *testing.T) {
 				return err
 			}
 			e = &store.Event{PDU: pdu(t, v, "!r:a.test", "$e", `{}`), Num: store.EventNum(pos), Pos: pos, Room: 1}
-			return errors.Join(tx.PutRoom(ctx, &store.Room{Num: 1, ID: "!r:a.test", Version: v}), tx.AppendEvent(ctx, e), tx.PutRequest(ctx, r, e.Num, 1000))
+			return errors.Join(tx.PutRoom(ctx, &store.Room{Num: 1, ID: "!r:a.test", Version: v}), tx.AppendEvent(ctx, e), tx.PutRequest(ctx, r, e, 1000))
 		})
 		if id := must(st.Answered(ctx, r))(t); id != "$e" {
 			t.Errorf("got %s", id)

@@ -25,9 +25,14 @@ type pair struct{ typ, key string }
 // ever had it.
 func (s *Store) StateKey(ctx context.Context, typ, key string) (statetree.Key, bool, error) {
 	if k, ok := s.stateKeys.Find(pair{typ, key}); ok {
-		return k, true, nil
+		return k, k != 0, nil
 	}
-	return s.readStateKey(ctx, s.db, typ, key)
+	made := s.keysMade.Load()
+	k, ok, err := s.readStateKey(ctx, s.db, typ, key)
+	if err == nil && !ok && s.keysMade.Load() == made {
+		s.stateKeys.Keep(pair{typ, key}, 0, 150+len(typ)+len(key), func(old statetree.Key) bool { return old != 0 })
+	}
+	return k, ok, err
 }
 
 func (s *Store) readStateKey(ctx context.Context, q querier, typ, key string) (statetree.Key, bool, error) {
@@ -90,12 +95,13 @@ func (s *Store) pickKeys(ctx context.Context, keys []statetree.Key, typ, like st
 }
 
 func (s *Store) keepStateKey(typ, key string, k statetree.Key) {
+	s.keysMade.Add(1)
 	s.stateKeys.Put(pair{typ, key}, k, 150+len(typ)+len(key))
 }
 
 // StateKey finds the number of a type and state key, or gives it one.
 func (tx *Tx) StateKey(ctx context.Context, typ, key string) (statetree.Key, error) {
-	if k, ok := tx.s.stateKeys.Find(pair{typ, key}); ok {
+	if k, _ := tx.s.stateKeys.Find(pair{typ, key}); k != 0 {
 		return k, nil
 	}
 	var k statetree.Key
@@ -131,8 +137,8 @@ func (tx *Tx) setKeys(ctx context.Context, list []*Event) error {
 		}
 		p := pair{e.PDU.Type, *e.PDU.StateKey}
 		if _, seen := numbers[p]; !seen {
-			k, ok := tx.s.stateKeys.Find(p)
-			if !ok {
+			k, _ := tx.s.stateKeys.Find(p)
+			if k == 0 {
 				unknown = append(unknown, p)
 			}
 			numbers[p] = k

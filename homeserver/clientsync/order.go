@@ -1,0 +1,155 @@
+package clientsync
+
+import (
+	"cmp"
+	"encoding/json"
+	"slices"
+	"sync/atomic"
+
+	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/store"
+)
+
+// place is one of a user's rooms and when something was last done in it. It is
+// never changed.
+type place struct {
+	own  store.Membership
+	room *store.Room
+	at   int64                // of the log: the last activity that the user may know of
+	kind atomic.Pointer[kind] // nil until somebody asks
+}
+
+// kind is what of a room's state lists ask for.
+type kind struct {
+	encrypted bool
+	typ       *string
+}
+
+// order is what all rooms of a user are at a position of the log, those with the
+// newest activity first. It is never changed.
+type order struct {
+	pos    int64
+	places []*place
+}
+
+// orderOf gives the order of the user's rooms as of now. What is known of it is
+// brought up to date, so that a message costs little in a list of thousands.
+func (sl *slide) orderOf(user matrix.UserID) (*order, error) {
+	_, orders := sl.memories()
+	old, _ := orders.Find(user)
+	pos := sl.Store.Position()
+	if old != nil && old.pos >= pos {
+		sl.now.pos = old.pos
+		return old, nil
+	}
+	sl.now.pos = pos
+	var list []store.Membership
+	var rooms map[store.RoomNum]bool // that are read anew
+	sure := false
+	if old != nil {
+		if rooms, sure = sl.Store.RoomsChanged(old.pos, pos); sure {
+			list = sl.Store.MembershipNews(user, rooms, old.pos)
+		}
+	}
+	if !sure {
+		old, list, rooms = &order{}, sl.Store.Memberships(user), map[store.RoomNum]bool{}
+	}
+	for _, m := range list {
+		rooms[m.Room] = true
+	}
+	list, err := sl.asOf(list)
+	if err != nil {
+		return nil, err
+	}
+	fresh := make([]*place, 0, len(old.places)+len(list))
+	for _, m := range list {
+		p, err := sl.placeOf(m)
+		if err != nil {
+			return nil, err
+		}
+		fresh = append(fresh, p)
+	}
+	byActivity := func(a, b *place) int { return cmp.Or(cmp.Compare(b.at, a.at), cmp.Compare(b.own.Room, a.own.Room)) }
+	slices.SortFunc(fresh, byActivity)
+	next := &order{pos: pos, places: fresh}
+	for _, p := range old.places {
+		if !rooms[p.own.Room] {
+			next.places = append(next.places, p)
+		}
+	}
+	if len(fresh) > 0 && len(fresh) < len(next.places) && byActivity(fresh[len(fresh)-1], next.places[len(fresh)]) > 0 {
+		slices.SortFunc(next.places, byActivity)
+	}
+	orders.Put(user, next, 200+300*len(next.places))
+	return next, nil
+}
+
+// placeOf is a room of the user with what is new in it.
+func (sl *slide) placeOf(m store.Membership) (*place, error) {
+	r, err := sl.Store.RoomByNum(sl.ctx, m.Room)
+	if err != nil {
+		return nil, err
+	}
+	p := &place{own: m, room: r, at: m.Pos}
+	if m.Membership == "join" {
+		p.at = min(r.Last, sl.now.pos)
+	}
+	return p, nil
+}
+
+// kindOf is a room's encryption and type, as far as the user may know them.
+func (sl *slide) kindOf(p *place) (*kind, error) {
+	if k := p.kind.Load(); k != nil {
+		return k, nil
+	}
+	k := &kind{}
+	set := func(typ string, content json.RawMessage) {
+		switch typ {
+		case "m.room.encryption":
+			k.encrypted = true
+		case "m.room.create":
+			var c struct {
+				Type *string `json:"type"`
+			}
+			if json.Unmarshal(content, &c) == nil {
+				k.typ = c.Type
+			}
+		}
+	}
+	if p.own.Membership == "join" {
+		for _, typ := range []string{"m.room.encryption", "m.room.create"} {
+			e, err := sl.reading.Rooms.StateEvent(sl.ctx, p.room.Current, typ, "")
+			if err != nil {
+				return nil, err
+			}
+			if e != nil {
+				set(typ, e.PDU.Content)
+			}
+		}
+	} else {
+		list, err := sl.outsideState(p)
+		if err != nil {
+			return nil, err
+		}
+		for _, raw := range list {
+			var e struct {
+				Type    string          `json:"type"`
+				Content json.RawMessage `json:"content"`
+			}
+			if json.Unmarshal(raw, &e) == nil {
+				set(e.Type, e.Content)
+			}
+		}
+	}
+	p.kind.Store(k)
+	return k, nil
+}
+
+// outsideState is what is known of a room by somebody who is not in it.
+func (sl *slide) outsideState(p *place) ([]json.RawMessage, error) {
+	e, err := sl.Store.EventByNum(sl.ctx, p.own.Event)
+	if err != nil {
+		return nil, err
+	}
+	return sl.reading.Rooms.OutsideState(sl.ctx, e, sl.reading.User)
+}
