@@ -96,6 +96,7 @@ func (g *group) run() *failure {
 	}
 	g.current = -1
 	if kept == 0 {
+		g.numbers = numbers{} // they will be given again: nobody may have seen them
 		return nil
 	}
 	if err := g.numbers.store(ctx, g); err != nil {

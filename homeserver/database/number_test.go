@@ -177,3 +177,33 @@ func TestNumbersAreKept(t *testing.T) {
 		}
 	})
 }
+
+// TestFailedPosition: a position of a transaction that failed is not shown, since
+// the next one gets it: who has read up to there would miss what it writes.
+func TestFailedPosition(t *testing.T) {
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
+		boom := errors.New("boom")
+		next := func(fail error) (pos int64) {
+			err := db.Update(t.Context(), func(tx *database.Tx) (err error) {
+				if pos, err = tx.NextPosition(t.Context()); err != nil {
+					return err
+				}
+				return fail
+			})
+			if !errors.Is(err, fail) {
+				t.Fatal(err)
+			}
+			return pos
+		}
+		for range 3 {
+			first := next(nil)
+			next(boom)
+			if seen := db.Position(); seen != first {
+				t.Errorf("readers see %d after a failure, want %d", seen, first)
+			}
+			if second := next(nil); second <= first || db.Position() != second {
+				t.Errorf("the next is %d after %d, and readers see %d", second, first, db.Position())
+			}
+		}
+	})
+}
