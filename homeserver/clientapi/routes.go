@@ -7,6 +7,7 @@ var tables = [][]route{
 	adminRoutes,
 	appserviceRoutes,
 	batchRoutes,
+	dehydratedRoutes,
 	delayedRoutes,
 	deviceRoutes,
 	directoryRoutes,

@@ -39,6 +39,7 @@ var features = map[string]bool{
 	"org.matrix.e2e_cross_signing":  true,
 	"org.matrix.msc2285.stable":     true, // private read receipts
 	"org.matrix.simplified_msc3575": true, // sliding sync
+	"org.matrix.msc3814":            true, // dehydrated devices
 	"org.matrix.msc4140":            true, // delayed events
 	"org.matrix.msc4323":            true, // locking and suspending accounts
 	"org.matrix.msc4380.stable":     true, // blocking invitations

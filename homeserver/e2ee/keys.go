@@ -66,24 +66,11 @@ func publicKey(s string) ed25519.PublicKey {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#uploading-keys
 func (s *Service) Upload(ctx context.Context, user matrix.UserID, device matrix.DeviceID, up Upload) (map[string]int, error) {
-	identityKeys, err := readIdentity(user, device, up.DeviceKeys)
+	p, err := up.read(user, device)
 	if err != nil {
 		return nil, err
 	}
-	oneTime, err := readKeys("one_time_keys", up.OneTimeKeys)
-	if err != nil {
-		return nil, err
-	}
-	fallback, err := readKeys("fallback_keys", up.FallbackKeys)
-	if err != nil {
-		return nil, err
-	}
-	for i := 1; i < len(fallback); i++ {
-		if fallback[i].Algorithm == fallback[i-1].Algorithm {
-			return nil, matrix.Errorf(matrix.InvalidParam, "there can be one fallback key of %s, not more", fallback[i].Algorithm)
-		}
-	}
-	if identityKeys == nil && len(oneTime)+len(fallback) == 0 {
+	if p.identity == nil && len(p.oneTime)+len(p.fallback) == 0 {
 		c, err := s.KeyCounts(ctx, user, device)
 		return c.OneTime, err
 	}
@@ -93,10 +80,7 @@ func (s *Service) Upload(ctx context.Context, user matrix.UserID, device matrix.
 		if err = s.device(ctx, tx, user, device); err != nil {
 			return err
 		}
-		if changed, err = putIdentity(ctx, tx, user, device, identityKeys); err != nil {
-			return err
-		}
-		if err = putKeys(ctx, tx, user, device, oneTime, fallback); err != nil {
+		if changed, err = p.put(ctx, tx, user, device); err != nil {
 			return err
 		}
 		counts, err = tx.KeyCounts(ctx, user, device)
@@ -111,6 +95,40 @@ func (s *Service) Upload(ctx context.Context, user matrix.UserID, device matrix.
 		s.Bell.Ring(string(user)) // its syncs tell the new counts
 	}
 	return counts.OneTime, nil
+}
+
+// published is an Upload that was checked.
+type published struct {
+	identity          json.RawMessage // nil for none
+	oneTime, fallback []store.OneTimeKey
+}
+
+// read checks what a device publishes.
+func (up Upload) read(user matrix.UserID, device matrix.DeviceID) (p published, err error) {
+	if p.identity, err = readIdentity(user, device, up.DeviceKeys); err != nil {
+		return p, err
+	}
+	if p.oneTime, err = readKeys("one_time_keys", up.OneTimeKeys); err != nil {
+		return p, err
+	}
+	if p.fallback, err = readKeys("fallback_keys", up.FallbackKeys); err != nil {
+		return p, err
+	}
+	for i := 1; i < len(p.fallback); i++ {
+		if p.fallback[i].Algorithm == p.fallback[i-1].Algorithm {
+			return p, matrix.Errorf(matrix.InvalidParam, "there can be one fallback key of %s, not more", p.fallback[i].Algorithm)
+		}
+	}
+	return p, nil
+}
+
+// put writes what is new and tells whether the identity keys are.
+func (p published) put(ctx context.Context, tx *store.Tx, user matrix.UserID, device matrix.DeviceID) (bool, error) {
+	changed, err := putIdentity(ctx, tx, user, device, p.identity)
+	if err != nil {
+		return false, err
+	}
+	return changed, putKeys(ctx, tx, user, device, p.oneTime, p.fallback)
 }
 
 // readIdentity checks identity keys and brings them into canonical form; nil if

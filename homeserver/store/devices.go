@@ -121,9 +121,10 @@ func (tx *Tx) SetDeviceSeen(ctx context.Context, user matrix.UserID, id matrix.D
 	return nil
 }
 
-// DeleteDevice deletes a device with its tokens and pushers.
+// DeleteDevice deletes a device with its tokens and pushers, also if it is
+// dehydrated.
 func (tx *Tx) DeleteDevice(ctx context.Context, user matrix.UserID, id matrix.DeviceID) error {
-	for _, table := range []string{"tokens", "pushers", "devices"} {
+	for _, table := range []string{"tokens", "pushers", "dehydrated_devices", "devices"} {
 		if err := tx.Exec(ctx, `DELETE FROM `+table+` WHERE user_id = $1 AND device_id = $2`, user, id); err != nil {
 			return fmt.Errorf("delete device from %s: %w", table, err)
 		}
