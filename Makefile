@@ -44,6 +44,9 @@ federation: ## federation with Dendrite and Synapse; ARGS="-run living/synapse/v
 alone: ## bridges as programs of their own, beside our server and Synapse; ARGS="-run synapse -v"
 	SWITCHBOARD_TEST_PEERS=synapse go run ./cmd/dev/withpostgres go test -count=1 -tags $(TAGS) ./cmd/dev/alone $(ARGS)
 
+toybridge: ## a bridge with the main program of mautrix beside our server; ARGS="-run sealed/SQLite -v"
+	SWITCHBOARD_TEST_TOYBRIDGE=1 go run ./cmd/dev/withpostgres go test -count=1 -tags $(TAGS) -timeout 20m ./cmd/dev/toybridge $(ARGS)
+
 calls: cmd/dev/calls/page/node_modules ## calls between two browsers, by way of the relay and from behind NAT; ARGS="-run NAT -v"
 	SWITCHBOARD_TEST_CALLS=1 go test -count=1 -tags $(TAGS) -timeout 20m ./cmd/dev/calls $(ARGS)
 
@@ -69,4 +72,4 @@ bench: ## compare with Dendrite and write docs/performance.md; takes most of an 
 clean: ## remove what was built and downloaded
 	rm -rf bin .cache cmd/dev/demo/node_modules cmd/dev/calls/page/node_modules
 
-.PHONY: help build run test unit lint race fuzz conformance federation alone calls demo bench clean
+.PHONY: help build run test unit lint race fuzz conformance federation alone toybridge calls demo bench clean

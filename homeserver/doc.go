@@ -28,6 +28,18 @@
 //
 // Where the server does something else than the specification says, on purpose:
 //
+//   - A display name or avatar that a user has not set is answered with {} and not
+//     with M_NOT_FOUND, as Synapse and Dendrite do: bridges of mautrix ask before they
+//     set one, and do not where the answer is an error. The test is
+//     clientapi.TestProfile.
+//   - An appservice may bring the past of a room by batch_send, as bridges of mautrix
+//     do where /versions has com.beeper.batch_sending. These events have the IDs that
+//     the appservice gives them, so other servers never get them, and a room with users
+//     of other servers takes none. They stand behind the events that made the room if
+//     an appservice made it, else before everything. No appservice is told of them.
+//     One speaks for its own users, and in rooms that it made also for users of this
+//     server who are in it: bridges say there what these sent elsewhere. The tests are
+//     room.TestBatchOrder and the others beside it.
 //   - Namespaces of appservices match from the first character of an identifier
 //     on and need not reach the last one, as they do in Synapse, for which the
 //     files are written. The specification does not say. The test is

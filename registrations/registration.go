@@ -184,7 +184,7 @@ func check(r *Registration, bad func(key, text string)) {
 		bad("hs_token", "must differ from as_token")
 	}
 	if need("sender_localpart", r.SenderLocalpart) && !validLocalpart(r.SenderLocalpart) {
-		bad("sender_localpart", fmt.Sprintf("%q may hold only a-z, 0-9 and ._=-/+ (only the part between @ and the colon)", r.SenderLocalpart))
+		bad("sender_localpart", fmt.Sprintf("%q may hold no blanks, @ and colons (only the part between @ and the colon)", r.SenderLocalpart))
 	}
 	if text := urlMistake(r.URL); text != "" {
 		bad("url", text)
@@ -201,13 +201,12 @@ func check(r *Registration, bad func(key, text string)) {
 	}
 }
 
+// validLocalpart allows what names were once, as other servers do: mautrix gives
+// its senders names of capital letters, too.
+//
+// Spec: https://spec.matrix.org/v1.19/appendices/#historical-user-ids
 func validLocalpart(s string) bool {
-	for _, c := range []byte(s) {
-		if !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || strings.IndexByte("._=-/+", c) >= 0) {
-			return false
-		}
-	}
-	return len(s) < 250
+	return len(s) < 250 && !strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c > '~' || c == '@' || c == ':' })
 }
 
 // urlMistake tells what is wrong with the address of an appservice. Empty, for

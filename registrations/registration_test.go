@@ -61,6 +61,14 @@ com.example.more: {a: 1}
 	}
 }
 
+// TestParseOldSender takes a name with capital letters, such as mautrix makes.
+func TestParseOldSender(t *testing.T) {
+	r, err := Parse("toy.yaml", []byte(strings.Replace(irc, `"_irc_bot"`, "jq02bKHwagdibH7BfvAhJlSVOO44LOgl", 1)))
+	if err != nil || r.Sender("a.test") != "@jq02bKHwagdibH7BfvAhJlSVOO44LOgl:a.test" {
+		t.Errorf("got %+v, %v", r, err)
+	}
+}
+
 func TestParseMistakes(t *testing.T) {
 	with := func(old, new string) string { return strings.Replace(irc, old, new, 1) }
 	tests := []struct {

@@ -39,6 +39,9 @@ func (a *API) getProfileField(r *request) (any, error) {
 	}
 	name := r.PathValue("keyName")
 	value, ok := p[name]
+	if !ok && (name == account.DisplayName || name == account.AvatarURL) {
+		return edge.Empty{}, nil // mautrix looks before it sets them, and takes 404 for a fault
+	}
 	if !ok {
 		return nil, matrix.Errorf(matrix.NotFound, "the profile has no such field")
 	}

@@ -3,7 +3,7 @@
 // conformance ratchets, federation with other homeservers, bridges beside them
 // and the demo. "make test" is this command.
 //
-//	go run ./cmd/dev/check [lint] [test] [race] [bridgerace] [conformance] [mixed] [federation] [alone] [calls] [demo]
+//	go run ./cmd/dev/check [lint] [test] [race] [bridgerace] [conformance] [mixed] [federation] [alone] [toybridge] [calls] [demo]
 //
 // Programs that the suites need and the machine lacks are installed on Debian
 // when it runs as root; otherwise they are named. The last line counts what
@@ -51,6 +51,7 @@ var suites = []suite{
 	{name: "mixed", run: mixed, lane: 1, tied: true},
 	{name: "federation", run: federation, lane: 1},
 	{name: "alone", run: alone, lane: 1},
+	{name: "toybridge", run: toybridge, lane: 1},
 	{name: "calls", run: calls, lane: 1},
 	{name: "demo", run: demo, lane: 1},
 }

@@ -199,6 +199,13 @@ func alone(ctx context.Context, c *check) tally {
 	return c.goTest(ctx, "alone", cmd)
 }
 
+// toybridge runs a bridge with the main program of mautrix beside our server.
+func toybridge(ctx context.Context, c *check) tally {
+	cmd := c.command(ctx, "go", "test", "-json", "-count=1", "-vet=off", "-tags", tags, "-timeout", "20m", "./cmd/dev/toybridge")
+	cmd.Env = append(cmd.Env, "SWITCHBOARD_TEST_TOYBRIDGE=1")
+	return c.goTest(ctx, "toybridge", cmd)
+}
+
 // calls lets browsers call each other.
 func calls(ctx context.Context, c *check) tally {
 	if out, err := c.command(ctx, "make", "--no-print-directory", "cmd/dev/calls/page/node_modules").CombinedOutput(); err != nil {
