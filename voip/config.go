@@ -104,7 +104,7 @@ type TURNConfig struct {
 	MaxBitrate int `yaml:"max_bitrate"`
 
 	// Sockets is how many sockets share each UDP address, so that as many cores
-	// can work. 0 is one for each core.
+	// can work. 0 is one for two cores: the system needs as much for its part.
 	Sockets int `yaml:"sockets"`
 
 	// Grace is how long calls may go on when the server is stopped. New ones are
@@ -253,7 +253,7 @@ func (c TURNConfig) sockets() int {
 	if c.Sockets > 0 {
 		return c.Sockets
 	}
-	return runtime.GOMAXPROCS(0)
+	return (runtime.GOMAXPROCS(0) + 1) / 2
 }
 
 // reserved are the ends of names that lead nowhere on the internet.

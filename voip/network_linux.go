@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,30 +26,25 @@ type network struct {
 	ports atomic.Uint64 // how many sockets there were
 }
 
-// Bounds of one round of a loop.
+// Bounds of a round of a loop, and of many.
 const (
 	batch     = 64 // packets read, and as many sent
 	mostReady = 64
-)
-
-// A loop that has much to do does not wake for each packet, which costs more than
-// the packet: it naps, and then takes all that came meanwhile.
-const (
-	napWindow = 10 * time.Millisecond
-	napFrom   = 40 // packets in the window before
-	nap       = 500 * time.Microsecond
+	rounds    = 8 // after which a loop lets other goroutines run
 )
 
 // loop is a goroutine that reads sockets, and handles one packet after the other.
 // Its fields belong to that goroutine, where nothing else is said.
+//
+// It waits as goroutines do, for its epoll instance, which says which sockets are
+// ready; a system call that waits would have Go's scheduler take the processor
+// away from it and give it back for each packet. The other calls return at once,
+// and so the scheduler is not told of them.
 type loop struct {
 	index    int
 	epoll    int
-	wake     int // an eventfd
+	file     *os.File // the same, as Go's network poller knows it
 	clock    int64
-	window   int64 // when the window began
-	packets  int   // in this window
-	busy     bool  // there were many in the one before
 	counters counters
 
 	mu      sync.Mutex // tier 3; guards what follows
@@ -56,6 +52,7 @@ type loop struct {
 	doomed  []*socket // to be closed by the loop
 	closed  bool
 
+	ready [mostReady]unix.EpollEvent
 	in    [batch]unix.RawSockaddrInet6
 	bufs  [batch][]byte
 	heads [batch]mmsghdr
@@ -121,12 +118,8 @@ func newNetwork(n int) (*network, error) {
 		if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 			return nil, fmt.Errorf("epoll: %w", err)
 		}
-		if l.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-			return nil, fmt.Errorf("eventfd: %w", err)
-		}
-		if err := l.watch(l.wake, 0); err != nil {
-			return nil, err
-		}
+		unix.SetNonblock(l.epoll, true) // so that package os has the poller watch it
+		l.file = os.NewFile(uintptr(l.epoll), "epoll")
 		for i := range batch {
 			l.bufs[i] = make([]byte, room+packetSize+4)
 		}
@@ -136,17 +129,31 @@ func newNetwork(n int) (*network, error) {
 }
 
 // watch has the loop wait for a socket. The number comes back with what happens.
-func (l *loop) watch(fd int, number uint64) error {
-	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(number), Pad: int32(number >> 32)}
-	if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &event); err != nil {
+func (l *loop) watch(s *socket) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return net.ErrClosed
+	}
+	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(s.number), Pad: int32(s.number >> 32)}
+	if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, s.fd, &event); err != nil {
 		return fmt.Errorf("epoll: %w", err)
 	}
+	l.sockets[s.number] = s
 	return nil
 }
 
 // listen opens a port that all loops share.
 func (w *network) listen(at netip.AddrPort, h handler) (*udpPort, error) {
-	return w.open(at, w.loops, h)
+	p, err := w.open(at, w.loops, h)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range p.sockets { // many clients at once; the system grants what it allows
+		unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<20)
+		unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 4<<20)
+	}
+	return p, nil
 }
 
 // open1 opens a port for one loop; nil is any.
@@ -172,10 +179,7 @@ func (w *network) open(at netip.AddrPort, loops []*loop, h handler) (*udpPort, e
 		}
 	}
 	for _, s := range p.sockets {
-		s.loop.mu.Lock()
-		s.loop.sockets[s.number] = s
-		s.loop.mu.Unlock()
-		if err := s.loop.watch(s.fd, s.number); err != nil {
+		if err := s.loop.watch(s); err != nil {
 			p.close()
 			return nil, err
 		}
@@ -209,10 +213,6 @@ func openUDP(at netip.AddrPort, shared, many bool) (fd int, err error) {
 		if err := unix.SetsockoptInt(fd, o[0], o[1], o[2]); err != nil {
 			return -1, os.NewSyscallError("setsockopt", err)
 		}
-	}
-	if shared { // many clients at once; the system grants what it allows
-		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<20)
-		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 4<<20)
 	}
 	var sa unix.Sockaddr = &unix.SockaddrInet4{Port: int(at.Port())}
 	if at.Addr().Is6() {
@@ -276,65 +276,59 @@ func (w *network) close() {
 	}
 }
 
-// rouse wakes the loop.
-func (l *loop) rouse() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.closed {
-		unix.Write(l.wake, binary.NativeEndian.AppendUint64(nil, 1)) // full means that it is awake
-	}
-}
+// rouse has the loop look up from its waiting, for what it has to bury.
+func (l *loop) rouse() { l.file.SetReadDeadline(time.Unix(1, 0)) }
 
 // run waits, reads, handles and sends, until ctx is done.
 func (l *loop) run(ctx context.Context) error {
-	var ready [mostReady]unix.EpollEvent
 	defer l.end()
-	for {
-		n, err := unix.EpollWait(l.epoll, ready[:], -1)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil && err != unix.EINTR {
+	wait, err := l.file.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("epoll: %w", err)
+	}
+	for ctx.Err() == nil {
+		err := wait.Read(func(uintptr) bool {
+			for i := 1; l.round() && ctx.Err() == nil; i++ {
+				if i%rounds == 0 {
+					l.bury()
+					runtime.Gosched()
+				}
+			}
+			return ctx.Err() != nil
+		})
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			return fmt.Errorf("epoll: %w", err)
 		}
-		l.clock = time.Now().UnixNano()
-		used := 0 // buffers
-		for i := range max(n, 0) {
-			number := uint64(uint32(ready[i].Fd)) | uint64(uint32(ready[i].Pad))<<32
-			if number == 0 {
-				var b [8]byte
-				unix.Read(l.wake, b[:])
-				continue
-			}
-			l.mu.Lock()
-			s := l.sockets[number]
-			l.mu.Unlock()
-			if s == nil {
-				continue
-			}
-			if used += l.read(s, used); batch-used < batch/4 {
-				l.flush()
-				used, l.copied = 0, 0
-			}
-		}
-		l.flush()
-		l.copied = 0
+		l.file.SetReadDeadline(time.Time{})
 		l.bury()
-		if used < batch/2 { // otherwise there is more already
-			l.rest()
-		}
 	}
+	return nil
 }
 
-// rest naps if there is much to do.
-func (l *loop) rest() {
-	if l.clock-l.window >= int64(napWindow) {
-		l.busy = l.packets >= napFrom && l.clock-l.window < 2*int64(napWindow)
-		l.window, l.packets = l.clock, 0
+// round takes what has come. It tells whether there was anything.
+func (l *loop) round() bool {
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epoll), uintptr(unsafe.Pointer(&l.ready[0])), mostReady, 0, 0, 0)
+	if errno != 0 || n == 0 {
+		return errno == unix.EINTR
 	}
-	if l.busy {
-		unix.Nanosleep(&unix.Timespec{Nsec: int64(nap)}, nil) // cut short is right, too
+	l.clock = time.Now().UnixNano()
+	used := 0 // buffers
+	for _, event := range l.ready[:n] {
+		number := uint64(uint32(event.Fd)) | uint64(uint32(event.Pad))<<32
+		l.mu.Lock()
+		s := l.sockets[number]
+		l.mu.Unlock()
+		if s == nil {
+			continue
+		}
+		if used += l.read(s, used); batch-used < batch/4 {
+			l.flush()
+			used, l.copied = 0, 0
+		}
 	}
+	l.flush()
+	l.copied = 0
+	return true
 }
 
 // end closes everything that belongs to the loop.
@@ -346,11 +340,8 @@ func (l *loop) end() {
 		s.shut()
 	}
 	clear(l.sockets)
-	if !l.closed {
-		l.closed = true
-		unix.Close(l.epoll)
-		unix.Close(l.wake)
-	}
+	l.closed = true
+	l.file.Close()
 }
 
 // bury closes the sockets that are given back.
@@ -391,11 +382,10 @@ func (l *loop) read(s *socket, from int) int {
 			h.SetControllen(controlSize)
 		}
 	}
-	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&l.heads[from])), uintptr(batch-from), unix.MSG_DONTWAIT, 0, 0)
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&l.heads[from])), uintptr(batch-from), unix.MSG_DONTWAIT, 0, 0)
 	if errno != 0 {
 		return 0 // nothing there, or an error that an earlier packet met on its way
 	}
-	l.packets += int(n)
 	for i := from; i < from+int(n); i++ {
 		h := &l.heads[i]
 		if h.Flags&unix.MSG_TRUNC != 0 {

@@ -43,7 +43,7 @@ func (x *sender) send(l *loop, s *socket) {
 		n++
 	}
 	for done := 0; done < n; {
-		sent, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&x.heads[done])), uintptr(n-done), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+		sent, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&x.heads[done])), uintptr(n-done), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 		if errno != 0 {
 			sent = 1 // the first one is lost, as on any network
 		}
