@@ -127,6 +127,12 @@ type Caller struct {
 	Admin      bool
 }
 
+// speaksFor tells whether a user is the caller, or belongs to the appservice that
+// is.
+func (c Caller) speaksFor(user matrix.UserID) bool {
+	return user == c.User || c.Appservice != nil && c.Appservice.CoversUser(string(user))
+}
+
 // SetAlias gives a room a name on this server.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3directoryroomroomalias
@@ -258,6 +264,8 @@ func (s *Service) List(ctx context.Context, c Caller, network string, id matrix.
 	switch {
 	case network != "" && c.Appservice == nil:
 		return matrix.Errorf(matrix.Forbidden, "only appservices have lists of their own")
+	case network != "" && public && !r.Open && !slices.ContainsFunc(s.Store.LocalMembers(r.Num), c.speaksFor):
+		return matrix.Errorf(matrix.Forbidden, "an appservice may list rooms that are open, or that a user of its own is in")
 	case network != "":
 		list = c.Appservice.ID + "|" + network
 	case !c.Admin:

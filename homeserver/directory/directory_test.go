@@ -140,7 +140,9 @@ func TestListRights(t *testing.T) {
 		w.refused(w.List(ctx, Caller{User: alice}, "irc", id, true), matrix.Forbidden)
 		w.refused(w.List(ctx, Caller{User: alice}, "", "!no:a.test", true), matrix.NotFound)
 		as := &registrations.Registration{ID: "irc"}
-		w.ok(w.List(ctx, Caller{User: eve, Appservice: as}, "libera", id, true))
+		w.refused(w.List(ctx, Caller{User: eve, Appservice: as}, "libera", id, true), matrix.Forbidden) // nobody of theirs is there
+		w.ok(w.List(ctx, Caller{User: eve, Appservice: as}, "libera", id, false))
+		w.ok(w.List(ctx, Caller{User: alice, Appservice: as}, "libera", id, true))
 		listed(false)
 		_, err := w.Listed(ctx, "!no:a.test")
 		w.refused(err, matrix.NotFound)
