@@ -108,29 +108,47 @@ func (s *Service) profileElsewhere(ctx context.Context, user matrix.UserID) (sto
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3profileuseridkeyname
 func (s *Service) SetProfile(ctx context.Context, user matrix.UserID, name string, value json.RawMessage) error {
-	if len(name) > longestProfileKey {
-		return matrix.Errorf(matrix.KeyTooLarge, "the name of a field may have %d bytes", longestProfileKey)
-	}
-	if !profileKey.MatchString(name) {
-		return matrix.Errorf(matrix.InvalidParam, "not the name of a profile field")
-	}
-	value, err := profileValue(name, value)
-	if err != nil {
-		return err
+	return s.SetProfileFields(ctx, user, map[string]json.RawMessage{name: value})
+}
+
+// SetProfileFields is SetProfile for several fields, all or none.
+func (s *Service) SetProfileFields(ctx context.Context, user matrix.UserID, fields map[string]json.RawMessage) error {
+	checked := make(map[string]json.RawMessage, len(fields))
+	for name, value := range fields {
+		if len(name) > longestProfileKey {
+			return matrix.Errorf(matrix.KeyTooLarge, "the name of a field may have %d bytes", longestProfileKey)
+		}
+		if !profileKey.MatchString(name) {
+			return matrix.Errorf(matrix.InvalidParam, "not the name of a profile field")
+		}
+		var err error
+		if checked[name], err = profileValue(name, value); err != nil {
+			return err
+		}
 	}
 	return s.Store.Update(ctx, func(tx *store.Tx) error {
-		if value == nil {
-			return tx.DeleteProfileField(ctx, user, name)
-		}
 		p, err := tx.Profile(ctx, user)
 		if err != nil {
 			return err
 		}
-		p[name] = value
-		if p.Size() > longestProfile {
+		grows := false
+		for name, value := range checked {
+			if value == nil {
+				if err := tx.DeleteProfileField(ctx, user, name); err != nil {
+					return err
+				}
+				delete(p, name)
+				continue
+			}
+			if err := tx.SetProfileField(ctx, user, name, value); err != nil {
+				return err
+			}
+			p[name], grows = value, true
+		}
+		if grows && p.Size() > longestProfile {
 			return matrix.Errorf(matrix.ProfileTooLarge, "a profile may have %d bytes", longestProfile)
 		}
-		return tx.SetProfileField(ctx, user, name, value)
+		return nil
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 var profileRoutes = []route{
 	{"getUserProfile", "GET /_matrix/client/v3/profile/{userId}", public, (*API).getUserProfile},
 	{"getProfileField", "GET /_matrix/client/v3/profile/{userId}/{keyName}", public, (*API).getProfileField},
+	{"", "PATCH /_matrix/client/v3/profile/{userId}", guests, (*API).patchProfile},
 	{"setProfileField", "PUT /_matrix/client/v3/profile/{userId}/{keyName}", guests, (*API).setProfileField},
 	{"deleteProfileField", "DELETE /_matrix/client/v3/profile/{userId}/{keyName}", guests, (*API).deleteProfileField},
 }
@@ -68,26 +69,45 @@ func (a *API) setProfileField(r *request) (any, error) {
 	return a.putProfileField(r, value)
 }
 
+// patchProfile writes several fields of the user's own profile. Bridges tell by it who somebody is on their network.
+//
+// Source: https://pkg.go.dev/maunium.net/go/mautrix#Client.BeeperUpdateProfile
+func (a *API) patchProfile(r *request) (any, error) {
+	var fields map[string]json.RawMessage
+	if err := r.JSON(&fields); err != nil {
+		return nil, err
+	}
+	return a.putProfile(r, fields)
+}
+
 // deleteProfileField deletes one field of the user's own profile.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#delete_matrixclientv3profileuseridkeyname
 func (a *API) deleteProfileField(r *request) (any, error) { return a.putProfileField(r, nil) }
 
 func (a *API) putProfileField(r *request, value json.RawMessage) (any, error) {
+	return a.putProfile(r, map[string]json.RawMessage{r.PathValue("keyName"): value})
+}
+
+// putProfile writes fields of a profile, all or none; a value of nil deletes one.
+func (a *API) putProfile(r *request, fields map[string]json.RawMessage) (any, error) {
 	if err := r.self(); err != nil {
 		return nil, err
 	}
-	name := r.PathValue("keyName")
-	if r.Guest && name != account.DisplayName {
-		return nil, matrix.Errorf(matrix.GuestAccessForbidden, "guests may set no more than their display name")
+	inRooms := false
+	for name := range fields {
+		if r.Guest && name != account.DisplayName {
+			return nil, matrix.Errorf(matrix.GuestAccessForbidden, "guests may set no more than their display name")
+		}
+		inRooms = inRooms || name == account.DisplayName || name == account.AvatarURL
 	}
 	if err := r.active(); err != nil {
 		return nil, err
 	}
-	if err := a.Accounts.SetProfile(r.Context(), r.User, name, value); err != nil {
+	if err := a.Accounts.SetProfileFields(r.Context(), r.User, fields); err != nil {
 		return nil, err
 	}
-	if name == account.DisplayName || name == account.AvatarURL {
+	if inRooms {
 		return edge.Empty{}, a.Rooms.UpdateProfile(r.Context(), r.User)
 	}
 	return edge.Empty{}, nil

@@ -26,6 +26,13 @@ func TestProfile(t *testing.T) {
 		s.want(200, `{}`, "PUT", mine+"/m.tz", `{"m.tz":null}`)
 		s.want(200, `{"displayname":"Alice A","m.tz":null}`, "GET", mine, "")
 
+		s.want(200, `{}`, "PATCH", mine, `{"displayname":"Alice","com.beeper.bridge.service":"irc","org.y":[]}`)
+		s.want(200, `{"com.beeper.bridge.service":"irc","displayname":"Alice","m.tz":null,"org.y":[]}`, "GET", mine, "")
+		s.want(400, "M_INVALID_PARAM", "PATCH", mine, `{"displayname":"Nobody","Bad Key":1}`)
+		s.want(400, "M_BAD_JSON", "PATCH", mine, `[]`)
+		s.want(200, `{"displayname":"Alice"}`, "GET", mine+"/displayname", "")
+		s.want(403, "M_FORBIDDEN", "PATCH", v3+"profile/@bob:a.test", `{"displayname":"B"}`)
+
 		s.want(404, "M_NOT_FOUND", "GET", v3+"profile/@nobody:a.test", "")
 		s.want(400, "M_INVALID_PARAM", "GET", v3+"profile/nobody", "")
 		s.want(403, "M_FORBIDDEN", "PUT", v3+"profile/@bob:a.test/displayname", `{"displayname":"B"}`)

@@ -35,15 +35,17 @@ var versions = []string{"r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6"
 
 // features are proposals and newer parts of the specification that work here.
 var features = map[string]bool{
-	"com.beeper.batch_sending":      true, // the past of rooms that are bridged
-	"org.matrix.e2e_cross_signing":  true,
-	"org.matrix.msc2285.stable":     true, // private read receipts
-	"org.matrix.simplified_msc3575": true, // sliding sync
-	"org.matrix.msc3814":            true, // dehydrated devices
-	"org.matrix.msc4140":            true, // delayed events
-	"org.matrix.msc4323":            true, // locking and suspending accounts
-	"org.matrix.msc4380.stable":     true, // blocking invitations
-	"uk.tcpip.msc4133.stable":       true, // profile fields
+	"com.beeper.arbitrary_profile_meta": true, // several profile fields at once
+	"com.beeper.batch_sending":          true, // the past of rooms that are bridged
+	"com.beeper.msc4169":                true, // redactions by /send
+	"org.matrix.e2e_cross_signing":      true,
+	"org.matrix.msc2285.stable":         true, // private read receipts
+	"org.matrix.simplified_msc3575":     true, // sliding sync
+	"org.matrix.msc3814":                true, // dehydrated devices
+	"org.matrix.msc4140":                true, // delayed events
+	"org.matrix.msc4323":                true, // locking and suspending accounts
+	"org.matrix.msc4380.stable":         true, // blocking invitations
+	"uk.tcpip.msc4133.stable":           true, // profile fields
 }
 
 // getVersions tells what the server can do.

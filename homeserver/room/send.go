@@ -79,7 +79,7 @@ func (s *Service) Send(ctx context.Context, d Sending) (matrix.EventID, error) {
 	if err := s.checkRelation(ctx, r, d); err != nil {
 		return "", err
 	}
-	d.Redacts = redacts(r, d)
+	d.Redacts = redacts(d)
 	redact, err := s.redaction(ctx, h, d)
 	if err != nil {
 		return "", err
@@ -235,12 +235,13 @@ func (h *head) same(d Sending) (matrix.EventID, error) {
 	return p.ID, nil
 }
 
-// redacts is what an event redacts, wherever the room version puts it.
-func redacts(r *store.Room, d Sending) matrix.EventID {
+// redacts is what an event redacts. Where the room version wants it elsewhere than in
+// the content, it may stand there all the same: that is MSC4169.
+func redacts(d Sending) matrix.EventID {
 	var c struct {
 		Redacts matrix.EventID `json:"redacts"`
 	}
-	if d.Redacts == "" && d.Type == "m.room.redaction" && r.Version.RedactsInContent && json.Unmarshal(d.Content, &c) == nil {
+	if d.Redacts == "" && d.Type == "m.room.redaction" && json.Unmarshal(d.Content, &c) == nil {
 		return c.Redacts
 	}
 	return d.Redacts
