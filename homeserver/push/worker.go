@@ -3,12 +3,14 @@ package push
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
 
+	"switchboard/homeserver/event"
 	"switchboard/homeserver/pushrule"
 	"switchboard/homeserver/store"
 )
@@ -50,7 +52,11 @@ func (w *worker) turn(ctx context.Context) error {
 		if w.stale(it) {
 			continue
 		}
-		if err := w.tell(ctx, &it); err != nil {
+		told := &it
+		if rangOut(it.event.PDU) {
+			told = nil
+		}
+		if err := w.tell(ctx, told); err != nil {
 			return w.ended(err)
 		}
 		w.pusher.Pos = it.event.Pos
@@ -104,6 +110,18 @@ func (w *worker) ended(err error) error {
 func (w *worker) stale(it item) bool {
 	return w.failures > 0 && time.Since(w.failingSince) > staleAfter &&
 		time.Since(time.UnixMilli(it.event.PDU.OriginServerTS)) > staleAfter
+}
+
+// rangOut tells whether an event is a call that nobody can take any more: it must
+// not make a phone ring, and shows as one more on the badge.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#mcallinvite
+func rangOut(e *event.PDU) bool {
+	var call struct {
+		Lifetime int64 `json:"lifetime"` // ms
+	}
+	return e.Type == "m.call.invite" && json.Unmarshal(e.Content, &call) == nil && call.Lifetime > 0 &&
+		time.Now().UnixMilli()-e.OriginServerTS > call.Lifetime
 }
 
 // unread is the number for the badge.
