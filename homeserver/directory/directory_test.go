@@ -140,11 +140,14 @@ func TestListRights(t *testing.T) {
 		w.refused(w.List(ctx, Caller{User: alice}, "irc", id, true), matrix.Forbidden)
 		w.refused(w.List(ctx, Caller{User: alice}, "", "!no:a.test", true), matrix.NotFound)
 		as := &registrations.Registration{ID: "irc"}
-		w.refused(w.List(ctx, Caller{User: eve, Appservice: as}, "libera", id, true), matrix.Forbidden) // nobody of theirs is there
-		w.ok(w.List(ctx, Caller{User: eve, Appservice: as}, "libera", id, false))
-		w.ok(w.List(ctx, Caller{User: alice, Appservice: as}, "libera", id, true))
+		w.ok(w.List(ctx, Caller{User: eve, Appservice: as}, "libera", id, true))
+		closed, err := w.Rooms.Create(ctx, room.Creation{Creator: alice, Preset: "private_chat"})
+		w.ok(err)
+		w.refused(w.List(ctx, Caller{User: eve, Appservice: as}, "libera", closed, true), matrix.Forbidden) // nobody of theirs is there
+		w.ok(w.List(ctx, Caller{User: eve, Appservice: as}, "libera", closed, false))
+		w.ok(w.List(ctx, Caller{User: alice, Appservice: as}, "libera", closed, true))
 		listed(false)
-		_, err := w.Listed(ctx, "!no:a.test")
+		_, err = w.Listed(ctx, "!no:a.test")
 		w.refused(err, matrix.NotFound)
 	})
 }
