@@ -52,7 +52,7 @@ func readHeader(header []byte) (picture, error) {
 		config, err = jpeg.DecodeConfig(bytes.NewReader(header))
 	case bytes.HasPrefix(header, []byte("\x89PNG\r\n\x1A\n")):
 		p.kind, p.decode = "image/png", png.Decode
-		p.animated = bytes.Contains(header[:min(len(header), 4<<10)], []byte("acTL"))
+		p.animated = animatedPNG(header)
 		config, err = png.DecodeConfig(bytes.NewReader(header))
 	case bytes.HasPrefix(header, []byte("GIF8")):
 		p.kind, p.decode, p.animated = "image/gif", gif.Decode, true
@@ -81,6 +81,18 @@ func readHeader(header []byte) (picture, error) {
 	}
 	p.memory = perPixel * int64(p.width) * int64(p.height)
 	return p, nil
+}
+
+// animatedPNG tells whether a PNG says that it moves, which it does before its
+// first pixels.
+func animatedPNG(header []byte) bool {
+	c := &chunks{b: header, at: len(pngHead)}
+	for kind, _ := c.png(); kind != "" && kind != "IDAT"; kind, _ = c.png() {
+		if kind == "acTL" {
+			return true
+		}
+	}
+	return false
 }
 
 func bytesPerPixel(m color.Model) int {
@@ -129,7 +141,11 @@ func (p picture) thumbnail(r io.Reader, f Frame) (content []byte, kind string, e
 	if p.orientation >= 5 {
 		f.Width, f.Height = f.Height, f.Width
 	}
-	small := turn(shrink(img, f), p.orientation)
+	return p.encode(turn(shrink(img, f), p.orientation))
+}
+
+// encode writes a thumbnail of the picture.
+func (p picture) encode(small *image.RGBA) (content []byte, kind string, err error) {
 	var out bytes.Buffer
 	if p.kind != "image/png" && small.Opaque() { // drawings stay sharp
 		kind, err = "image/jpeg", jpeg.Encode(&out, small, &jpeg.Options{Quality: 85})
@@ -142,18 +158,26 @@ func (p picture) thumbnail(r io.Reader, f Frame) (content []byte, kind string, e
 	return out.Bytes(), kind, nil
 }
 
-// shrink scales img down to the frame.
-func shrink(img image.Image, f Frame) *image.RGBA {
-	b := img.Bounds()
-	w, h := float64(b.Dx()), float64(b.Dy())
-	ratio := min(float64(f.Width)/w, float64(f.Height)/h)
+// size is how large a picture becomes in the frame, and by what it is multiplied.
+func (f Frame) size(width, height int) (size image.Point, ratio float64) {
+	w, h := float64(width), float64(height)
+	ratio = min(float64(f.Width)/w, float64(f.Height)/h)
 	if f.Crop {
 		ratio = max(float64(f.Width)/w, float64(f.Height)/h)
 	}
 	ratio = min(ratio, 1)
-	size := image.Pt(pixels(w*ratio), pixels(h*ratio))
+	size = image.Pt(pixels(w*ratio), pixels(h*ratio))
 	if f.Crop {
 		size = image.Pt(min(size.X, f.Width), min(size.Y, f.Height))
+	}
+	return size, ratio
+}
+
+// shrink scales img down to the frame.
+func shrink(img image.Image, f Frame) *image.RGBA {
+	b := img.Bounds()
+	size, ratio := f.size(b.Dx(), b.Dy())
+	if f.Crop {
 		cut := image.Pt(min(b.Dx(), pixels(float64(size.X)/ratio)), min(b.Dy(), pixels(float64(size.Y)/ratio)))
 		corner := b.Min.Add(image.Pt((b.Dx()-cut.X)/2, (b.Dy()-cut.Y)/2))
 		b = image.Rectangle{Min: corner, Max: corner.Add(cut)}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"mime"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -40,10 +41,11 @@ type Service struct {
 	server matrix.ServerName
 	config Config
 
-	locks  locks
-	memory *semaphore.Weighted
-	making singleflight.Group
-	queue  chan struct{} // as many as may wait for a thumbnail
+	locks   locks
+	memory  *semaphore.Weighted
+	making  singleflight.Group
+	queue   chan struct{} // as many as may wait for a thumbnail
+	workers chan struct{} // as many as may be made at once
 
 	previews previews
 
@@ -60,6 +62,7 @@ func New(st *store.Store, bell *notify.Bell, blobs blob.Store, server matrix.Ser
 	return &Service{
 		store: st, bell: bell, blobs: told{blobs}, server: server, config: c,
 		memory: semaphore.NewWeighted(c.ThumbnailMemory), queue: make(chan struct{}, mostWaiting),
+		workers: make(chan struct{}, runtime.GOMAXPROCS(0)),
 	}
 }
 

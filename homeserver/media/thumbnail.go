@@ -42,10 +42,11 @@ func (f Frame) method() string {
 }
 
 // Thumbnail opens a small version of an image, or the image itself where that is
-// small enough. It never moves, unless animated is true and the image itself is
-// small enough. If the image is not uploaded yet, Thumbnail waits as Open does.
-// The errors are M_NOT_FOUND, M_NOT_YET_UPLOADED, M_TOO_LARGE, M_LIMIT_EXCEEDED,
-// and M_UNKNOWN with status 400 for what is no image.
+// small enough. It moves only if animated is true and the image does; one that
+// would take too much to be made smaller stands still then, too. If the image is
+// not uploaded yet, Thumbnail waits as Open does. The errors are M_NOT_FOUND,
+// M_NOT_YET_UPLOADED, M_TOO_LARGE, M_LIMIT_EXCEEDED, and M_UNKNOWN with status
+// 400 for what is no image.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#thumbnails
 func (s *Service) Thumbnail(ctx context.Context, server matrix.ServerName, id string, f Frame, animated bool, wait time.Duration) (*File, error) {
@@ -54,11 +55,12 @@ func (s *Service) Thumbnail(ctx context.Context, server matrix.ServerName, id st
 		return nil, err
 	}
 	f = f.round()
-	t, ok, err := s.store.Thumbnail(ctx, store.Thumbnail{Original: m.Digest, Width: f.Width, Height: f.Height, Method: f.method()})
+	want := store.Thumbnail{Original: m.Digest, Width: f.Width, Height: f.Height, Method: f.method(), Animated: animated}
+	t, ok, err := s.store.Thumbnail(ctx, want)
 	if err != nil {
 		return nil, err
 	}
-	if ok && !animated {
+	if ok {
 		return s.thumbnailFile(ctx, t)
 	}
 	p, err := s.header(ctx, m.Digest)
@@ -68,15 +70,13 @@ func (s *Service) Thumbnail(ctx context.Context, server matrix.ServerName, id st
 	if p.fits(f) && (animated || !p.animated) {
 		return s.file(ctx, m.Digest, p.kind, "thumbnail"+extensions[p.kind])
 	}
-	if !ok {
-		if t, err = s.make(ctx, m.Digest, p, f); err != nil {
-			return nil, err
-		}
+	if t, err = s.make(ctx, want, p, f); err != nil {
+		return nil, err
 	}
 	return s.thumbnailFile(ctx, t)
 }
 
-var extensions = map[string]string{"image/jpeg": ".jpg", "image/png": ".png", "image/gif": ".gif", "image/webp": ".webp"}
+var extensions = map[string]string{"image/jpeg": ".jpg", "image/png": ".png", "image/apng": ".png", "image/gif": ".gif", "image/webp": ".webp"}
 
 func (s *Service) thumbnailFile(ctx context.Context, t store.Thumbnail) (*File, error) {
 	return s.file(ctx, t.Digest, t.Type, "thumbnail"+extensions[t.Type])
@@ -107,49 +107,112 @@ func errNoThumbnail() error {
 	return &matrix.Error{Code: matrix.Unknown, Status: http.StatusBadRequest, Text: "no thumbnail can be made of this file"}
 }
 
-// make makes a thumbnail and stores it. Requests for the same one wait for one
-// making of it, which goes on when the first of them goes away.
-func (s *Service) make(ctx context.Context, original []byte, p picture, f Frame) (store.Thumbnail, error) {
+// make makes the thumbnail that t describes and stores it. Requests for the same
+// one wait for one making of it, which goes on when the first of them goes away.
+func (s *Service) make(ctx context.Context, t store.Thumbnail, p picture, f Frame) (store.Thumbnail, error) {
 	select {
 	case s.queue <- struct{}{}:
 		defer func() { <-s.queue }()
 	default:
-		return store.Thumbnail{}, &matrix.Error{Code: matrix.LimitExceeded, Text: "too many thumbnails are being made", RetryAfter: 2 * time.Second}
+		return t, &matrix.Error{Code: matrix.LimitExceeded, Text: "too many thumbnails are being made", RetryAfter: 2 * time.Second}
 	}
-	key := fmt.Sprintf("%x %d %d %s", original, f.Width, f.Height, f.method())
+	key := fmt.Sprintf("%x %d %d %s %v", t.Original, t.Width, t.Height, t.Method, t.Animated)
 	detached := context.WithoutCancel(ctx)
-	result := s.making.DoChan(key, func() (any, error) { return s.makeOne(detached, original, p, f) })
+	result := s.making.DoChan(key, func() (any, error) { return s.makeOne(detached, t, p, f) })
 	select {
 	case r := <-result:
 		t, _ := r.Val.(store.Thumbnail)
 		return t, r.Err
 	case <-ctx.Done():
-		return store.Thumbnail{}, ctx.Err()
+		return t, ctx.Err()
 	}
 }
 
-// makeOne makes one thumbnail when there is memory for it.
-func (s *Service) makeOne(ctx context.Context, original []byte, p picture, f Frame) (store.Thumbnail, error) {
-	if err := s.memory.Acquire(ctx, p.memory); err != nil {
-		return store.Thumbnail{}, fmt.Errorf("thumbnail: %w", err)
-	}
-	defer s.memory.Release(p.memory)
-	src, err := s.file(ctx, original, "", "")
+// makeOne makes one thumbnail when there is a processor for it.
+func (s *Service) makeOne(ctx context.Context, t store.Thumbnail, p picture, f Frame) (store.Thumbnail, error) {
+	s.workers <- struct{}{}
+	defer func() { <-s.workers }()
+	src, err := s.file(ctx, t.Original, "", "")
 	if err != nil {
-		return store.Thumbnail{}, err
+		return t, err
 	}
-	content, kind, err := p.thumbnail(src, f)
+	content, kind, err := s.render(ctx, src, t.Animated, p, f)
 	if err = errors.Join(err, src.Close()); err != nil {
 		zerolog.Ctx(ctx).Debug().Err(err).Msg("thumbnail")
-		return store.Thumbnail{}, errNoThumbnail()
+		return t, errNoThumbnail()
 	}
-	t := store.Thumbnail{Original: original, Width: f.Width, Height: f.Height, Method: f.method(), Type: kind}
-	err = s.take(ctx, bytes.NewReader(content), -1, func(digest blob.Digest, size int64) error {
+	t.Type = kind
+	write := func(digest blob.Digest, size int64) error {
 		t.Digest, t.Size = digest[:], size
 		return s.store.Update(ctx, func(tx *store.Tx) error { return tx.PutThumbnail(ctx, t) })
-	})
+	}
+	if content == nil { // the image itself is shorter
+		err = write(blob.Digest(t.Original), 0)
+	} else {
+		err = s.take(ctx, bytes.NewReader(content), -1, write)
+	}
 	if errors.Is(err, store.ErrNotFound) { // the image was deleted meanwhile
 		err = errNotFound()
 	}
 	return t, err
+}
+
+// render makes the thumbnail of the image in r when there is memory for it. The
+// content is nil if the image itself should be taken: its movement takes more
+// bytes in a smaller picture.
+func (s *Service) render(ctx context.Context, r io.ReadSeeker, moves bool, p picture, f Frame) (content []byte, kind string, err error) {
+	if p.animated && (moves || p.kind == "image/webp") { // whose first picture the decoder does not know
+		content, kind, err = s.renderAnimation(ctx, r, moves, p, f)
+		if !errors.Is(err, errStill) {
+			return content, kind, err
+		}
+		if _, err := r.Seek(0, io.SeekStart); err != nil {
+			return nil, "", err
+		}
+	}
+	if err := s.memory.Acquire(ctx, p.memory); err != nil {
+		return nil, "", err
+	}
+	defer s.memory.Release(p.memory)
+	return p.thumbnail(r, f)
+}
+
+// renderAnimation is render for what may move. It is errStill for what does not,
+// or would take too much.
+func (s *Service) renderAnimation(ctx context.Context, r io.Reader, moves bool, p picture, f Frame) (content []byte, kind string, err error) {
+	b, err := io.ReadAll(io.LimitReader(r, mostAnimated+1))
+	if err != nil {
+		return nil, "", err
+	}
+	if len(b) > mostAnimated {
+		return nil, "", errStill
+	}
+	a, err := readAnimation(p.kind, b)
+	if err != nil {
+		return nil, "", errors.Join(errStill, err)
+	}
+	size, _ := f.size(a.width, a.height)
+	memory := int64(len(b)) + a.memory(size)
+	if memory > s.config.ThumbnailMemory || moves && a.work() > mostWork*s.config.MaxPixels {
+		return nil, "", errStill
+	}
+	if err := s.memory.Acquire(ctx, memory); err != nil {
+		return nil, "", err
+	}
+	defer s.memory.Release(memory)
+	if !moves {
+		whole, err := a.first()
+		if err != nil {
+			return nil, "", err
+		}
+		return p.encode(shrink(whole, f))
+	}
+	content, kind, err = a.thumbnail(f)
+	switch {
+	case err != nil: // perhaps only behind the first picture
+		return nil, "", errors.Join(errStill, err)
+	case len(content) >= len(b):
+		return nil, p.kind, nil
+	}
+	return content, kind, nil
 }
