@@ -70,8 +70,10 @@ func TestDocuments(t *testing.T) {
 // program's configuration, which its first line says.
 func tryConfig(t *testing.T, name, text string) {
 	t.Helper()
-	if strings.HasPrefix(text, "\n ") || strings.HasPrefix(text, "\n# Synapse") {
-		return
+	for _, first := range []string{" ", "# Synapse", "# mautrix"} {
+		if strings.HasPrefix(text, "\n"+first) {
+			return
+		}
 	}
 	if _, err := loadConfig(write(t, text), nil); err != nil {
 		t.Errorf("%s: %v in%s", name, describeError(err), text)
