@@ -54,6 +54,13 @@ cmd/dev/calls/page/node_modules: cmd/dev/calls/page/package-lock.json
 	cd cmd/dev/calls/page && npm ci --no-audit --no-fund --loglevel=error
 	touch $@
 
+browser: cmd/dev/browser/page/node_modules ## people with Element Web in a browser; ARGS="-run SQLite -v"
+	SWITCHBOARD_TEST_BROWSER=1 go run ./cmd/dev/withpostgres go test -count=1 -tags $(TAGS) -timeout 20m ./cmd/dev/browser $(ARGS)
+
+cmd/dev/browser/page/node_modules: cmd/dev/browser/page/package-lock.json
+	cd cmd/dev/browser/page && npm ci --legacy-peer-deps --ignore-scripts --no-audit --no-fund --loglevel=error
+	touch $@
+
 demo: build cmd/dev/demo/node_modules .cache/slixmpp ## a conversation through Matrix, IRC, XMPP and WhatsApp with real clients
 	SWITCHBOARD_BIN=$(CURDIR)/$(BIN) DEMO_PYTHON=$(CURDIR)/.cache/slixmpp/bin/python node cmd/dev/demo/main.js
 
@@ -70,6 +77,6 @@ bench: ## compare with Dendrite and write docs/performance.md; takes most of an 
 	go run ./cmd/dev/bench $(ARGS)
 
 clean: ## remove what was built and downloaded
-	rm -rf bin .cache cmd/dev/demo/node_modules cmd/dev/calls/page/node_modules
+	rm -rf bin .cache cmd/dev/demo/node_modules cmd/dev/calls/page/node_modules cmd/dev/browser/page/node_modules
 
-.PHONY: help build run test unit lint race fuzz conformance federation alone toybridge calls demo bench clean
+.PHONY: help build run test unit lint race fuzz conformance federation alone toybridge calls browser demo bench clean

@@ -25,14 +25,14 @@ var needs = []need{
 	{"ip", "iproute2", "networks of the conformance suite and of calls"},
 	{"nft", "nftables", "calls from behind NAT"},
 	{"sysctl", "procps", "calls from behind NAT"},
-	{"chromium", "chromium", "calls between browsers"},
+	{"chromium", "chromium", "tests with browsers"},
 	{"gcc", "gcc", "the race detector and Dendrite"},
 	{"/usr/include/stdlib.h", "libc6-dev", "the race detector and Dendrite"},
 	{"/usr/lib/python3.*/ensurepip", "python3-venv", "Synapse and the demo"},
 	{"/usr/lib/python3/dist-packages/aiosmtpd", "python3-aiosmtpd", "tests with a real mail server"},
 	{"git", "git", "the linters"},
-	{"node", "nodejs", "the demo and calls between browsers"},
-	{"npm", "npm", "the demo and calls between browsers"},
+	{"node", "nodejs", "the demo and tests with browsers"},
+	{"npm", "npm", "the demo and tests with browsers"},
 }
 
 // there reports whether the machine has the program. Debian keeps servers

@@ -1,9 +1,9 @@
 // Command check runs every suite of this checkout: the linters, the tests on
 // SQLite and PostgreSQL, the race detector where goroutines live, the
-// conformance ratchets, federation with other homeservers, bridges beside them
-// and the demo. "make test" is this command.
+// conformance ratchets, federation with other homeservers, bridges beside them,
+// browsers and the demo. "make test" is this command.
 //
-//	go run ./cmd/dev/check [lint] [test] [race] [bridgerace] [conformance] [mixed] [federation] [alone] [toybridge] [calls] [demo]
+//	go run ./cmd/dev/check [lint] [test] [race] [bridgerace] [conformance] [mixed] [federation] [alone] [toybridge] [calls] [browser] [demo]
 //
 // Programs that the suites need and the machine lacks are installed on Debian
 // when it runs as root; otherwise they are named. The last line counts what
@@ -53,6 +53,7 @@ var suites = []suite{
 	{name: "alone", run: alone, lane: 1},
 	{name: "toybridge", run: toybridge, lane: 1},
 	{name: "calls", run: calls, lane: 1},
+	{name: "browser", run: browser, lane: 1},
 	{name: "demo", run: demo, lane: 1},
 }
 

@@ -208,13 +208,23 @@ func toybridge(ctx context.Context, c *check) tally {
 
 // calls lets browsers call each other.
 func calls(ctx context.Context, c *check) tally {
-	if out, err := c.command(ctx, "make", "--no-print-directory", "cmd/dev/calls/page/node_modules").CombinedOutput(); err != nil {
-		c.out.block("calls", fmt.Sprintf("FAIL make: %v\n%s", err, out))
+	return c.inBrowser(ctx, "calls", "SWITCHBOARD_TEST_CALLS=1")
+}
+
+// browser lets people use an application in a browser.
+func browser(ctx context.Context, c *check) tally {
+	return c.inBrowser(ctx, "browser", "SWITCHBOARD_TEST_BROWSER=1")
+}
+
+// inBrowser runs the tests of a suite that needs libraries from npm for its page.
+func (c *check) inBrowser(ctx context.Context, suite, env string) tally {
+	if out, err := c.command(ctx, "make", "--no-print-directory", "cmd/dev/"+suite+"/page/node_modules").CombinedOutput(); err != nil {
+		c.out.block(suite, fmt.Sprintf("FAIL make: %v\n%s", err, out))
 		return single(false)
 	}
-	cmd := c.command(ctx, "go", "test", "-json", "-count=1", "-vet=off", "-tags", tags, "-timeout", "20m", "./cmd/dev/calls")
-	cmd.Env = append(cmd.Env, "SWITCHBOARD_TEST_CALLS=1")
-	return c.goTest(ctx, "calls", cmd)
+	cmd := c.command(ctx, "go", "test", "-json", "-count=1", "-vet=off", "-tags", tags, "-timeout", "20m", "./cmd/dev/"+suite)
+	cmd.Env = append(cmd.Env, env)
+	return c.goTest(ctx, suite, cmd)
 }
 
 // demo runs the conversation with real clients, which counts as one.

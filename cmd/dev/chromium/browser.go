@@ -134,7 +134,7 @@ func (b *Browser) do(session, method string, params map[string]any, out any) err
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(b.t.Context(), Patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(b.t.Context()), Patience)
 	defer cancel()
 	select {
 	case m := <-answer:

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -44,6 +45,9 @@ func (p *Page) Navigate(url string) {
 	p.Until(`location.href !== "about:blank" && document.readyState === "complete"`)
 }
 
+// leaves finds that the page is just going to another document.
+var leaves = regexp.MustCompile("context was destroyed|default execution context|target navigated")
+
 // Eval has the page compute an expression, awaits what it promises, and decodes
 // it into out, which may be nil.
 func (p *Page) Eval(expression string, out any) {
@@ -52,7 +56,15 @@ func (p *Page) Eval(expression string, out any) {
 		Result    struct{ Value json.RawMessage }
 		Exception json.RawMessage `json:"exceptionDetails"`
 	}
-	p.Must("Runtime.evaluate", map[string]any{"expression": expression, "awaitPromise": true, "returnByValue": true}, &answer)
+	params := map[string]any{"expression": expression, "awaitPromise": true, "returnByValue": true}
+	err := p.b.do(p.session, "Runtime.evaluate", params, &answer)
+	for end := time.Now().Add(Patience); err != nil && leaves.MatchString(err.Error()) && time.Now().Before(end); {
+		time.Sleep(100 * time.Millisecond)
+		err = p.b.do(p.session, "Runtime.evaluate", params, &answer)
+	}
+	if err != nil {
+		p.t.Fatalf("%v\nthe console of the page:\n%s", err, p.Console())
+	}
 	if answer.Exception != nil {
 		p.t.Fatalf("%.200s\n%s\nthe console of the page:\n%s", expression, answer.Exception, p.Console())
 	}
@@ -80,7 +92,6 @@ func (p *Page) await(what string, there func() bool) {
 		if time.Now().After(end) {
 			var text string
 			p.Eval("document.body.innerText", &text)
-			p.Picture("failed")
 			p.t.Fatalf("it did not come that %s; the page says\n%s\nits console\n%s", what, text, p.Console())
 		}
 	}
