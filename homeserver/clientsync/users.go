@@ -2,7 +2,6 @@ package clientsync
 
 import (
 	"encoding/json"
-	"errors"
 
 	"switchboard/homeserver/ephemeral"
 	"switchboard/homeserver/matrix"
@@ -184,39 +183,16 @@ const mostNewcomers = 1000
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#mpresence
 func (rd *reading) readPresence(a *Answer) error {
-	all, err := rd.Ephemeral.Presences(rd.ctx, rd.User, rd.since.pos, rd.now.pos)
+	all, err := rd.Ephemeral.Presences(rd.ctx, rd.User, rd.since.pos, rd.now.pos, rd.newcomers[:min(len(rd.newcomers), mostNewcomers)]...)
 	if err != nil {
 		return err
-	}
-	if all == nil {
-		all = map[matrix.UserID]ephemeral.Status{}
-	}
-	for _, user := range rd.newcomers[:min(len(rd.newcomers), mostNewcomers)] {
-		if _, known := all[user]; known || user == rd.User {
-			continue
-		}
-		status, err := rd.Ephemeral.Presence(rd.ctx, rd.User, user)
-		var refused *matrix.Error
-		if errors.As(err, &refused) {
-			continue // they have parted meanwhile
-		}
-		if err != nil {
-			return err
-		}
-		if status.Presence != "offline" {
-			all[user] = status
-		}
 	}
 	var of []json.RawMessage
 	for user, status := range all {
 		if rd.ignored[user] || !rd.Filter.Presence.wants("m.presence", user, "") {
 			continue
 		}
-		b, err := json.Marshal(map[string]any{"type": "m.presence", "sender": user, "content": status})
-		if err != nil {
-			return err
-		}
-		of = append(of, b)
+		of = append(of, status.Event(user))
 	}
 	a.Presence = some(of)
 	return nil

@@ -28,6 +28,7 @@ type Service struct {
 
 	typing typing
 	here   here
+	waves  waves
 }
 
 // Run ends typing and presence when their time is up, until ctx is done.

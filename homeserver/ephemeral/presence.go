@@ -2,9 +2,12 @@ package ephemeral
 
 import (
 	"context"
+	"encoding/json"
+	"strconv"
 	"sync"
 	"time"
 
+	"switchboard/homeserver/canonjson"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/store"
 )
@@ -221,15 +224,12 @@ func (s *Service) tell(ctx context.Context, list []store.Presence) error {
 	if err != nil {
 		return err
 	}
-	keys := []string{store.LogBell}
-	for _, p := range list {
+	users := make([]matrix.UserID, len(list))
+	for i, p := range list {
 		s.here.told(p)
-		keys = append(keys, string(p.User))
-		for _, u := range s.Store.Neighbours(p.User) {
-			keys = append(keys, string(u))
-		}
+		users[i] = p.User
 	}
-	s.Bell.Ring(keys...)
+	s.announce(users, users)
 	return nil
 }
 
@@ -271,8 +271,14 @@ func (s *Service) runPresence(ctx context.Context) error {
 	ticker := time.NewTicker(presenceTick)
 	defer ticker.Stop()
 	for {
+		rung := s.Bell.Listen(wavesBell)
 		select {
 		case <-ticker.C:
+		case <-s.waves.time():
+			s.wave()
+			continue
+		case <-rung: // there is a time to wait for
+			continue
 		case <-ctx.Done():
 			return nil
 		}
@@ -343,6 +349,24 @@ type Status struct {
 	CurrentlyActive bool   `json:"currently_active,omitempty"`
 }
 
+// Event is the m.presence event of a user.
+func (st Status) Event(user matrix.UserID) json.RawMessage {
+	b := append(make([]byte, 0, 160), `{"type":"m.presence","sender":`...)
+	b = canonjson.AppendText(b, string(user))
+	b = append(b, `,"content":{"presence":`...)
+	b = canonjson.AppendText(b, st.Presence)
+	if st.LastActiveAgo != 0 {
+		b = strconv.AppendInt(append(b, `,"last_active_ago":`...), st.LastActiveAgo, 10)
+	}
+	if st.StatusMsg != "" {
+		b = canonjson.AppendText(append(b, `,"status_msg":`...), st.StatusMsg)
+	}
+	if st.CurrentlyActive {
+		b = append(b, `,"currently_active":true`...)
+	}
+	return append(b, "}}"...)
+}
+
 func (s *Service) status(p store.Presence) Status {
 	at := time.Now()
 	last := p.LastActive
@@ -360,36 +384,45 @@ func (s *Service) status(p store.Presence) Status {
 }
 
 // Presences gives the presence that changed behind since and not behind upto,
-// of observer and of users in common rooms. Without since, which is for clients
-// that know nothing, those who are offline are left out.
+// of observer and of users in common rooms; and that of newcomers, users whom
+// observer has not seen before, unless they are offline. Without since, which is
+// for clients that know nothing, all who are offline are left out.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#presence
-func (s *Service) Presences(ctx context.Context, observer matrix.UserID, since, upto int64) (map[matrix.UserID]Status, error) {
+func (s *Service) Presences(ctx context.Context, observer matrix.UserID, since, upto int64, newcomers ...matrix.UserID) (map[matrix.UserID]Status, error) {
 	if s.NoPresence {
 		return nil, nil
 	}
-	list, err := s.Store.PresenceChanges(ctx, since, upto)
+	list, err := s.Store.PresenceOf(ctx, newcomers)
 	if err != nil {
 		return nil, err
 	}
-	var found map[matrix.UserID]Status
-	for _, p := range list {
-		if since == 0 && p.State == Offline {
-			continue
+	var changed []store.Presence
+	if since == 0 {
+		changed, err = s.Store.PresentUsers(ctx)
+	} else {
+		changed, err = s.Store.PresenceChanges(ctx, since, upto)
+	}
+	if err != nil || len(list)+len(changed) == 0 {
+		return nil, err
+	}
+	rows := make(map[matrix.UserID]store.Presence, len(list)+len(changed))
+	users := make([]matrix.UserID, 0, len(rows))
+	for _, p := range append(list, changed...) {
+		if _, known := rows[p.User]; !known {
+			users = append(users, p.User)
 		}
-		if p.User != observer {
-			share, err := s.Store.SharesRoom(ctx, observer, p.User)
-			if err != nil {
-				return nil, err
-			}
-			if !share {
-				continue
-			}
+		rows[p.User] = p
+	}
+	seen, err := s.Store.ShareRooms(ctx, observer, users)
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[matrix.UserID]Status, len(seen)+1)
+	for _, u := range append(seen, observer) {
+		if p, ok := rows[u]; ok {
+			found[u] = s.status(p)
 		}
-		if found == nil {
-			found = map[matrix.UserID]Status{}
-		}
-		found[p.User] = s.status(p)
 	}
 	return found, nil
 }

@@ -62,18 +62,18 @@ func (s *Service) RemotePresence(ctx context.Context, list map[matrix.UserID]Sta
 		return nil
 	}
 	var rows []store.Presence
-	keys := []string{store.LogBell}
+	var users, neighbours []matrix.UserID
 	var errs []error
 	for user, st := range list {
 		if err := checkPresence(st.Presence, &st.StatusMsg); err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		neighbours, err := s.Store.LocalNeighbours(ctx, user)
+		near, err := s.Store.LocalNeighbours(ctx, user)
 		if err != nil {
 			return err
 		}
-		if len(neighbours) == 0 {
+		if len(near) == 0 {
 			continue
 		}
 		p := store.Presence{User: user, State: st.Presence, StatusMsg: st.StatusMsg}
@@ -89,9 +89,7 @@ func (s *Service) RemotePresence(ctx context.Context, list map[matrix.UserID]Sta
 			continue
 		}
 		rows = append(rows, p)
-		for _, u := range neighbours {
-			keys = append(keys, string(u))
-		}
+		users, neighbours = append(users, user), append(neighbours, near...)
 	}
 	if len(rows) > 0 {
 		err := s.Store.Update(ctx, func(tx *store.Tx) error {
@@ -105,7 +103,7 @@ func (s *Service) RemotePresence(ctx context.Context, list map[matrix.UserID]Sta
 		if err != nil {
 			return err
 		}
-		s.Bell.Ring(keys...)
+		s.announce(users, neighbours)
 	}
 	return errors.Join(errs...)
 }

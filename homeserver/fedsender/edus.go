@@ -150,7 +150,11 @@ func (r *reader) readReceipts(ctx context.Context, since, upto int64) error {
 	return nil
 }
 
-// readPresence tells who came and went.
+// mostPresences is how many users one EDU tells of.
+const mostPresences = 100
+
+// readPresence tells who came and went: each server once of all its users'
+// neighbours.
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#presence
 func (r *reader) readPresence(ctx context.Context, since, upto int64) error {
@@ -162,6 +166,7 @@ func (r *reader) readPresence(ctx context.Context, since, upto int64) error {
 		User matrix.UserID `json:"user_id"`
 		ephemeral.Status
 	}
+	news := map[matrix.ServerName][]push{}
 	for _, p := range list {
 		if p.User.Server() != r.ServerName {
 			continue
@@ -170,9 +175,15 @@ func (r *reader) readPresence(ctx context.Context, since, upto int64) error {
 		if err != nil {
 			return err
 		}
-		content := map[string]any{"push": []push{{p.User, r.Ephemeral.StatusOf(p)}}}
-		if err := r.tell(ctx, servers, "m.presence", content); err != nil {
-			return err
+		for _, name := range servers {
+			news[name] = append(news[name], push{p.User, r.Ephemeral.StatusOf(p)})
+		}
+	}
+	for name, all := range news {
+		for part := range slices.Chunk(all, mostPresences) {
+			if err := r.tell(ctx, []matrix.ServerName{name}, "m.presence", map[string][]push{"push": part}); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

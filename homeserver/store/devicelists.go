@@ -104,3 +104,35 @@ func (s *Store) SharesRoom(ctx context.Context, local, other matrix.UserID) (boo
 	}
 	return true, nil
 }
+
+// ShareRooms lists those of others who are joined to a room in which a user of
+// this server is. It asks the database once for all users of other servers.
+func (s *Store) ShareRooms(ctx context.Context, local matrix.UserID, others []matrix.UserID) ([]matrix.UserID, error) {
+	var list, ask []matrix.UserID
+	for _, u := range others {
+		switch {
+		case s.ShareRoom(local, u):
+			list = append(list, u)
+		case u.Server() != local.Server():
+			ask = append(ask, u)
+		}
+	}
+	if len(ask) == 0 {
+		return list, nil
+	}
+	rows, err := s.db.Query(ctx, `
+		SELECT DISTINCT b.user_id FROM memberships a JOIN memberships b ON b.room = a.room
+		WHERE a.user_id = $1 AND a.membership = 'join' AND b.user_id IN LIST($2) AND b.membership = 'join'`, local, ask)
+	if err != nil {
+		return nil, fmt.Errorf("share rooms: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var u matrix.UserID
+		if err := rows.Scan(&u); err != nil {
+			return nil, fmt.Errorf("share rooms: %w", err)
+		}
+		list = append(list, u)
+	}
+	return list, rows.Err()
+}

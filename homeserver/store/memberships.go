@@ -150,13 +150,18 @@ func (s *Store) ShareRoom(a, b matrix.UserID) bool {
 	return false
 }
 
-// Neighbours lists the users of this server who share a room with user.
-func (s *Store) Neighbours(user matrix.UserID) []matrix.UserID {
+// Neighbours lists the users of this server who share a room with one of users.
+func (s *Store) Neighbours(users ...matrix.UserID) []matrix.UserID {
 	s.members.mu.RLock()
 	defer s.members.mu.RUnlock()
 	seen := map[matrix.UserID]struct{}{}
-	for room, m := range s.members.of(user).rooms {
-		if m.Membership == "join" {
+	rooms := map[RoomNum]struct{}{}
+	for _, user := range users {
+		for room, m := range s.members.of(user).rooms {
+			if _, done := rooms[room]; done || m.Membership != "join" {
+				continue
+			}
+			rooms[room] = struct{}{}
 			for u := range s.members.joined[room] {
 				seen[u] = struct{}{}
 			}

@@ -48,6 +48,14 @@ func (s *Store) PresenceChanges(ctx context.Context, since, upto int64) ([]Prese
 	return s.queryPresence(ctx, `SELECT `+presenceColumns+` FROM presence WHERE pos > $1 AND pos <= $2 ORDER BY pos`, since, upto)
 }
 
+// PresenceOf lists the presence of those of some users who are not offline.
+func (s *Store) PresenceOf(ctx context.Context, users []matrix.UserID) ([]Presence, error) {
+	if len(users) == 0 {
+		return nil, nil
+	}
+	return s.queryPresence(ctx, `SELECT `+presenceColumns+` FROM presence WHERE user_id IN LIST($1) AND presence <> 'offline'`, users)
+}
+
 // PresentUsers lists the presence of all who are not offline.
 func (s *Store) PresentUsers(ctx context.Context) ([]Presence, error) {
 	return s.queryPresence(ctx, `SELECT `+presenceColumns+` FROM presence WHERE presence <> 'offline' ORDER BY pos`)
