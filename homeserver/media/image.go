@@ -30,7 +30,8 @@ type picture struct {
 	width, height int    // as stored
 	orientation   int    // 1 to 8 as in EXIF; 1 is upright
 	animated      bool   // has, or may have, more than one picture in it
-	memory        int64  // bytes that decoding takes, at least
+	memory        int64  // bytes that decoding takes
+	swelling      int64  // and for each byte of the file, at most
 	decode        func(io.Reader) (image.Image, error)
 }
 
@@ -48,7 +49,7 @@ func readHeader(header []byte) (picture, error) {
 	var err error
 	switch {
 	case bytes.HasPrefix(header, []byte("\xFF\xD8\xFF")):
-		p.kind, p.decode = "image/jpeg", jpeg.Decode
+		p.kind, p.decode = "image/jpeg", decodeJPEG
 		config, err = jpeg.DecodeConfig(bytes.NewReader(header))
 	case bytes.HasPrefix(header, []byte("\x89PNG\r\n\x1A\n")):
 		p.kind, p.decode = "image/png", png.Decode
@@ -59,7 +60,11 @@ func readHeader(header []byte) (picture, error) {
 		config, err = gif.DecodeConfig(bytes.NewReader(header))
 	case len(header) > 20 && string(header[:4]) == "RIFF" && string(header[8:12]) == "WEBP":
 		p.kind, p.decode = "image/webp", webp.Decode
-		p.animated = string(header[12:16]) == "VP8X" && header[20]&2 != 0
+		extended := string(header[12:16]) == "VP8X"
+		p.animated = extended && header[20]&2 != 0
+		if string(header[12:16]) == "VP8L" || extended && header[20]&0x12 != 0 { // lossless, its alpha, or both may be inside
+			p.swelling = webpSwelling
+		}
 		config, err = webp.DecodeConfig(bytes.NewReader(header))
 	default:
 		return picture{}, errNoImage
@@ -111,6 +116,10 @@ func bytesPerPixel(m color.Model) int {
 	}
 	return 4
 }
+
+// webpSwelling is how many bytes of prefix codes a byte of a lossless WebP can
+// make, which has up to 65,536 groups of them.
+const webpSwelling = 200
 
 // upright is the size of the picture as it is to be looked at.
 func (p picture) upright() (width, height int) {

@@ -1,6 +1,43 @@
 package media
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"errors"
+	"image"
+	"image/jpeg"
+	"io"
+)
+
+// mostScans is how often a JPEG may go over all its pixels. Usual are ten; each
+// takes a few bytes of the file and much time.
+const mostScans = 100
+
+var errScans = errors.New("the JPEG has too many scans")
+
+// decodeJPEG is jpeg.Decode with a bound on the scans.
+func decodeJPEG(r io.Reader) (image.Image, error) { return jpeg.Decode(&scans{r: r}) }
+
+// scans counts the marks of scans in what is read. In pixels they cannot be.
+type scans struct {
+	r    io.Reader
+	last byte
+	n    int
+}
+
+// Read implements io.Reader.
+func (s *scans) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	for _, c := range p[:n] {
+		if s.last == 0xFF && c == 0xDA {
+			s.n++
+		}
+		s.last = c
+	}
+	if s.n > mostScans {
+		return 0, errScans
+	}
+	return n, err
+}
 
 // jpegFacts is what the header of a JPEG says that image/jpeg does not tell.
 type jpegFacts struct {

@@ -377,6 +377,10 @@ func TestNoThumbnail(t *testing.T) {
 			"too heavy":     {heavy, matrix.TooLarge},
 			"cut off":       {whole[:len(whole)/2], matrix.Unknown},
 			"header alone":  {whole[:20], matrix.Unknown},
+			"jpeg bomb":     {[]byte("\xFF\xD8\xFF\xC0\x00\x0B\x08\xFF\xFF\xFF\xFF\x01\x01\x11\x00\xFF\xDA\x00\x08\x01\x01\x00\x00\x3F\x00"), matrix.TooLarge},
+			"webp bomb":     {redWebP(16384, 16384), matrix.TooLarge},
+			"moving bomb":   {bytes.Replace(movieWebP(), []byte{239, 0, 0, 119, 0, 0}, []byte{0xff, 0x7f, 0, 0xff, 0x7f, 0}, 1), matrix.TooLarge},
+			"many scans":    {scanned(mostScans + 1), matrix.Unknown},
 			"lying gif":     {[]byte("GIF89a\xff\xff\xff\xff\x00\x00\x00"), matrix.TooLarge},
 			"svg":           {[]byte(`<svg xmlns="http://www.w3.org/2000/svg"/>`), matrix.Unknown},
 			"RIFF, no WebP": {[]byte("RIFF\x00\x00\x00\x00WEBPxxxxxxxxxxxxxxx"), matrix.Unknown},
@@ -391,6 +395,29 @@ func TestNoThumbnail(t *testing.T) {
 			})
 		}
 	})
+}
+
+// scanned is a JPEG of one gray pixel that goes over it again and again: the DC
+// coefficient first, and then the same bit of an AC coefficient, which is zero.
+func scanned(n int) []byte {
+	out := []byte("\xFF\xD8\xFF\xDB\x00\x43\x00" + strings.Repeat("\x01", 64))
+	out = append(out, "\xFF\xC2\x00\x0B\x08\x00\x80\x00\x80\x01\x01\x11\x00"...)                // progressive, 128 × 128
+	out = append(out, "\xFF\xC4\x00\x14\x00\x01"+strings.Repeat("\x00", 15)+"\x00"...)          // DC: one code of one bit
+	out = append(out, "\xFF\xC4\x00\x14\x10\x01"+strings.Repeat("\x00", 15)+"\x70"...)          // AC: runs of up to 255 blocks
+	out = append(out, "\xFF\xDA\x00\x08\x01\x01\x00\x00\x00\x00"+strings.Repeat("\x00", 32)...) // 256 blocks
+	for range n - 1 {
+		out = append(out, "\xFF\xDA\x00\x08\x01\x01\x00\x01\x3F\x00\x7F\x00"...)
+	}
+	return append(out, "\xFF\xD9"...)
+}
+
+// TestScans: as many as there usually are go.
+func TestScans(t *testing.T) {
+	for n, want := range map[int]error{10: nil, mostScans + 1: errScans} {
+		if _, err := decodeJPEG(bytes.NewReader(scanned(n))); !errors.Is(err, want) {
+			t.Errorf("%d scans: %v, want %v", n, err, want)
+		}
+	}
 }
 
 // exif puts an orientation into a JPEG.

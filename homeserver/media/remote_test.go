@@ -297,3 +297,59 @@ func TestRemoteQuota(t *testing.T) {
 		}
 	})
 }
+
+// TestRemoteHostile: another server that answers with nonsense, too much or
+// never to the end costs a bounded amount, leaves nothing behind, and is told of
+// as a bad gateway.
+func TestRemoteHostile(t *testing.T) {
+	const kind = "multipart/mixed; boundary=x"
+	const about = "--x\r\nContent-Type: application/json\r\n\r\n{}\r\n"
+	endless := func(w http.ResponseWriter, text string) {
+		for {
+			if _, err := io.WriteString(w, text); err != nil {
+				return
+			}
+		}
+	}
+	fill := strings.Repeat("y", 1<<16)
+	for name, tt := range map[string]struct {
+		kind, begin, repeat string
+		code                matrix.Code
+	}{
+		"endless file":       {kind, about + "--x\r\nContent-Type: text/plain\r\n\r\n", fill, matrix.TooLarge},
+		"endless first part": {kind, "--x\r\n\r\n", fill, matrix.TooLarge},
+		"endless preamble":   {kind, "", fill, matrix.Unknown},
+		"endless header":     {kind, about + "--x\r\nA: ", fill, matrix.Unknown},
+		"one part":           {kind, about + "--x--\r\n", "", matrix.Unknown},
+		"no end":             {kind, about + "--x\r\nContent-Type: text/plain\r\n\r\nhalf", "", matrix.Unknown},
+		"no boundary":        {"multipart/mixed", about, "", matrix.Unknown},
+		"other boundary":     {"multipart/mixed; boundary=z", about, "", matrix.Unknown},
+		"no parts":           {"text/plain", "the file", "", matrix.Unknown},
+		"nothing":            {kind, "", "", matrix.Unknown},
+		"inward":             {kind, about + "--x\r\nLocation: https://127.0.0.1/secret\r\n\r\n\r\n--x--\r\n", "", matrix.Unknown},
+		"lying length":       {kind, about + "--x\r\nContent-Length: 99999999999\r\n\r\nx\r\n--x--\r\n", "", matrix.TooLarge},
+	} {
+		t.Run(name, func(t *testing.T) {
+			storetest.Each(t, func(t *testing.T, st *store.Store) {
+				server := fedclienttest.Server(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					w.Header().Set("Content-Type", tt.kind)
+					io.WriteString(w, tt.begin)
+					if tt.repeat != "" {
+						endless(w, tt.repeat)
+					}
+				}))
+				s, dir := start(t, st, func(c *Config) { c.MaxRemote = 1 << 20 })
+				s.Client = fedclienttest.Client(t, here, st)
+				_, err := s.Open(t.Context(), server, "x", 0)
+				wantCode(t, err, tt.code)
+				var e *matrix.Error
+				if errors.As(err, &e) && e.HTTPStatus() != http.StatusBadGateway {
+					t.Errorf("status %d", e.HTTPStatus())
+				}
+				if n := countFiles(t, dir); n != 0 {
+					t.Errorf("%d files are kept", n)
+				}
+			})
+		})
+	}
+}

@@ -100,8 +100,17 @@ func (s *Service) header(ctx context.Context, digest []byte) (picture, error) {
 	if int64(p.width)*int64(p.height) > s.config.MaxPixels || p.memory > s.config.ThumbnailMemory {
 		return picture{}, matrix.Errorf(matrix.TooLarge, "the image is too large to make thumbnails of it")
 	}
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return picture{}, fmt.Errorf("thumbnail: %w", err)
+	}
+	p.memory = s.atMost(p.memory + size*p.swelling)
 	return p, nil
 }
+
+// atMost is how much memory is set aside for an image that may take some: all
+// that there is, if that is less, because few take as much as they could.
+func (s *Service) atMost(memory int64) int64 { return min(memory, s.config.ThumbnailMemory) }
 
 func errNoThumbnail() error {
 	return &matrix.Error{Code: matrix.Unknown, Status: http.StatusBadRequest, Text: "no thumbnail can be made of this file"}
@@ -196,6 +205,7 @@ func (s *Service) renderAnimation(ctx context.Context, r io.Reader, moves bool, 
 	if memory > s.config.ThumbnailMemory || moves && a.work() > mostWork*s.config.MaxPixels {
 		return nil, "", errStill
 	}
+	memory = s.atMost(memory + int64(len(b))*p.swelling)
 	if err := s.memory.Acquire(ctx, memory); err != nil {
 		return nil, "", err
 	}
