@@ -241,7 +241,7 @@ func TestUserSearch(t *testing.T) {
 			return strings.ReplaceAll(strings.Join(found, " "), ":a.test", "")
 		}
 		for term, want := range map[string]string{
-			"bob": "@bob", "BOB": "@bob", "émile": "@bob", "ÉMILE": "@bob", "łąka": "@bob", `"b"`: "@bob", `"`: "@bob",
+			"bob": "@bob", "BOB": "@bob", "émile": "@bob", "emile": "@bob", "laka": "@bob", "ＢＯＢ": "@bob", "ÉMILE": "@bob", "łąka": "@bob", `"b"`: "@bob", `"`: "@bob",
 			"%": "@carol", "_": "@carol", `\`: "@carol", "!": "", "dave": "@dave", "frank": "@frank",
 			"eve": "", "alice": "", "nobody": "", ":a.test": "@bob @carol @dave @frank", "@bob:a.test": "@bob",
 		} {
@@ -260,6 +260,24 @@ func TestUserSearch(t *testing.T) {
 		}
 		if w := s.do("POST", v3+"user_directory/search", `{"search_term":"a\u0000"}`); w.Code >= 500 {
 			t.Errorf("%d %s", w.Code, w.Body)
+		}
+		// Names of scripts without spaces are found by any part; who is called so comes first.
+		users["carol"].want(200, `{}`, "PUT", v3+"profile/@carol:a.test/displayname", `{"displayname":"東京太郎 of Bob"}`)
+		for term, want := range map[string]string{"太郎": "@carol", "東": "@carol", "bob": "@bob @carol", "of b": "@carol"} {
+			if got := search(s, term); got != want {
+				t.Errorf("%q finds %q, want %q", term, got, want)
+			}
+		}
+		// Who has left for good is not found, whatever room they were in.
+		gone := s.new("gone")
+		gone.want(200, `{}`, "PUT", v3+"profile/@gone:a.test/displayname", `{"displayname":"Gone"}`)
+		gone.create(`{"preset":"public_chat"}`)
+		if got := search(s, "gone"); got != "@gone" {
+			t.Errorf("found %q", got)
+		}
+		gone.want(200, `"id_server_unbind_result"`, "POST", v3+"account/deactivate", fmt.Sprintf(`{"erase":true,%s}`, pass("gone", password)))
+		if got := search(s, "gone"); got != "" {
+			t.Errorf("found %q", got)
 		}
 		// When the room closes, its members are out of sight.
 		dave := users["dave"]

@@ -1,6 +1,7 @@
 package fedapi
 
 import (
+	"encoding/json"
 	"net/http"
 	"testing"
 
@@ -118,6 +119,34 @@ func TestRefuseInvitation(t *testing.T) {
 		b.ok(b.fed.Join(b.ctx(), room.Change{Room: id, Actor: bob}, nil))
 		if got := a.membership(bob, id); got != event.Join {
 			t.Errorf("bob is %q", got)
+		}
+	})
+}
+
+// TestPeopleElsewhere finds users of another server by what they are called in a
+// common room, and nobody of whom no room tells.
+func TestPeopleElsewhere(t *testing.T) {
+	together(t, 2, func(t *testing.T, hosts []*host) {
+		a, b := hosts[0], hosts[1]
+		alice, bob, eve := a.user("alice"), b.user("bob"), a.user("eve")
+		b.ok(b.accounts.SetProfile(b.ctx(), bob, "displayname", json.RawMessage(`"Robert 東京"`)))
+		id, err := a.rooms.Create(a.ctx(), room.Creation{Creator: alice, Preset: "private_chat"})
+		a.ok(err)
+		a.ok(a.fed.Invite(a.ctx(), room.Change{Room: id, Actor: alice, Target: bob}))
+		b.join(bob, id, a)
+		find := func(who matrix.UserID, term string) int {
+			people, err := a.directory.SearchUsers(a.ctx(), who, term, 10)
+			a.ok(err)
+			return len(people.Results)
+		}
+		for _, term := range []string{"robert", "京", string(bob)} {
+			if find(alice, term) != 1 || find(eve, term) != 0 {
+				t.Errorf("%q: alice finds %d, eve %d", term, find(alice, term), find(eve, term))
+			}
+		}
+		a.ok(a.rooms.Kick(a.ctx(), room.Change{Room: id, Actor: alice, Target: bob}))
+		if find(alice, "robert") != 0 {
+			t.Error("found after leaving")
 		}
 	})
 }

@@ -160,6 +160,33 @@ func (s *Store) Visible(ctx context.Context, user matrix.UserID, f func(Person) 
 	return rows.Err()
 }
 
+// Elsewhere lists up to limit users of other servers who share a room with user or
+// are in one that everybody may join or read, each with their membership in the
+// smallest of these rooms; those of small rooms come first.
+func (s *Store) Elsewhere(ctx context.Context, user matrix.UserID, limit int) ([]Membership, error) {
+	const q = `SELECT m.user_id, m.room, m.event FROM memberships m JOIN rooms r ON r.num = m.room
+		WHERE m.membership = 'join' AND NOT m.local AND (r.open OR m.room IN (SELECT room FROM memberships WHERE user_id = $1 AND membership = 'join'))
+		ORDER BY r.joined, m.room, m.user_id LIMIT $2`
+	rows, err := s.db.Query(ctx, q, user, limit)
+	if err != nil {
+		return nil, fmt.Errorf("visible users: %w", err)
+	}
+	defer rows.Close()
+	var list []Membership
+	known := map[matrix.UserID]bool{}
+	for rows.Next() {
+		m := Membership{Membership: "join"}
+		if err := rows.Scan(&m.User, &m.Room, &m.Event); err != nil {
+			return nil, fmt.Errorf("visible users: %w", err)
+		}
+		if !known[m.User] {
+			known[m.User] = true
+			list = append(list, m)
+		}
+	}
+	return list, rows.Err()
+}
+
 // likeText is a text as part of a LIKE pattern with the escape character "!", in
 // which it stands for itself.
 func likeText(s string) string {
