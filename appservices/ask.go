@@ -80,25 +80,45 @@ func (s *Service) AskAlias(ctx context.Context, alias matrix.RoomAlias) (bool, e
 	return s.ask(ctx, s.Registrations.InterestedInAlias(string(alias)), "/rooms/"+url.PathEscape(string(alias)))
 }
 
-// ask asks one appservice after the other until one says yes. One that fails
-// counts as no.
+// asks is how often an appservice is asked that gives no answer at all.
+const asks = 3
+
+// ask asks one appservice after the other until one says yes. Where none does and
+// one of them gave no answer, the error tells that, with status 408.
+//
+// Spec: https://spec.matrix.org/v1.19/application-service-api/#querying
 func (s *Service) ask(ctx context.Context, list []*registrations.Registration, path string) (bool, error) {
+	silent := false
 	for _, reg := range list {
 		to := s.to(reg)
 		if to == nil {
 			continue
 		}
-		one, cancel := context.WithTimeout(ctx, askTimeout)
-		a, err := to.do(one, call{method: http.MethodGet, path: "/_matrix/app/v1" + path, old: path})
-		cancel()
+		a, err := to.persist(ctx, call{method: http.MethodGet, path: "/_matrix/app/v1" + path, old: path})
 		switch {
 		case ctx.Err() != nil:
 			return false, ctx.Err()
 		case err != nil:
 			zerolog.Ctx(ctx).Warn().Str("appservice", reg.ID).Err(err).Msg("the appservice does not answer a question")
+			silent = true
 		case a.ok():
 			return true, nil
 		}
 	}
+	if silent {
+		return false, &matrix.Error{Code: matrix.Unknown, Status: http.StatusRequestTimeout, Text: "the appservice that might know this does not answer"}
+	}
 	return false, nil
+}
+
+// persist is do, which is tried again while no answer comes.
+func (c *caller) persist(ctx context.Context, r call) (a answer, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	for try := range asks {
+		if a, err = c.do(ctx, r); err == nil || try == asks-1 || !wait(ctx, backoff(try), nil) {
+			break
+		}
+	}
+	return a, err
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -206,6 +207,33 @@ func TestAskUser(t *testing.T) {
 		b.until("the invitation", func(txns []txn) bool { return len(txns) > 0 && len(txns[0].Events) > 0 })
 		if _, ok, err := st.User(t.Context(), "@irc_carol:a.test"); !ok || err != nil {
 			t.Errorf("the invited user does not exist: %v", err)
+		}
+	})
+}
+
+// Who asks for something of an appservice that is away learns that, and not that
+// there is nothing.
+func TestAskNobody(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		w := newWorld(t, st)
+		w.api.Accounts.AskUser = w.s.AskUser
+		reg := register(t, func(r *registrations.Registration) {
+			r.Aliases = []registrations.Namespace{{Regex: "#irc_.*", Exclusive: true}}
+		})
+		var asked atomic.Int64
+		away := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			asked.Add(1)
+			panic(http.ErrAbortHandler)
+		})
+		if err := w.s.Attach(reg, away); err != nil {
+			t.Fatal(err)
+		}
+		alice := w.user("alice")
+		for _, path := range []string{"/v3/profile/@irc_bob:a.test", "/v3/directory/room/%23irc_x:a.test"} {
+			asked.Store(0)
+			if status, v := w.ask(alice, "GET", path, nil); status != 408 || asked.Load() != asks {
+				t.Errorf("%s: %d %v after %d questions", path, status, v, asked.Load())
+			}
 		}
 	})
 }

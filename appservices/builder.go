@@ -3,6 +3,7 @@ package appservices
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -215,6 +216,9 @@ func (b *builder) introduce(ctx context.Context, user matrix.UserID) error {
 		return err
 	}
 	_, err = b.AskUser(ctx, user)
+	if silent := (*matrix.Error)(nil); errors.As(err, &silent) {
+		return nil // it is told of the invitation all the same
+	}
 	return err
 }
 

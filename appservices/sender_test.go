@@ -66,6 +66,33 @@ func TestTransactions(t *testing.T) {
 	})
 }
 
+// An appservice is not told of what it brought, which it would take for something
+// that its users want to say.
+func TestBatchIsNotTold(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		w := newWorld(t, st)
+		reg := register(t, nil)
+		b := newBridge(t, reg)
+		if err := w.s.Attach(reg, b); err != nil {
+			t.Fatal(err)
+		}
+		w.start()
+		alice := w.user("alice")
+		portal := w.must(reg.ASToken, "POST", "/v3/createRoom", map[string]any{"invite": []string{"@alice:a.test"}})["room_id"].(string)
+		w.must(alice, "POST", "/v3/rooms/"+portal+"/join", map[string]any{})
+		brought := func(sender string) map[string]any {
+			return map[string]any{"type": "m.room.message", "sender": sender, "content": map[string]any{"msgtype": "m.text", "body": "past of " + sender}}
+		}
+		w.must(reg.ASToken, "POST", "/unstable/com.beeper.backfill/rooms/"+portal+"/batch_send", map[string]any{
+			"forward": true, "events": []any{brought("@irc_bob:a.test"), brought("@alice:a.test")},
+		})
+		w.say(alice, portal, "now")
+		if got := bodies(b.untilSaid("now")); !reflect.DeepEqual(got, []string{"now"}) {
+			t.Errorf("told of %q", got)
+		}
+	})
+}
+
 // A transaction that was refused comes again, the same to the byte, also after
 // a restart, and nothing comes before it.
 func TestRetriesAndRestart(t *testing.T) {
