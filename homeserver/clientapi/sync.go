@@ -1,6 +1,7 @@
 package clientapi
 
 import (
+	"encoding/json"
 	"strings"
 	"time"
 
@@ -56,9 +57,5 @@ func (a *API) filter(r *request, s string) (*clientsync.Filter, error) {
 	if s == "" || strings.HasPrefix(s, "{") {
 		return clientsync.ParseFilter([]byte(s))
 	}
-	raw, err := a.Accounts.Filter(r.Context(), r.User, s)
-	if err != nil {
-		return nil, err
-	}
-	return clientsync.ParseFilter(raw)
+	return a.Sync.StoredFilter(r.User, s, func() (json.RawMessage, error) { return a.Accounts.Filter(r.Context(), r.User, s) })
 }

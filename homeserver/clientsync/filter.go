@@ -49,6 +49,9 @@ type EventFilter struct {
 	Threads     bool            `json:"unread_thread_notifications"`
 }
 
+// federationFormat is the EventFormat of events as servers exchange them.
+const federationFormat = "federation"
+
 // ParseFilter reads a filter and says what is wrong with it.
 func ParseFilter(raw []byte) (*Filter, error) {
 	var f Filter
@@ -56,7 +59,7 @@ func ParseFilter(raw []byte) (*Filter, error) {
 		return nil, err
 	}
 	switch f.EventFormat {
-	case "", "client", "federation":
+	case "", "client", federationFormat:
 	default:
 		return nil, matrix.Errorf(matrix.InvalidParam, "event_format must be client or federation")
 	}
@@ -67,6 +70,30 @@ func ParseFilter(raw []byte) (*Filter, error) {
 		}
 	}
 	return &f, checkIDs(f.Room.Rooms, f.Room.NotRooms, nil)
+}
+
+// filterKey names a filter that is stored. Stored filters do not change.
+type filterKey struct {
+	user matrix.UserID
+	id   string
+}
+
+// StoredFilter gives a filter by the ID under which a user has stored it; read
+// reads it where it is not in memory.
+func (s *Service) StoredFilter(user matrix.UserID, id string, read func() (json.RawMessage, error)) (*Filter, error) {
+	filters := s.memories().filters
+	if f, ok := filters.Find(filterKey{user, id}); ok {
+		return f, nil
+	}
+	raw, err := read()
+	if err != nil {
+		return nil, err
+	}
+	f, err := ParseFilter(raw)
+	if err == nil {
+		filters.Put(filterKey{user, id}, f, 1000+4*len(raw))
+	}
+	return f, err
 }
 
 // ParseEventFilter reads the filter of /messages and /context.

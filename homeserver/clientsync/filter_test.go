@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"switchboard/homeserver/ephemeral"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/room"
 )
@@ -321,5 +322,48 @@ func TestLostAnswer(t *testing.T) {
 		w.want("told again", w.stated(c.sync().in(id).State), "@bob:join")
 		c.since = ""
 		w.want("from the start", w.stated(c.sync().in(id).State), "@alice:join @bob:join @carol:join create history_visibility join_rules name power_levels")
+	})
+}
+
+// TestEventFormat checks that a client may ask for events as servers exchange them.
+func TestEventFormat(t *testing.T) {
+	each(t, func(w *world) {
+		id := w.create(room.Creation{}, bob)
+		sent := w.say(bob, id, "hi")
+		gone := w.say(bob, id, "secret")
+		_, err := w.Rooms.Send(w.ctx(), room.Sending{User: bob, Room: id, Type: "m.room.redaction", Redacts: gone, Content: json.RawMessage(`{}`)})
+		w.ok(err)
+		e, err := w.Store.Event(w.ctx(), sent)
+		w.ok(err)
+		j := w.client(alice, `{"event_format":"federation","room":{"timeline":{"limit":3}}}`).sync().in(id)
+		if got := j.Timeline.Events; len(got) != 3 || string(got[0]) != string(e.PDU.JSON) || contains(string(got[1]), "secret") {
+			t.Errorf("timeline: %s", got)
+		}
+		for _, raw := range append(j.Timeline.Events, j.State.Events...) {
+			if !contains(string(raw), `"auth_events":`) || !contains(string(raw), `"signatures":`) {
+				t.Errorf("no PDU: %s", raw)
+			}
+		}
+		j = w.client(alice, `{"event_format":"federation","event_fields":["type","depth"],"room":{"timeline":{"limit":1}}}`).sync().in(id)
+		if got := string(j.Timeline.Events[0]); !contains(got, `"depth":`) || contains(got, "sender") {
+			t.Errorf("fields of a PDU: %s", got)
+		}
+	})
+}
+
+// TestReadElsewhere checks that a client that wants no receipts is told when its
+// user has read a room with another one.
+func TestReadElsewhere(t *testing.T) {
+	each(t, func(w *world) {
+		id := w.create(room.Creation{}, bob)
+		c := w.client(bob, `{"room":{"ephemeral":{"types":[]}}}`)
+		c.sync()
+		said := w.say(alice, id, "hi")
+		w.want("unread", text(t, c.sync().in(id).Unread), `{"highlight_count":0,"notification_count":1}`)
+		w.mark(alice, id, ephemeral.Read, said)
+		w.want("somebody else reads", text(t, c.sync().Rooms), "null")
+		w.mark(bob, id, ephemeral.ReadPrivate, said)
+		w.want("read", text(t, c.sync().in(id).Unread), `{"highlight_count":0,"notification_count":0}`)
+		w.want("nothing new", text(t, c.sync().Rooms), "null")
 	})
 }

@@ -35,7 +35,7 @@ type order struct {
 // orderOf gives the order of the user's rooms as of now. What is known of it is
 // brought up to date, so that a message costs little in a list of thousands.
 func (sl *slide) orderOf(user matrix.UserID) (*order, error) {
-	_, orders := sl.memories()
+	orders := sl.memories().orders
 	old, _ := orders.Find(user)
 	pos := sl.Store.Position()
 	if old != nil && old.pos >= pos {

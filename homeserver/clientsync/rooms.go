@@ -63,7 +63,7 @@ func (rd *reading) readJoined(r *store.Room, p past) (*joined, error) {
 			return nil, err
 		}
 	}
-	if j.Ephemeral == nil && j.AccountData == nil && j.Timeline == nil {
+	if j.Ephemeral == nil && j.AccountData == nil && j.Timeline == nil && !rd.read[r.Num] {
 		return nil, nil
 	}
 	if whole && !rd.initial() {
@@ -231,6 +231,9 @@ func (rd *reading) setState(j *joined, state []*store.Event) error {
 
 // clients gives events the shape that the client wants.
 func (rd *reading) clients(list []room.Seen, related bool) ([]json.RawMessage, error) {
+	if rd.Filter.EventFormat == federationFormat {
+		return rd.pdus(list), nil
+	}
 	raw, err := rd.Rooms.Clients(rd.ctx, room.Reader{User: rd.User, Device: rd.Device, Sync: true, New: rd.unheard, Related: related}, list)
 	if err != nil || rd.Filter.EventFields.all() {
 		return raw, err
@@ -239,6 +242,15 @@ func (rd *reading) clients(list []room.Seen, related bool) ([]json.RawMessage, e
 		raw[i] = rd.Filter.EventFields.pick(nil, e)
 	}
 	return raw, nil
+}
+
+// pdus gives events as servers exchange them.
+func (rd *reading) pdus(list []room.Seen) []json.RawMessage {
+	raw := make([]json.RawMessage, len(list))
+	for i, e := range list {
+		raw[i] = rd.Filter.EventFields.pick(nil, e.PDU.JSON)
+	}
+	return raw
 }
 
 func seen(list []*store.Event) []room.Seen {

@@ -126,14 +126,23 @@ func (t toldRooms) with(news map[store.RoomNum]*toldRoom) toldRooms {
 // memoryDefault is what CacheBytes is for 0.
 const memoryDefault = 32 << 20
 
-// memories are the connections and the orders that were used last.
-func (s *Service) memories() (*cache.Cache[connectionKey, *connection], *cache.Cache[matrix.UserID, *order]) {
-	s.sliding.Do(func() {
+// memories are what was used last.
+type memories struct {
+	once        sync.Once
+	connections *cache.Cache[connectionKey, *connection]
+	orders      *cache.Cache[matrix.UserID, *order]
+	filters     *cache.Cache[filterKey, *Filter]
+}
+
+// memories are made with the first use.
+func (s *Service) memories() *memories {
+	s.kept.once.Do(func() {
 		most := cmp.Or(s.CacheBytes, memoryDefault)
-		s.loops = cache.New[connectionKey, *connection](most / 4 * 3)
-		s.orders = cache.New[matrix.UserID, *order](most / 4)
+		s.kept.connections = cache.New[connectionKey, *connection](most / 8 * 5)
+		s.kept.orders = cache.New[matrix.UserID, *order](most / 4)
+		s.kept.filters = cache.New[filterKey, *Filter](most / 8)
 	})
-	return s.loops, s.orders
+	return &s.kept
 }
 
 // Slide answers a request of sliding sync, at once if there is something new,
@@ -143,7 +152,7 @@ func (s *Service) memories() (*cache.Cache[connectionKey, *connection], *cache.C
 // Source: https://github.com/matrix-org/matrix-spec-proposals/blob/main/proposals/4186-simplified-sliding-sync.md
 func (s *Service) Slide(ctx context.Context, w Window) (*SlidingAnswer, error) {
 	key := connectionKey{w.User, w.Device, w.Conn}
-	connections, _ := s.memories()
+	connections := s.memories().connections
 	conn, _ := connections.Find(key)
 	if conn == nil {
 		conn = &connection{states: map[string]*sliding{}}
@@ -249,7 +258,7 @@ type slide struct {
 	news    []store.Receipt             // behind what the client knows
 	direct  map[matrix.RoomID]bool      // rooms that are direct chats
 	scope   []*seat                     // rooms that are looked at, in the order of the list
-	asked   int                        // calls of seatOf
+	asked   int                         // calls of seatOf
 	seats   map[store.RoomNum]*seat     // the same; see seat
 	back    []*seat                     // rooms that the client knows and looks at again
 	looked  map[store.RoomNum]bool      // see lookedAt

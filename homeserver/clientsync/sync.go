@@ -9,10 +9,8 @@ import (
 	"errors"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
-	"switchboard/homeserver/cache"
 	"switchboard/homeserver/e2ee"
 	"switchboard/homeserver/ephemeral"
 	"switchboard/homeserver/matrix"
@@ -32,9 +30,9 @@ type Service struct {
 	Keys      *e2ee.Service
 	Ephemeral *ephemeral.Service
 
-	// CacheBytes is about how much memory the connections of sliding sync take
-	// together; 0 for a usual amount. A client whose connection was forgotten
-	// begins again.
+	// CacheBytes is about how much memory may be taken by what is remembered of
+	// clients, most of it the connections of sliding sync; 0 for a usual amount. A
+	// client whose connection was forgotten begins again.
 	CacheBytes int
 
 	// Stopping is closed when the server stops, so that waiting syncs end.
@@ -45,11 +43,9 @@ type Service struct {
 	directs  store.Recent[matrix.UserID, directs]
 	out      store.Recent[store.EventNum, bool] // whether an end of a membership was somebody else's doing
 
-	sliding sync.Once
-	loops   *cache.Cache[connectionKey, *connection]
-	orders  *cache.Cache[matrix.UserID, *order]
-	tags    store.Recent[matrix.UserID, tags]
-	spaces  store.Recent[statetree.ID, []matrix.RoomID] // what spaces name, by their state
+	kept   memories
+	tags   store.Recent[matrix.UserID, tags]
+	spaces store.Recent[statetree.ID, []matrix.RoomID] // what spaces name, by their state
 }
 
 // Request is one call of /sync.
@@ -142,6 +138,7 @@ type reading struct {
 	memberships []store.Membership
 	accountData map[matrix.RoomID][]json.RawMessage // changed, "" for global
 	receipts    map[store.RoomNum][]json.RawMessage // changed
+	read        map[store.RoomNum]bool              // where the user's own receipt changed
 	rooms       rooms
 	newcomers   []matrix.UserID // who came into view
 	unheard     bool            // the device has sent nothing yet

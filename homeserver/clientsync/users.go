@@ -17,6 +17,12 @@ func (rd *reading) readReceipts(*Answer) error {
 	if err != nil {
 		return err
 	}
+	rd.read = map[store.RoomNum]bool{}
+	for _, r := range list {
+		if r.User == rd.User {
+			rd.read[r.Room] = true
+		}
+	}
 	rd.receipts, err = rd.receiptEvents(list)
 	return err
 }
