@@ -1,6 +1,7 @@
 package clientapi
 
 import (
+	"cmp"
 	"encoding/json"
 	"time"
 
@@ -30,7 +31,8 @@ func (a *API) delayEvent(r *request) (any, error) {
 		return nil, err
 	}
 	var body struct {
-		Delay    int64           `json:"delay"` // ms
+		Delay    int64           `json:"delay_ms"`
+		Old      int64           `json:"delay"` // as the proposal had it before
 		StateKey *string         `json:"state_key"`
 		Content  json.RawMessage `json:"content"`
 	}
@@ -42,7 +44,7 @@ func (a *API) delayEvent(r *request) (any, error) {
 		return nil, matrix.Errorf(matrix.BadJSON, "content must be an object")
 	}
 	d.StateKey, d.Content = body.StateKey, body.Content
-	return a.delay(r, d, body.Delay)
+	return a.delay(r, d, cmp.Or(body.Delay, body.Old))
 }
 
 // delay schedules an event. Delay is in milliseconds.

@@ -111,6 +111,35 @@ func TestDelayedEvents(t *testing.T) {
 	})
 }
 
+// TestDelayID: the sender learns which event a delayed one became, on each
+// device; nobody else does.
+func TestDelayID(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		s := start(t, st)
+		bob := s.new("bob")
+		room := s.create(`{"preset":"public_chat"}`)
+		bob.want(200, "room_id", "POST", room+"/join", "{}")
+		other := s.as("alice")
+		for _, more := range []string{"", `,"state_key":"x"`} {
+			id := s.want(200, "delay_id", "PUT", room+"/delayed_event/m.x/1"+url.QueryEscape(more), `{"delay_ms":3600000,"content":{"a":1}`+more+`}`).text("delay_id")
+			s.want(200, `"delay_ms":3600000`, "GET", unstable4140+"/"+id, "")
+			s.want(200, "{}", "POST", unstable4140+"/"+id+"/send", "{}")
+			answer := s.want(200, "finalised_ts", "GET", "/_matrix/client/v1/delayed_events/"+id, "")
+			event := answer.text("finalised", "event_id")
+			for who, c := range map[string]*server{"the sender": s, "another device": other} {
+				if got := c.want(200, event, "GET", room+"/event/"+event, "").at("unsigned").(map[string]any); got["delay_id"] != id || got["org.matrix.msc4140.delay_id"] != id || got["transaction_id"] != nil {
+					t.Errorf("%s sees %v, want %s", who, got, id)
+				}
+				c.want(200, `"delay_id":"`+id, "GET", "/_matrix/client/v3/sync", "")
+			}
+			if got := bob.want(200, event, "GET", room+"/event/"+event, "").at("unsigned").(map[string]any); got["delay_id"] != nil || got["org.matrix.msc4140.delay_id"] != nil {
+				t.Errorf("bob sees %v", got)
+			}
+		}
+		s.want(200, `"m.delayed_events":{"max_delay_ms":86400000,"max_scheduled":100}`, "GET", "/_matrix/client/v3/capabilities", "")
+	})
+}
+
 // TestDelayedRestart: what waits is sent after a restart, once.
 func TestDelayedRestart(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {

@@ -3,6 +3,7 @@ package clientapi
 import (
 	"maps"
 
+	"switchboard/homeserver/delayed"
 	"switchboard/homeserver/matrix"
 )
 
@@ -42,10 +43,14 @@ var features = map[string]bool{
 	"org.matrix.msc2285.stable":         true, // private read receipts
 	"org.matrix.simplified_msc3575":     true, // sliding sync
 	"org.matrix.msc3814":                true, // dehydrated devices
+	"org.matrix.msc3391":                true, // deletion of account data
 	"org.matrix.msc4140":                true, // delayed events
+	"org.matrix.msc4140.stable":         true,
 	"org.matrix.msc4323":                true, // locking and suspending accounts
-	"org.matrix.msc4380.stable":         true, // blocking invitations
-	"uk.tcpip.msc4133.stable":           true, // profile fields
+	"org.matrix.msc4380":                true, // blocking invitations
+	"org.matrix.msc4380.stable":         true,
+	"uk.tcpip.msc4133":                  true, // profile fields
+	"uk.tcpip.msc4133.stable":           true,
 }
 
 // getVersions tells what the server can do.
@@ -80,15 +85,18 @@ func (a *API) getCapabilities(r *request) (any, error) {
 		}
 	}
 	member := enabled{!r.Guest}
+	delays := map[string]int64{"max_delay_ms": delayed.Longest.Milliseconds(), "max_scheduled": delayed.MostScheduled}
 	return map[string]any{"capabilities": map[string]any{
-		"m.room_versions":      rooms,
-		"m.change_password":    enabled{u.Password != ""},
-		"m.set_displayname":    enabled{true},
-		"m.set_avatar_url":     member,
-		"m.profile_fields":     member,
-		"m.3pid_changes":       enabled{false},
-		"m.get_login_token":    enabled{a.Accounts.Config.LoginTokens && u.Password != ""},
-		"m.account_moderation": map[string]bool{"suspend": r.Admin, "lock": r.Admin},
+		"m.room_versions":                   rooms,
+		"m.change_password":                 enabled{u.Password != ""},
+		"m.set_displayname":                 enabled{true},
+		"m.set_avatar_url":                  member,
+		"m.profile_fields":                  member,
+		"m.3pid_changes":                    enabled{false},
+		"m.get_login_token":                 enabled{a.Accounts.Config.LoginTokens && u.Password != ""},
+		"m.delayed_events":                  delays,
+		"org.matrix.msc4140.delayed_events": delays,
+		"m.account_moderation":              map[string]bool{"suspend": r.Admin, "lock": r.Admin},
 	}}, nil
 }
 

@@ -30,8 +30,10 @@ const (
 	// Longest is the longest delay.
 	Longest = 24 * time.Hour
 
-	mostScheduled = 100 // of one user
-	kept          = 7 * 24 * time.Hour
+	// MostScheduled is how many delayed events one user may have that are to be sent.
+	MostScheduled = 100
+
+	kept = 7 * 24 * time.Hour
 )
 
 // bell is rung when something else is due first than before.
@@ -83,9 +85,9 @@ func (s *Service) Schedule(ctx context.Context, d room.Sending, delay time.Durat
 			first = e.Due()
 		}
 	}
-	if mine >= mostScheduled {
+	if mine >= MostScheduled {
 		wait := max(time.Until(time.UnixMilli(first)), time.Second)
-		return "", &matrix.Error{Code: matrix.LimitExceeded, Text: fmt.Sprintf("you may have up to %d delayed events", mostScheduled), RetryAfter: wait}
+		return "", &matrix.Error{Code: matrix.LimitExceeded, Text: fmt.Sprintf("you may have up to %d delayed events", MostScheduled), RetryAfter: wait}
 	}
 	e := &store.DelayedEvent{
 		ID: strings.ToLower(rand.Text()), User: d.User, Device: d.Device, Txn: d.Txn, Room: d.Room, Type: d.Type, StateKey: d.StateKey,
@@ -241,28 +243,47 @@ func (s *Service) settled(ctx context.Context, id, action string) error {
 // never sent twice, not by a server that ended in the middle either.
 func (s *Service) send(ctx context.Context, e *store.DelayedEvent) (matrix.EventID, error) {
 	return s.Rooms.Send(ctx, room.Sending{
-		User: e.User, Device: e.Device, Room: e.Room, Type: e.Type, StateKey: e.StateKey, Content: e.Content, At: e.At, Txn: "delayed " + e.ID,
+		User: e.User, Device: e.Device, Room: e.Room, Type: e.Type, StateKey: e.StateKey, Content: e.Content, At: e.At, Delayed: e.ID,
 	})
 }
 
-// Delayed is a delayed event as its user sees it.
+// Delayed is a delayed event as its user sees it. Where the proposal changed on
+// its way, it has the older members, too.
 type Delayed struct {
 	ID       string          `json:"delay_id"`
 	Room     matrix.RoomID   `json:"room_id"`
 	Type     string          `json:"type"`
 	StateKey *string         `json:"state_key,omitempty"`
-	Delay    int64           `json:"delay"`         // ms
-	Since    int64           `json:"running_since"` // ms
+	Delay    int64           `json:"delay_ms"`
+	Since    int64           `json:"delayed_since_ts"`
 	Content  json.RawMessage `json:"content"`
-	Error    json.RawMessage `json:"error,omitempty"`
-	Event    matrix.EventID  `json:"event_id,omitempty"`
-	Final    int64           `json:"origin_server_ts,omitempty"` // ms
+	Final    *Finalised      `json:"finalised,omitempty"`
+
+	OldDelay int64           `json:"delay"`
+	OldSince int64           `json:"running_since"`
+	OldError json.RawMessage `json:"error,omitempty"`
+	OldEvent matrix.EventID  `json:"event_id,omitempty"`
+	OldFinal int64           `json:"origin_server_ts,omitempty"`
+}
+
+// Finalised is what became of a delayed event: it was sent, or an error kept it
+// from being sent, or, with neither, it was cancelled.
+type Finalised struct {
+	TS    int64           `json:"finalised_ts"`
+	Event matrix.EventID  `json:"event_id,omitempty"`
+	Error json.RawMessage `json:"error,omitempty"`
 }
 
 func shown(e store.DelayedEvent) Delayed {
-	d := Delayed{e.ID, e.Room, e.Type, e.StateKey, e.Delay, e.SinceTS, e.Content, nil, e.Event, e.FinalTS}
+	d := Delayed{
+		ID: e.ID, Room: e.Room, Type: e.Type, StateKey: e.StateKey, Delay: e.Delay, Since: e.SinceTS, Content: e.Content,
+		OldDelay: e.Delay, OldSince: e.SinceTS, OldEvent: e.Event, OldFinal: e.FinalTS,
+	}
 	if e.Error != "" {
-		d.Error = json.RawMessage(e.Error)
+		d.OldError = json.RawMessage(e.Error)
+	}
+	if e.FinalTS > 0 {
+		d.Final = &Finalised{e.FinalTS, e.Event, d.OldError}
 	}
 	return d
 }

@@ -25,6 +25,10 @@ type Sending struct {
 	// requests that have none.
 	Txn string
 
+	// Delayed is the ID of the delayed event that it was, which its sender is told;
+	// it makes a repeated request answer as Txn does. "" for none.
+	Delayed string
+
 	// At is the time (ms) that an appservice gives the event; 0 means now.
 	At int64
 
@@ -53,7 +57,10 @@ func (s *Service) Send(ctx context.Context, d Sending) (matrix.EventID, error) {
 		return "", err
 	}
 	req := store.Request{User: d.User, Device: d.Device, Endpoint: d.endpoint(), Txn: d.Txn}
-	if d.Txn != "" {
+	if d.Delayed != "" {
+		req.Endpoint, req.Txn = store.DelayedEndpoint, d.Delayed
+	}
+	if req.Txn != "" {
 		defer s.repeats.lock(req)() // the room's lock may be freed on the way
 		id, err := s.Store.Answered(ctx, req)
 		if !errors.Is(err, store.ErrNotFound) {
@@ -94,7 +101,7 @@ func (s *Service) Send(ctx context.Context, d Sending) (matrix.EventID, error) {
 		}
 	}
 	_, err = s.commit(ctx, h, redact, func(ctx context.Context, tx *store.Tx, events []*store.Event) error {
-		if d.Txn == "" {
+		if req.Txn == "" {
 			return nil
 		}
 		return tx.PutRequest(ctx, req, events[0], now())

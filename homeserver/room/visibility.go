@@ -255,10 +255,10 @@ func (s *Service) shape(ctx context.Context, rd Reader, events []Seen, related m
 			also = append(also, e.Replaces)
 		}
 	}
-	var txns map[store.EventNum]string
-	if !rd.New {
+	var sent map[store.EventNum]store.Sent
+	if !rd.New || s.Store.Delays(rd.User) {
 		var err error
-		if txns, err = s.Store.Transactions(ctx, rd.User, rd.Device, plain); err != nil {
+		if sent, err = s.Store.Transactions(ctx, rd.User, rd.Device, plain); err != nil {
 			return nil, err
 		}
 	}
@@ -269,7 +269,7 @@ func (s *Service) shape(ctx context.Context, rd Reader, events []Seen, related m
 	at := now()
 	list := make([]json.RawMessage, len(events))
 	for i, e := range events {
-		u := unsigned(e, at, txns[e.Num], others)
+		u := unsigned(e, at, sent[e.Num], others)
 		if c := related[e.Num]; c != nil {
 			raw, err := json.Marshal(c)
 			if err != nil {
@@ -289,7 +289,7 @@ func (s *Service) shape(ctx context.Context, rd Reader, events []Seen, related m
 // unsigned is what the server adds to an event for one reader, as a JSON object.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#definition-clientevent_unsigneddata
-func unsigned(e Seen, at int64, txn string, others map[store.EventNum]*store.Event) []byte {
+func unsigned(e Seen, at int64, sent store.Sent, others map[store.EventNum]*store.Event) []byte {
 	b := append(make([]byte, 0, 128), `{"age":`...)
 	b = strconv.AppendInt(b, at-e.PDU.OriginServerTS, 10)
 	if e.Membership != "" {
@@ -308,9 +308,15 @@ func unsigned(e Seen, at int64, txn string, others map[store.EventNum]*store.Eve
 		b = append(b, `,"redacted_because":`...)
 		b = by.PDU.Client(b, nil)
 	}
-	if txn != "" {
+	if sent.Txn != "" {
 		b = append(b, `,"transaction_id":`...)
-		b = appendString(b, txn)
+		b = appendString(b, sent.Txn)
+	}
+	if sent.Delay != "" { // letters and digits; MSC4140
+		b = append(b, `,"delay_id":"`...)
+		b = append(b, sent.Delay...)
+		b = append(b, `","org.matrix.msc4140.delay_id":"`...)
+		b = append(append(b, sent.Delay...), '"')
 	}
 	return append(b, '}')
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync"
 
 	"switchboard/homeserver/matrix"
 )
@@ -73,6 +74,33 @@ func (s *Store) DelayedEvents(ctx context.Context, user matrix.UserID) ([]Delaye
 	return s.queryDelayed(ctx, `WHERE user_id = $1 ORDER BY since_ts + delay, delay_id`, user)
 }
 
+// DelayedEndpoint is the endpoint of the request of a delayed event: its
+// transaction ID is the delayed event's.
+const DelayedEndpoint = "delayed"
+
+// delayers are the users who have delayed events, or had some lately.
+type delayers struct {
+	mu    sync.RWMutex // tier 1; guards users
+	users map[matrix.UserID]struct{}
+}
+
+// Delays tells whether a user may have sent delayed events.
+func (s *Store) Delays(user matrix.UserID) bool {
+	s.delayers.mu.RLock()
+	defer s.delayers.mu.RUnlock()
+	_, ok := s.delayers.users[user]
+	return ok
+}
+
+func (s *Store) loadDelayers(ctx context.Context) error {
+	s.delayers.users = map[matrix.UserID]struct{}{}
+	list, err := s.queryDelayed(ctx, ``)
+	for _, d := range list {
+		s.delayers.users[d.User] = struct{}{}
+	}
+	return err
+}
+
 // PutDelayedEvent writes a delayed event, in place of what it was.
 func (tx *Tx) PutDelayedEvent(ctx context.Context, d DelayedEvent) error {
 	err := tx.Exec(ctx, `INSERT INTO delayed_events (`+delayedColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
@@ -81,6 +109,11 @@ func (tx *Tx) PutDelayedEvent(ctx context.Context, d DelayedEvent) error {
 	if err != nil {
 		return fmt.Errorf("put delayed event: %w", err)
 	}
+	tx.OnCommit(func() {
+		tx.s.delayers.mu.Lock()
+		defer tx.s.delayers.mu.Unlock()
+		tx.s.delayers.users[d.User] = struct{}{}
+	})
 	return nil
 }
 

@@ -338,36 +338,55 @@ func (s *Store) HasRequests(ctx context.Context, user matrix.UserID, device matr
 	return n > 0, nil
 }
 
-// Transactions gives the transaction IDs of those events that a device sent.
-func (s *Store) Transactions(ctx context.Context, user matrix.UserID, device matrix.DeviceID, events []*Event) (map[EventNum]string, error) {
-	found := map[EventNum]string{}
+// Sent is how an event was sent, as its sender may know.
+type Sent struct {
+	Txn   string // transaction ID, for the device that sent it; "" for none
+	Delay string // ID of the delayed event that it was; "" for none
+}
+
+// sent is what a device of the user may know of r.
+func (r *Request) sent(device matrix.DeviceID) Sent {
+	switch {
+	case r.Endpoint == DelayedEndpoint:
+		return Sent{Delay: r.Txn}
+	case r.Device == device:
+		return Sent{Txn: r.Txn}
+	}
+	return Sent{}
+}
+
+// Transactions tells how those of events were sent that a user sent, as a device
+// of the user may know.
+func (s *Store) Transactions(ctx context.Context, user matrix.UserID, device matrix.DeviceID, events []*Event) (map[EventNum]Sent, error) {
+	found := map[EventNum]Sent{}
+	delays := s.Delays(user)
 	var missing []int64
 	for _, e := range events {
 		switch {
-		case e.PDU.Sender != user || e.PDU.IsState(): // requests for state name no transaction
+		case e.PDU.Sender != user:
 		case e.Request != nil:
-			if e.Request.User == user && e.Request.Device == device {
-				found[e.Num] = e.Request.Txn
+			if e.Request.User == user {
+				found[e.Num] = e.Request.sent(device)
 			}
-		default:
+		case delays || !e.PDU.IsState(): // other requests for state name no transaction
 			missing = append(missing, int64(e.Num))
 		}
 	}
 	if len(missing) == 0 {
 		return found, nil
 	}
-	rows, err := s.db.Query(ctx, `SELECT event, txn FROM requests WHERE event IN LIST($1) AND user_id = $2 AND device = $3`, missing, user, device)
+	rows, err := s.db.Query(ctx, `SELECT event, device, endpoint, txn FROM requests WHERE event IN LIST($1) AND user_id = $2`, missing, user)
 	if err != nil {
 		return nil, fmt.Errorf("read transactions: %w", err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var n EventNum
-		var txn string
-		if err := rows.Scan(&n, &txn); err != nil {
+		var r Request
+		if err := rows.Scan(&n, &r.Device, &r.Endpoint, &r.Txn); err != nil {
 			return nil, fmt.Errorf("read transactions: %w", err)
 		}
-		found[n] = txn
+		found[n] = r.sent(device)
 	}
 	return found, rows.Err()
 }

@@ -17,6 +17,8 @@ type memory struct {
 	members members
 	gaps    gaps
 
+	delayers delayers
+
 	receipts    *tail[Receipt]
 	accountData *tail[AccountData]
 	presence    *tail[Presence]
@@ -54,6 +56,9 @@ func (s *Store) load(ctx context.Context, budget int) error {
 		treeNodes: cache.New[statetree.ID, []byte](part(20)),
 	}
 	if err := s.loadGaps(ctx); err != nil {
+		return err
+	}
+	if err := s.loadDelayers(ctx); err != nil {
 		return err
 	}
 	return s.loadMembers(ctx)

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -307,10 +308,29 @@ func TestRequests(t *testing.T) {
 			}
 		}
 		for who, want := range map[[2]string]string{{string(alice), "D"}: "1", {string(alice), "E"}: "", {string(bob), "D"}: ""} {
-			if got := must(st.Transactions(ctx, matrix.UserID(who[0]), matrix.DeviceID(who[1]), []*store.Event{e}))(t)[e.Num]; got != want {
+			if got := must(st.Transactions(ctx, matrix.UserID(who[0]), matrix.DeviceID(who[1]), []*store.Event{e}))(t)[e.Num]; got.Txn != want {
 				t.Errorf("%v: %q, want %q", who, got, want)
 			}
 		}
+		// One that was delayed is known to all devices of its sender, also when it has
+		// to be read, and also for a state event.
+		commit(t, st, func(tx *store.Tx) error {
+			return errors.Join(tx.DropRequests(ctx, 1001), tx.PutDelayedEvent(ctx, store.DelayedEvent{ID: "x", User: alice, Content: json.RawMessage(`{}`)}),
+				tx.PutRequest(ctx, store.Request{User: alice, Device: "D", Endpoint: store.DelayedEndpoint, Txn: "x"}, e, 1000))
+		})
+		read := *e
+		read.Request = nil
+		for who, want := range map[[2]string]string{{string(alice), "D"}: "x", {string(alice), "E"}: "x", {string(bob), "D"}: ""} {
+			for _, e := range []*store.Event{e, &read} {
+				got := must(st.Transactions(ctx, matrix.UserID(who[0]), matrix.DeviceID(who[1]), []*store.Event{e}))(t)[e.Num]
+				if got != (store.Sent{Delay: want}) {
+					t.Errorf("%v: %+v, want %q", who, got, want)
+				}
+			}
+		}
+		commit(t, st, func(tx *store.Tx) error {
+			return errors.Join(tx.DropRequests(ctx, 1001), tx.PutRequest(ctx, r, e, 1000))
+		})
 		commit(t, st, func(tx *store.Tx) error { return tx.DropRequests(ctx, 1000) })
 		must(st.Answered(ctx, r))(t)
 		commit(t, st, func(tx *store.Tx) error { return tx.DropRequests(ctx, 1001) })
