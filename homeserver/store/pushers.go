@@ -62,6 +62,9 @@ func (s *Store) readPushers(ctx context.Context, where string, args ...any) ([]P
 		if err != nil {
 			return nil, fmt.Errorf("pushers: %w", err)
 		}
+		if len(p.Pauses) == 0 {
+			p.Pauses = nil
+		}
 		list = append(list, p)
 	}
 	if err := rows.Err(); err != nil {
