@@ -312,7 +312,7 @@ func TestRemoteHostile(t *testing.T) {
 		}
 	}
 	fill := strings.Repeat("y", 1<<16)
-	for name, tt := range map[string]struct {
+	cases := map[string]struct {
 		kind, begin, repeat string
 		code                matrix.Code
 	}{
@@ -328,28 +328,26 @@ func TestRemoteHostile(t *testing.T) {
 		"nothing":            {kind, "", "", matrix.Unknown},
 		"inward":             {kind, about + "--x\r\nLocation: https://127.0.0.1/secret\r\n\r\n\r\n--x--\r\n", "", matrix.Unknown},
 		"lying length":       {kind, about + "--x\r\nContent-Length: 99999999999\r\n\r\nx\r\n--x--\r\n", "", matrix.TooLarge},
-	} {
-		t.Run(name, func(t *testing.T) {
-			storetest.Each(t, func(t *testing.T, st *store.Store) {
-				server := fedclienttest.Server(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					w.Header().Set("Content-Type", tt.kind)
-					io.WriteString(w, tt.begin)
-					if tt.repeat != "" {
-						endless(w, tt.repeat)
-					}
-				}))
-				s, dir := start(t, st, func(c *Config) { c.MaxRemote = 1 << 20 })
-				s.Client = fedclienttest.Client(t, here, st)
-				_, err := s.Open(t.Context(), server, "x", 0)
-				wantCode(t, err, tt.code)
-				var e *matrix.Error
-				if errors.As(err, &e) && e.HTTPStatus() != http.StatusBadGateway {
-					t.Errorf("status %d", e.HTTPStatus())
-				}
-				if n := countFiles(t, dir); n != 0 {
-					t.Errorf("%d files are kept", n)
-				}
-			})
-		})
 	}
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		s, dir := start(t, st, func(c *Config) { c.MaxRemote = 1 << 20 })
+		s.Client = fedclienttest.Client(t, here, st)
+		for name, tt := range cases {
+			server := fedclienttest.Server(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", tt.kind)
+				io.WriteString(w, tt.begin)
+				if tt.repeat != "" {
+					endless(w, tt.repeat)
+				}
+			}))
+			_, err := s.Open(t.Context(), server, "x", 0)
+			var e *matrix.Error
+			if !errors.As(err, &e) || e.Code != tt.code || e.HTTPStatus() != http.StatusBadGateway {
+				t.Errorf("%s: got %v, want %s with status 502", name, err, tt.code)
+			}
+			if n := countFiles(t, dir); n != 0 {
+				t.Errorf("%s: %d files are kept", name, n)
+			}
+		}
+	})
 }
