@@ -48,6 +48,10 @@ func (p *process) openCallTest(ctx context.Context) error {
 	}
 	if p.relay != nil {
 		s.Relay = trialRelay{p.relay}
+	} else {
+		s.Elsewhere = func(ctx context.Context, user string) (*calltest.Credentials, error) {
+			return credentials(ctx, p.calls, user)
+		}
 	}
 	p.callTest = &callTest{Service: s, page: s.Page()}
 	if c.Bot == "" {

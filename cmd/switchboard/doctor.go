@@ -78,15 +78,19 @@ func tellReport(out io.Writer, r calltest.Report) {
 	fmt.Fprintf(out, "\n%d ok, %d unsure, %s\n", r.Count(calltest.Good), r.Count(calltest.Unsure), count(r.Count(calltest.Problem), "problem"))
 }
 
+// credentials are what a user gets for the relay, wherever it is; nil if there is
+// none.
+func credentials(ctx context.Context, calls *voip.Service, user string) (*calltest.Credentials, error) {
+	have, err := calls.Credentials(ctx, user)
+	if have == nil || err != nil {
+		return nil, err
+	}
+	return &calltest.Credentials{Username: have.Username, Password: have.Password, URIs: have.URIs}, nil
+}
+
 // examination prepares an examination of who relays the calls.
 func examination(calls *voip.Service, c homeserver.Config) *calltest.Examination {
-	e := &calltest.Examination{Credentials: func(ctx context.Context) (*calltest.Credentials, error) {
-		have, err := calls.Credentials(ctx, "calltest")
-		if have == nil || err != nil {
-			return nil, err
-		}
-		return &calltest.Credentials{Username: have.Username, Password: have.Password, URIs: have.URIs}, nil
-	}}
+	e := &calltest.Examination{Credentials: func(ctx context.Context) (*calltest.Credentials, error) { return credentials(ctx, calls, "calltest") }}
 	if calls.Relay != nil {
 		e.Relay = trialRelay{calls.Relay}
 	}

@@ -1,6 +1,8 @@
 package calltest
 
 import (
+	"cmp"
+	"context"
 	"crypto/rand"
 	"embed"
 	"net/http"
@@ -107,11 +109,31 @@ func (s *Service) postSession(c *edge.Call) (any, error) {
 		a.Username, a.Password = credentials.Username, credentials.Password
 		a.Trials = trials(c.Context(), credentials.URIs, s.Relay.External())
 		a.First, a.Last = s.Relay.Ports()
+	} else if err := s.offerElsewhere(c.Context(), whom, &a); err != nil {
+		return nil, err
 	}
 	if len(a.Trials) == 0 || a.Trials[0].Kind != "host" { // without an external address that is known
 		a.Trials = append([]trial{{ID: "host", Kind: "host", URLs: []string{}}}, a.Trials...)
 	}
 	return a, nil
+}
+
+// offerElsewhere adds the ways through a relay that is not this server's. Its
+// credentials are those with which users call, so that nobody else gets them.
+func (s *Service) offerElsewhere(ctx context.Context, whom string, a *sessionAnswer) error {
+	have, err := s.elsewhere(ctx, cmp.Or(whom, "calltest"))
+	switch {
+	case err != nil:
+		return &matrix.Error{Code: matrix.Unknown, Status: http.StatusBadGateway, Cause: err,
+			Text: "the relay of this server gives no password at this moment, so that calls fail, too; “switchboard doctor calls” on the server tells why"}
+	case have == nil:
+	case whom == "":
+		a.Trials = append(a.Trials, trial{ID: "account", Kind: "account", URLs: []string{}})
+	default:
+		a.Username, a.Password = have.Username, have.Password
+		a.Trials = trials(ctx, have.URIs, nil)
+	}
+	return nil
 }
 
 // admit tells who wants to test: the user, or "" for who has a good link.

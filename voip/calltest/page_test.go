@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
@@ -122,6 +123,61 @@ func TestPageTrial(t *testing.T) {
 		t.Errorf("the server saw %v", saw)
 	}
 	c.want(404, "M_NOT_FOUND", "close", "", end)
+}
+
+// TestPageElsewhere tests a relay that is not this server's, with a user's own
+// credentials. Who came by a link gets none of them.
+func TestPageElsewhere(t *testing.T) {
+	c, relay := newPage(t, nil), startRelay(t)
+	var failing error
+	var asked []string
+	c.Elsewhere = func(_ context.Context, user string) (*Credentials, error) {
+		asked = append(asked, user)
+		have := relay.TestCredentials("", 0)
+		return &have, failing
+	}
+	ids := func(a map[string]any) (list []string) {
+		for _, one := range a["trials"].([]any) {
+			list = append(list, one.(map[string]any)["id"].(string))
+		}
+		return list
+	}
+	a := c.want(200, "", "session", "good", body{})
+	if got := strings.Join(ids(a), " "); got != "host srflx-v4 udp-v4 tcp-v4" || a["username"] != "calltest" || asked[0] != "@alice:a.test" {
+		t.Errorf("a user may try %s as %v; asked for %q", got, a["username"], asked)
+	}
+	guest := c.want(200, "", "session", "", body{"link": "once"})
+	if got := strings.Join(ids(guest), " "); got != "host account" || guest["username"] != nil || guest["password"] != nil {
+		t.Errorf("who came by a link gets %v", guest)
+	}
+	caller := newCaller(t, webrtc.Configuration{ICETransportPolicy: webrtc.ICETransportPolicyRelay, ICEServers: []webrtc.ICEServer{
+		{URLs: relay.uris[1:], Username: "calltest", Credential: "secret"},
+	}}, webrtc.MimeTypeOpus)
+	opened := c.want(200, "", "open", "", body{"session": a["session"], "sdp": caller.offer()})
+	if sdp := opened["sdp"].(string); !strings.Contains(sdp, "typ relay") {
+		t.Errorf("the peer has no relayed address itself: %s", sdp)
+	}
+	caller.accept(opened["sdp"].(string))
+	await(t, caller.open, "the data channel")
+
+	failing = errors.New("down")
+	if answer := c.want(502, "M_UNKNOWN", "session", "good", body{}); !strings.Contains(answer["error"].(string), "doctor calls") {
+		t.Errorf("without credentials the page says %v", answer)
+	}
+}
+
+// TestTrials keeps several relays apart, and names each way once.
+func TestTrials(t *testing.T) {
+	var ids []string
+	for _, one := range trials(t.Context(), []string{
+		"turn:192.0.2.1:3478?transport=udp", "turn:192.0.2.1", "turn:192.0.2.2:3478?transport=udp", "turns:turn.example.org:443?transport=tcp",
+		"turns:turn.example.org:5349?transport=tcp", "turns:other.example.org:443?transport=tcp", "turn:[2001:db8::1]:3478?transport=tcp", "http://x",
+	}, nil) {
+		ids = append(ids, one.ID)
+	}
+	if got, want := strings.Join(ids, " "), "srflx-v4 srflx-v4-2 udp-v4 udp-v4-2 tcp-v6 tls-443 tls-5349 tls-443-2"; got != want {
+		t.Errorf("the ways are %s, want %s", got, want)
+	}
 }
 
 // TestPageRefuses sends what strangers and attackers would.

@@ -92,12 +92,7 @@ func (s *Service) connect(ctx context.Context, offer string, delay, life time.Du
 	if err != nil {
 		return nil, "", err
 	}
-	var conf webrtc.Configuration
-	if s.Relay != nil && s.Relay.Local() != "" {
-		c := s.Relay.TestCredentials("peer-"+rand.Text()[:8], life+connecting)
-		conf.ICEServers = []webrtc.ICEServer{{URLs: []string{s.Relay.Local()}, Username: c.Username, Credential: c.Password}}
-	}
-	pc, err := api.NewPeerConnection(conf)
+	pc, err := api.NewPeerConnection(webrtc.Configuration{ICEServers: s.servers(ctx, life+connecting)})
 	if err != nil {
 		return nil, "", fmt.Errorf("call test: %w", err)
 	}
@@ -112,6 +107,36 @@ func (s *Service) connect(ctx context.Context, offer string, delay, life time.Du
 	}
 	answer, err := p.answer(ctx)
 	return p, answer, err
+}
+
+// servers are the relay that a peer uses itself, for life.
+func (s *Service) servers(ctx context.Context, life time.Duration) []webrtc.ICEServer {
+	if s.Relay != nil {
+		if s.Relay.Local() == "" {
+			return nil
+		}
+		c := s.Relay.TestCredentials("peer-"+rand.Text()[:8], life)
+		return []webrtc.ICEServer{{URLs: []string{s.Relay.Local()}, Username: c.Username, Credential: c.Password}}
+	}
+	c, err := s.elsewhere(ctx, "calltest")
+	if c == nil || err != nil {
+		return nil // then it can be reached from fewer places
+	}
+	for _, text := range c.URIs {
+		if u, err := parseURI(text); err == nil && u.turn && !u.secure && u.transport == "udp" { // it tells our address, too
+			return []webrtc.ICEServer{{URLs: []string{"stun:" + u.address()}}, {URLs: []string{text}, Username: c.Username, Credential: c.Password}}
+		}
+	}
+	return []webrtc.ICEServer{{URLs: c.URIs, Username: c.Username, Credential: c.Password}}
+}
+
+// elsewhere are a user's credentials of a relay that is not this server's; nil if
+// there is none.
+func (s *Service) elsewhere(ctx context.Context, user string) (*Credentials, error) {
+	if s.Elsewhere == nil {
+		return nil, nil
+	}
+	return s.Elsewhere(ctx, user)
 }
 
 // answer makes the answer to the offer that is set.

@@ -18,6 +18,10 @@ type Service struct {
 	// Relay is the server's TURN relay, nil if it has none.
 	Relay Relay
 
+	// Elsewhere gives a user the credentials of a relay that is not this server's,
+	// as clients get them; nil if there is none. It is asked where Relay is nil.
+	Elsewhere func(ctx context.Context, user string) (*Credentials, error)
+
 	// Loopback lets peers be reached at the loopback interface: for a server of
 	// this computer alone.
 	Loopback bool

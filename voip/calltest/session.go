@@ -138,7 +138,7 @@ func (s *Service) part(name, id string) (quality, error) {
 // trial is a way by which the page tries to connect.
 type trial struct {
 	ID     string   `json:"id"`
-	Kind   string   `json:"kind"`             // host, srflx, udp, tcp or tls: the last three through the relay
+	Kind   string   `json:"kind"`             // of kinds
 	Family int      `json:"family,omitempty"` // 4 or 6; 0 for what the browser takes
 	Port   string   `json:"port,omitempty"`   // of the server
 	URLs   []string `json:"urls"`             // for RTCPeerConnection; none for host
@@ -155,9 +155,13 @@ func trials(ctx context.Context, uris []string, external []netip.Addr) []trial {
 		} else if t.Port != "" {
 			t.ID += "-" + t.Port
 		}
-		if !slices.ContainsFunc(list, func(o trial) bool { return o.ID == t.ID }) {
-			list = append(list, t)
+		if slices.ContainsFunc(list, func(o trial) bool { return o.Kind == t.Kind && slices.Equal(o.URLs, t.URLs) && o.Family == t.Family }) {
+			return
 		}
+		for id, n := t.ID, 2; slices.ContainsFunc(list, func(o trial) bool { return o.ID == t.ID }); n++ {
+			t.ID = id + "-" + strconv.Itoa(n)
+		}
+		list = append(list, t)
 	}
 	for _, family := range families(external) {
 		add(trial{Kind: "host", Family: family, URLs: []string{}})
@@ -184,8 +188,9 @@ func trials(ctx context.Context, uris []string, external []netip.Addr) []trial {
 	return list
 }
 
-// kinds are those of trials, in the order in which calls prefer them.
-var kinds = []string{"host", "srflx", "udp", "tcp", "tls"}
+// kinds are those of trials, in the order in which calls prefer them: udp, tcp and
+// tls go through the relay, and account is what only users may try.
+var kinds = []string{"host", "srflx", "udp", "tcp", "tls", "account"}
 
 func familyOf(a netip.Addr) int {
 	if a.Unmap().Is4() {

@@ -144,7 +144,7 @@ func TestRelayed(t *testing.T) {
 			for key, value := range c.turn(freeAddress(t)) {
 				turn[key] = value
 			}
-			s := newServer(t, binary, nil, freeAddress(t), turn)
+			s := newServer(t, binary, nil, freeAddress(t), builtin(turn))
 			alice, bob := s.person(t, nil, script, "alice", "relay"), s.person(t, nil, script, "bob", "relay")
 			if len(alice.urls) == 0 {
 				t.Fatal("the server tells of no TURN server")

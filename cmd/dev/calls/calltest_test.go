@@ -3,9 +3,15 @@ package calls
 import (
 	"encoding/base64"
 	"fmt"
+	"net"
+	"os/exec"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
+	"switchboard/cmd/dev/child"
 	"switchboard/cmd/dev/chromium"
 	"switchboard/cmd/dev/instance"
 )
@@ -41,7 +47,7 @@ const (
 // speaks with itself.
 func TestCallTestPage(t *testing.T) {
 	phone(t)
-	s := newServer(t, instance.Binary(t), nil, freeAddress(t), allWays(t))
+	s := newServer(t, instance.Binary(t), nil, freeAddress(t), builtin(allWays(t)))
 	b := s.page(t, nil, "/calltest")
 	b.Look(800, 900, "light")
 	b.Until(fmt.Sprintf(shown, "login"))
@@ -112,7 +118,7 @@ func TestCallTestLink(t *testing.T) {
 	phone(t)
 	turn := allWays(t)
 	turn["udp"] = []string{}
-	s := newServer(t, instance.Binary(t), nil, freeAddress(t), turn)
+	s := newServer(t, instance.Binary(t), nil, freeAddress(t), builtin(turn))
 	out, err := s.command("calltest", "link").CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -139,11 +145,64 @@ func TestCallTestLink(t *testing.T) {
 	}
 }
 
+// TestCallTestElsewhere tests a coturn that the server only names, with the
+// credentials of a user.
+func TestCallTestElsewhere(t *testing.T) {
+	phone(t)
+	const secret = "a secret of the server and coturn"
+	address := freeAddress(t)
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	coturn, err := child.Start(exec.Command("turnserver", "-n", "--use-auth-secret", "--static-auth-secret="+secret, "-r", "calls.test", "-L", host, "-E", host, "-p", port,
+		"--allow-loopback-peers", "--no-cli", "--no-tls", "--no-dtls", "--min-port", "42710", "--max-port", "42990", "--log-file", filepath.Join(dir, "log"), "--simple-log",
+		"--pidfile", filepath.Join(dir, "pid"), "--userdb", filepath.Join(dir, "db")), syscall.SIGKILL)
+	if err != nil {
+		t.Fatalf("%v; it is in Debian's package coturn", err)
+	}
+	t.Cleanup(func() { coturn.Stop(syscall.SIGKILL, time.Minute) })
+	s := newServer(t, instance.Binary(t), nil, freeAddress(t), map[string]any{"provider": "external", "external": map[string]any{
+		"uris": []string{"turn:" + address + "?transport=udp", "turn:" + address + "?transport=tcp"}, "secret": secret,
+	}})
+	test := func(path string, begin func(b *chromium.Page)) map[string]row {
+		b := s.page(t, nil, path)
+		b.Look(800, 900, "light")
+		begin(b)
+		b.Until(fmt.Sprintf(shown, "ready"))
+		b.Eval(`document.getElementById("start").click()`, nil)
+		b.Until(untilDone)
+		b.Picture("elsewhere")
+		return tableRows(t, b)
+	}
+	rows := test("/calltest", func(b *chromium.Page) {
+		b.Until(fmt.Sprintf(shown, "login"))
+		b.Eval(fmt.Sprintf(`(() => {
+			const form = document.getElementById("password-form");
+			form.user.value = "alice"; form.password.value = %q; form.requestSubmit();
+		})()`, password), nil)
+	})
+	for _, id := range []string{"udp-v4", "tcp-v4"} {
+		if r := rows[id]; r.State != "ok" || !strings.Contains(r.Text, "Works") {
+			t.Errorf("%s: %+v of %+v", id, r, rows)
+		}
+	}
+	out, err := s.command("calltest", "link").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	rows = test(strings.TrimPrefix(strings.TrimSpace(string(out)), s.url), func(*chromium.Page) {})
+	if r, ok := rows["account"]; !ok || !strings.Contains(r.Text, "Not tested") || len(rows) != 2 {
+		t.Errorf("who came by a link sees %+v", rows)
+	}
+}
+
 // TestCallTestBot calls the bot with the library of Element Web, by relays alone
 // and without them, and reads what it says.
 func TestCallTestBot(t *testing.T) {
 	script := phone(t)
-	s := newServer(t, instance.Binary(t), nil, freeAddress(t), allWays(t))
+	s := newServer(t, instance.Binary(t), nil, freeAddress(t), builtin(allWays(t)))
 	for _, c := range []struct{ user, policy string }{{"alice", "relay"}, {"bob", "direct"}} {
 		t.Run(c.policy, func(t *testing.T) {
 			p := s.person(t, nil, script, c.user, c.policy)

@@ -118,9 +118,9 @@ func must(t *testing.T, err error) {
 func TestNAT(t *testing.T) {
 	script, binary := phone(t), instance.Binary(t)
 	n := newNetworks(t)
-	s := newServer(t, binary, n.in("server"), address+":443", map[string]any{
+	s := newServer(t, binary, n.in("server"), address+":443", builtin(map[string]any{
 		"udp": []string{address + ":3478"}, "tcp": []string{}, "tls": []string{}, "https": true, "external_ips": []string{address},
-	})
+	}))
 	t.Run("with a relay", func(t *testing.T) {
 		talk(t, s.person(t, n.in("alice"), script, "alice", "all"), s.person(t, n.in("bob"), script, "bob", "all"), "udp")
 	})

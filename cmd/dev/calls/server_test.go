@@ -54,20 +54,26 @@ func (o *output) String() string {
 	return o.buf.String()
 }
 
+// builtin is a section "voip" with a section "turn".
+func builtin(turn map[string]any) map[string]any {
+	return map[string]any{"provider": "builtin", "turn": turn}
+}
+
 // newServer runs the program at an address, by a command in front of it, which
-// may be empty, with a section "voip.turn" of its configuration.
-func newServer(t *testing.T, binary string, before []string, address string, turn map[string]any) *server {
+// may be empty, with a section "voip" of its configuration.
+func newServer(t *testing.T, binary string, before []string, address string, voip map[string]any) *server {
 	t.Helper()
 	dir := t.TempDir()
 	s := &server{url: "https://" + address}
 	cert, key := s.certificate(t, dir)
 	host, _, _ := net.SplitHostPort(address)
-	turn["host"] = host
-	turn["stun_servers"], turn["grace"] = []string{}, "0s"
+	if turn, ok := voip["turn"].(map[string]any); ok {
+		turn["host"], turn["stun_servers"], turn["grace"] = host, []string{}, "0s"
+	}
 	config, err := yaml.Marshal(map[string]any{
 		"server_name": "calls.test", "public_url": s.url, "data_dir": filepath.Join(dir, "data"),
 		"listeners": []any{map[string]any{"address": address, "tls": map[string]any{"cert": cert, "key": key}}},
-		"voip":      map[string]any{"provider": "builtin", "turn": turn},
+		"voip":      voip,
 	})
 	file := filepath.Join(dir, "switchboard.yaml")
 	if err == nil {

@@ -13,6 +13,7 @@ export function wayOf(r) {
     case "udp": return ["Through the relay over UDP", small(family, port)];
     case "tcp": return ["Through the relay over TCP", small(family, port)];
     case "tls": return ["Through the relay, encrypted like a web page", small("TLS", family, port)];
+    case "account": return ["Through the relay", "with an account"];
   }
   return ["Another way", ""];
 }
@@ -21,7 +22,7 @@ export function wayOf(r) {
 export function resultOf(r) {
   switch (r.state) {
     case "ok": return [r.sound ? "Works" : "Connects, but without sound", r.same ? "your address is public already" : ""];
-    case "absent": return ["Not possible here", r.family === 6 ? "your network has no IPv6" : "your network does not have it"];
+    case "absent": return r.kind === "account" ? ["Not tested", "log in to test it"] : ["Not possible here", r.family === 6 ? "your network has no IPv6" : "your network does not have it"];
     case "running": return ["Testing", ""];
     case "waiting": return ["Waiting", ""];
   }
@@ -46,9 +47,12 @@ export function verdict(results, ports) {
   const operator = advice(results, ports);
   const told = (level, title, words) => ({ level, title, words, operator });
   if (!direct && !relayed) {
-    return told("bad", "Calls do not work from here", "No way to the server carries sound. " + (offered
+    return told("bad", "Calls do not work from here", "No way to the server carries sound. " + (offered || list("account").length > 0
       ? "If calls work elsewhere, on the mobile network for instance, it is the network you are in that blocks them."
       : "The server offers no relay, which would help in such a network."));
+  }
+  if (list("account").length > 0) {
+    return told("fair", "Half of it works from here", "You reach the server directly. Its relay is elsewhere, and only those who log in can test it.");
   }
   if (!offered) {
     return told("fair", "Calls work only sometimes", "The server has no relay. Calls reach people whose network can be reached from yours, and fail with all others.");
