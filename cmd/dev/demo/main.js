@@ -1,10 +1,13 @@
 // A conversation through a running Switchboard, with real clients: two people
-// in an encrypted room, and one of them with people on IRC, XMPP and WhatsApp. It
-// ends with status 0 only if every message was seen at the other end.
+// in an encrypted room, on old and new devices, and one of them with people on
+// IRC, XMPP and WhatsApp. It ends with status 0 only if every message was seen at
+// the other end.
 
 import "./quiet.js";
 
+import { talkOpenly } from "./boardchapter.js";
 import { arrived, chapter, note } from "./conversation.js";
+import { addDevices, sleepAndWake } from "./deviceschapter.js";
 import { Missing } from "./expect.js";
 import { IRCClient, startIRCServer } from "./irc.js";
 import { talkAsGuest, talkIRC } from "./ircchapter.js";
@@ -46,7 +49,10 @@ async function converse() {
     const alice = await moveIn("alice", switchboard, switchboard.firstToken);
     const bob = await moveIn("bob", switchboard, await switchboard.createToken());
 
-    await talkEncrypted(alice, bob);
+    const kitchen = await talkEncrypted(alice, bob);
+    await addDevices(alice, bob, kitchen, "What a sunset! Thank you.");
+    await talkOpenly(alice, bob);
+    await sleepAndWake(await moveIn("carol", switchboard, await switchboard.createToken()), bob);
     const onIRC = await talkIRC(alice, ivy, { nick: "alice", channel });
     await talkAsGuest(bob, ivy, { channel, portal: onIRC.room, guests: switchboard.guests });
     const onXMPP = await talkXMPP(alice, xenia, account);

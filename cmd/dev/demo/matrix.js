@@ -2,14 +2,16 @@
 // with its encryption in Rust.
 
 import { ClientEvent, InteractiveAuth, MatrixEventEvent, RoomEvent, createClient } from "matrix-js-sdk";
+import { SlidingSync } from "matrix-js-sdk/lib/sliding-sync.js";
 
 import { decryptAttachment, encryptAttachment } from "./attachment.js";
 import { Seen, within } from "./expect.js";
 
-/** A person on the homeserver. */
+/** A person on the homeserver, with one device. */
 export class Person {
     #base;
     #client;
+    #keys = new Map(); // what the person has written down to open the secrets on the server
     #seen = new Seen(); // decrypted events of all rooms
 
     /**
@@ -23,6 +25,31 @@ export class Person {
 
     get userID() {
         return this.#client.getUserId();
+    }
+
+    /** The library's client, for what a chapter asks of the library itself. */
+    get client() {
+        return this.#client;
+    }
+
+    /**
+     * Logs in on another device.
+     *
+     * @param {string} device what it is: "phone"
+     * @returns {Promise<Person>} the same person with that device
+     */
+    async on(device) {
+        const there = new Person(`${this.name}'s ${device}`, this.#base);
+        there.password = this.password;
+        there.#keys = this.#keys;
+        const account = await this.#create({}).loginRequest({
+            type: "m.login.password",
+            identifier: { type: "m.id.user", user: this.userID },
+            password: this.password,
+            initial_device_display_name: there.name,
+        });
+        there.#use(account);
+        return there;
     }
 
     /**
@@ -52,23 +79,37 @@ export class Person {
             supportedStages: ["m.login.registration_token", "m.login.dummy"],
         });
         const account = await within(`${this.name} registers`, dialog.attemptAuth());
-        this.#client = this.#create({
-            userId: account.user_id,
-            accessToken: account.access_token,
-            deviceId: account.device_id,
-        });
+        this.#use(account);
         this.password = password;
         if (!stages.includes("m.login.registration_token")) {
             throw new Error(`${this.name} could register without a token`);
         }
     }
 
+    // use makes the client of somebody who has logged in.
+    #use(account) {
+        this.#client = this.#create({
+            userId: account.user_id,
+            accessToken: account.access_token,
+            deviceId: account.device_id,
+            cryptoCallbacks: {
+                cacheSecretStorageKey: (id, _info, key) => this.#keys.set(id, key),
+                getSecretStorageKey: async ({ keys }) => [...this.#keys].find(([id]) => id in keys) ?? null,
+            },
+        });
+    }
+
     #create(options) {
         return createClient({ baseUrl: this.#base, timelineSupport: true, ...options });
     }
 
-    /** Starts encryption and /sync, and returns after the first sync. */
-    async start() {
+    /**
+     * Starts encryption and /sync, and returns after the first sync.
+     *
+     * @param {object} options
+     * @param {boolean} options.sliding syncs by MSC4186, as Element X does
+     */
+    async start({ sliding } = {}) {
         const client = this.#client;
         await client.initRustCrypto({ useIndexedDB: false });
         client.on(RoomEvent.Timeline, (event, _room, toStart) => toStart || this.#take(event));
@@ -76,7 +117,13 @@ export class Person {
         const synced = new Promise((resolve) => {
             client.on(ClientEvent.Sync, (state) => state === "PREPARED" && resolve());
         });
-        await client.startClient({ initialSyncLimit: 20, lazyLoadMembers: true });
+        const all = { ranges: [[0, 19]], timeline_limit: 20, required_state: [["*", "*"]] };
+        await client.startClient({
+            initialSyncLimit: 20,
+            lazyLoadMembers: true,
+            threadSupport: true,
+            ...(sliding && { slidingSync: new SlidingSync(this.#base, new Map([["all", all]]), all, client, 20_000) }),
+        });
         await within(`${this.name}'s first sync ends`, synced);
     }
 
@@ -100,8 +147,26 @@ export class Person {
         });
     }
 
+    /**
+     * Keeps the secrets of the account on the server, under a key that the
+     * person writes down, and begins a backup of the keys of messages.
+     */
+    async store() {
+        const crypto = this.#client.getCrypto();
+        await crypto.bootstrapSecretStorage({
+            createSecretStorageKey: () => crypto.createRecoveryKeyFromPassphrase(),
+            setupNewKeyBackup: true,
+        });
+    }
+
     stop() {
         this.#client?.stopClient();
+    }
+
+    /** Logs the device out. */
+    async leave() {
+        await this.#client.logout();
+        this.stop();
     }
 
     /**
@@ -119,8 +184,7 @@ export class Person {
             initial_state: [{ type: "m.room.encryption", state_key: "", content: { algorithm: "m.megolm.v1.aes-sha2" } }],
         });
         await this.#isIn(room_id);
-        await within(`${this.name} sees that the room is encrypted`, this.#until(async () =>
-            await this.#client.getCrypto().isEncryptionEnabledInRoom(room_id)));
+        await this.until("the room is encrypted", () => this.#client.getCrypto().isEncryptionEnabledInRoom(room_id));
         return room_id;
     }
 
@@ -132,8 +196,7 @@ export class Person {
 
     /** Waits until other is a member of the room, as this person sees it. */
     async meets(other, roomID) {
-        await within(`${this.name} sees that ${other} is in the room`, this.#until(() =>
-            this.#client.getRoom(roomID)?.getMember(other)?.membership === "join"));
+        await this.until(`${other} is in the room`, () => this.#client.getRoom(roomID)?.getMember(other)?.membership === "join");
     }
 
     /** Waits for an invitation to the room and accepts it, unless somebody has done that already. */
@@ -161,19 +224,32 @@ export class Person {
         return within(`${this.name} is in the room`, this.#until(() => this.#client.getRoom(roomID)?.getMyMembership() === "join"));
     }
 
-    // until asks again after every sync.
+    /**
+     * Waits until a condition holds, and asks again after every sync and every
+     * second.
+     *
+     * @param {string} what for the message when that does not come
+     * @param {() => boolean | Promise<boolean>} condition
+     */
+    until(what, condition) {
+        return within(`${this.name} sees that ${what}`, this.#until(condition));
+    }
+
     #until(condition) {
         const client = this.#client;
         return new Promise((resolve, reject) => {
             const check = async () => {
                 try {
-                    if (!(await condition())) return;
-                    client.off(ClientEvent.Sync, check);
-                    resolve();
+                    if (await condition()) end(resolve);
                 } catch (err) {
-                    client.off(ClientEvent.Sync, check);
-                    reject(err);
+                    end(reject, err);
                 }
+            };
+            const timer = setInterval(check, 1000);
+            const end = (settle, value) => {
+                client.off(ClientEvent.Sync, check);
+                clearInterval(timer);
+                settle(value);
             };
             client.on(ClientEvent.Sync, check);
             check();

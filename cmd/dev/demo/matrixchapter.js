@@ -1,4 +1,4 @@
-// The first half of the conversation: two people in an encrypted room.
+// Two people in an encrypted room.
 
 import { picture } from "./attachment.js";
 import { arrived, chapter, note, said } from "./conversation.js";
@@ -10,6 +10,7 @@ const room = "Kitchen (encrypted)";
  *
  * @param {import("./matrix.js").Person} alice
  * @param {import("./matrix.js").Person} bob
+ * @returns {Promise<string>} the room's ID
  */
 export async function talkEncrypted(alice, bob) {
     chapter("Two people talk in an encrypted room");
@@ -24,6 +25,7 @@ export async function talkEncrypted(alice, bob) {
     await say(roomID, alice, bob, "Fine. Wait, I have a picture for you.");
     await showPicture(roomID, alice, bob);
     await say(roomID, bob, alice, "What a sunset! Thank you.");
+    return roomID;
 }
 
 async function say(roomID, from, to, text) {
