@@ -277,6 +277,7 @@ var asked = map[string]struct{ query, body string }{
 	"setTyping":                          {body: `{"typing":true}`},
 	"setPresence":                        {body: `{"presence":"online"}`},
 	"setProfileField":                    {body: `{"displayname":"Mallory"}`},
+	"msc4133/profile/{userId}/{keyName}": {body: `{"displayname":"Mallory"}`},
 	"setRoomTag":                         {body: `{"order":0.1}`},
 	"setReadMarker":                      {body: `{"m.fully_read":"{eventId}"}`},
 	"search":                             {body: `{"search_categories":{"room_events":{"search_term":"` + secret + `","filter":{"rooms":["{roomId}"]}}}}`},

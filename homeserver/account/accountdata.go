@@ -16,8 +16,9 @@ var serverOwned = map[string]bool{"m.fully_read": true, pushRulesType: true}
 const longestType = 255
 
 // SetData stores one of user's settings and wakes the user's waiting syncs.
-// Room is empty for a global setting. The error is M_BAD_JSON with status 405
-// for a type that the server owns.
+// Room is empty for a global setting. Without a content the setting is deleted,
+// which a sync tells as an empty one. The error is M_BAD_JSON with status 405 for a
+// type that the server owns.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3useruseridaccount_datatype
 func (s *Service) SetData(ctx context.Context, user matrix.UserID, room matrix.RoomID, typ string, content json.RawMessage) error {
@@ -26,6 +27,11 @@ func (s *Service) SetData(ctx context.Context, user matrix.UserID, room matrix.R
 	}
 	if err := checkText("type", typ, longestType); err != nil {
 		return err
+	}
+	if content == nil {
+		if _, there, err := s.Store.AccountData(ctx, user, room, typ); err != nil || !there {
+			return err
+		}
 	}
 	err := s.Store.Update(ctx, func(tx *store.Tx) error {
 		_, err := tx.PutAccountData(ctx, store.AccountData{User: user, Room: room, Type: typ, Content: content})

@@ -10,6 +10,8 @@ var accountDataRoutes = []route{
 	{"getAccountData", "GET /_matrix/client/v3/user/{userId}/account_data/{type}", users, (*API).getAccountData},
 	{"setAccountDataPerRoom", "PUT /_matrix/client/v3/user/{userId}/rooms/{roomId}/account_data/{type}", users, (*API).setAccountDataPerRoom},
 	{"getAccountDataPerRoom", "GET /_matrix/client/v3/user/{userId}/rooms/{roomId}/account_data/{type}", users, (*API).getAccountDataPerRoom},
+	{"", "DELETE /_matrix/client/unstable/org.matrix.msc3391/user/{userId}/account_data/{type}", users, (*API).deleteAccountData},
+	{"", "DELETE /_matrix/client/unstable/org.matrix.msc3391/user/{userId}/rooms/{roomId}/account_data/{type}", users, (*API).deleteAccountData},
 }
 
 // setAccountData stores a setting that the user's clients share.
@@ -42,6 +44,23 @@ func (a *API) getAccountDataPerRoom(r *request) (any, error) {
 		return nil, err
 	}
 	return a.data(r, room)
+}
+
+// deleteAccountData deletes a setting, of the user or for one room.
+//
+// Source: https://github.com/matrix-org/matrix-spec-proposals/pull/3391
+func (a *API) deleteAccountData(r *request) (any, error) {
+	var room matrix.RoomID
+	if r.PathValue("roomId") != "" {
+		var err error
+		if room, err = r.Room(); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.self(); err != nil {
+		return nil, err
+	}
+	return edge.Empty{}, a.Accounts.SetData(r.Context(), r.User, room, r.PathValue("type"), nil)
 }
 
 func (a *API) putData(r *request, room matrix.RoomID) (any, error) {

@@ -2,6 +2,7 @@ package clientapi
 
 import (
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -50,6 +51,43 @@ func TestAccountDataPerRoom(t *testing.T) {
 		s.want(400, `M_INVALID_PARAM`, "PUT", v3+"user/@alice:a.test/rooms/r:a.test/account_data/org.x", `{}`)
 		s.want(400, `M_INVALID_PARAM`, "GET", v3+"user/@alice:a.test/rooms/r:a.test/account_data/org.x", "")
 		s.new("bob").want(403, `M_FORBIDDEN`, "GET", path+"org.x", "")
+	})
+}
+
+// TestDeletedAccountData: what is deleted is gone, and clients are told so once.
+func TestDeletedAccountData(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		s := start(t, st)
+		const unstable = "/_matrix/client/unstable/org.matrix.msc3391/"
+		room := s.create(`{}`)
+		for i, own := range []string{"user/@alice:a.test/account_data/", "user/@alice:a.test/rooms/" + url.PathEscape(id(room)) + "/account_data/"} {
+			gone := fmt.Sprint("org.gone", i)
+			told := func(since string) (string, bool) {
+				w := s.do("GET", v3+"sync?since="+since, "").Body.String()
+				return answer(s.want(200, "next_batch", "GET", v3+"sync?since="+since, "")).text("next_batch"), strings.Contains(w, fmt.Sprintf(`{"type":%q,"content":{}}`, gone))
+			}
+			s.want(200, `{}`, "PUT", v3+own+gone, `{"a":1}`)
+			since, _ := told("")
+			s.want(200, `{}`, "DELETE", unstable+own+gone, "")
+			s.want(404, `M_NOT_FOUND`, "GET", v3+own+gone, "")
+			since, was := told(since)
+			_, again := told(since)
+			if _, first := told(""); !was || again || first {
+				t.Errorf("%s: told of the deletion %v, once more %v, and to who comes new %v", own, was, again, first)
+			}
+			s.want(200, `{}`, "DELETE", unstable+own+gone, "")
+			s.want(200, `{}`, "DELETE", unstable+own+"org.never", "")
+			if _, again := told(since); again {
+				t.Errorf("%s: told of what was gone already", own)
+			}
+			s.want(200, `{}`, "PUT", v3+own+gone, `{}`) // not deleted: empty
+			s.want(200, `{}`, "GET", v3+own+gone, "")
+			if _, first := told(""); !first {
+				t.Errorf("%s: what is empty is not told", own)
+			}
+			s.want(405, `M_BAD_JSON`, "DELETE", unstable+own+"m.push_rules", "")
+			s.new(fmt.Sprint("bob", i)).want(403, `M_FORBIDDEN`, "DELETE", unstable+own+gone, "")
+		}
 	})
 }
 

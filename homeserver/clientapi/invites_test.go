@@ -38,6 +38,10 @@ func TestBlockedInvites(t *testing.T) {
 			bob.want(200, `{}`, "PUT", setting, value)
 			invited(true)
 		}
+		once := strings.Replace(setting, "m.invite", "org.matrix.msc4380.invite", 1)
+		bob.want(200, `{}`, "PUT", once, `{"default_action":"block"}`)
+		invited(false)
+		bob.want(200, `{}`, "PUT", once, `{}`)
 		alice.want(200, `{}`, "POST", room+"/invite", `{"user_id":"@bob:a.test"}`)
 		bob.want(200, `{}`, "PUT", setting, `{"default_action":"block"}`)
 		bob.want(200, "room_id", "POST", room+"/join", `{}`) // what came before may still be accepted

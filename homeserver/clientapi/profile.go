@@ -15,6 +15,9 @@ var profileRoutes = []route{
 	{"", "PATCH /_matrix/client/v3/profile/{userId}", guests, (*API).patchProfile},
 	{"setProfileField", "PUT /_matrix/client/v3/profile/{userId}/{keyName}", guests, (*API).setProfileField},
 	{"deleteProfileField", "DELETE /_matrix/client/v3/profile/{userId}/{keyName}", guests, (*API).deleteProfileField},
+	{"", "GET /_matrix/client/unstable/uk.tcpip.msc4133/profile/{userId}/{keyName}", public, (*API).getProfileField},
+	{"", "PUT /_matrix/client/unstable/uk.tcpip.msc4133/profile/{userId}/{keyName}", guests, (*API).setProfileField},
+	{"", "DELETE /_matrix/client/unstable/uk.tcpip.msc4133/profile/{userId}/{keyName}", guests, (*API).deleteProfileField},
 }
 
 // getUserProfile shows what a user tells about itself.

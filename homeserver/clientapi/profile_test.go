@@ -16,7 +16,7 @@ func TestProfile(t *testing.T) {
 		s.want(200, "{}", "GET", mine+"/displayname", "")
 		s.want(200, `{}`, "PUT", mine+"/displayname", `{"displayname":"Alice A"}`)
 		s.want(200, `{}`, "PUT", mine+"/avatar_url", `{"avatar_url":"mxc://a.test/x"}`)
-		s.want(200, `{}`, "PUT", mine+"/m.tz", `{"m.tz":"Europe/Berlin"}`)
+		s.want(200, `{}`, "PUT", strings.Replace(mine, "/v3/", "/unstable/uk.tcpip.msc4133/", 1)+"/m.tz", `{"m.tz":"Europe/Berlin"}`)
 		s.want(200, `{}`, "PUT", mine+"/org.x", `{"org.x":{"a":[1,null]},"other":1}`)
 		s.nobody().want(200, `{"avatar_url":"mxc://a.test/x","displayname":"Alice A","m.tz":"Europe/Berlin","org.x":{"a":[1,null]}}`, "GET", mine, "")
 		s.nobody().want(200, `{"org.x":{"a":[1,null]}}`, "GET", mine+"/org.x", "")

@@ -25,6 +25,7 @@ var roomRoutes = []route{
 	{"getJoinedRooms", "GET /_matrix/client/v3/joined_rooms", guests, (*API).getJoinedRooms},
 	{"getRoomSummary", "GET /_matrix/client/v1/room_summary/{roomIdOrAlias}", optional, (*API).getRoomSummary},
 	{"", "GET /_matrix/client/unstable/im.nheko.summary/rooms/{roomIdOrAlias}/summary", optional, (*API).getRoomSummary},
+	{"", "GET /_matrix/client/unstable/im.nheko.summary/summary/{roomIdOrAlias}", optional, (*API).getRoomSummary},
 }
 
 // createRoom makes a room.

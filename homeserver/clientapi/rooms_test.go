@@ -256,6 +256,9 @@ func TestRoomSummary(t *testing.T) {
 			who.want(404, "M_NOT_FOUND", "GET", summary+id(private), "")
 		}
 		s.want(200, `"membership":"join"`, "GET", summary+id(private), "")
+		for _, once := range []string{"rooms/%s/summary", "summary/%s"} {
+			s.want(200, `"membership":"join"`, "GET", "/_matrix/client/unstable/im.nheko.summary/"+fmt.Sprintf(once, id(private)), "")
+		}
 		s.want(200, `{}`, "POST", private+"/invite", `{"user_id":"@bob:a.test"}`)
 		bob.want(200, `"membership":"invite"`, "GET", summary+id(private), "")
 		s.want(404, "M_NOT_FOUND", "GET", summary+"!no:a.test", "")

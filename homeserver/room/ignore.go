@@ -32,12 +32,17 @@ func (s *Service) Ignored(ctx context.Context, user matrix.UserID) (map[matrix.U
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#invite-permission
 func (s *Service) BlocksInvites(ctx context.Context, user matrix.UserID) (bool, error) {
-	return s.blocking.of(ctx, s.Store, user, "m.invite_permission_config", func(raw json.RawMessage) bool {
+	blocks := func(raw json.RawMessage) bool {
 		var c struct {
 			Default any `json:"default_action"`
 		}
 		return json.Unmarshal(raw, &c) == nil && c.Default == "block"
-	})
+	}
+	all, err := s.blocking.of(ctx, s.Store, user, "m.invite_permission_config", blocks)
+	if err != nil || all {
+		return all, err
+	}
+	return s.blockingOnce.of(ctx, s.Store, user, "org.matrix.msc4380.invite_permission_config", blocks)
 }
 
 // HidesInvite tells whether a user of this server does not get to see an

@@ -58,6 +58,8 @@ type Service struct {
 
 	ignored  settings[map[matrix.UserID]bool]
 	blocking settings[bool] // invitations
+
+	blockingOnce settings[bool] // the same, as it was called before it was accepted
 	lists    policyLists
 }
 

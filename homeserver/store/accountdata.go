@@ -20,6 +20,7 @@ type AccountData struct {
 	Type    string
 	Content json.RawMessage // an object
 	Pos     int64           // when it was written
+	Deleted bool            // it was deleted then; Content is {}
 }
 
 // AccountData reads one setting. Room is "" for a global one. ok is false if
@@ -42,11 +43,20 @@ func accountData(ctx context.Context, q querier, user matrix.UserID, room matrix
 	if err != nil {
 		return nil, false, fmt.Errorf("account data: %w", err)
 	}
+	if len(content) == 0 {
+		return nil, false, nil // deleted
+	}
 	return content, true, nil
 }
 
+// dropDeleted leaves out what was deleted, for who has never heard of it.
+func dropDeleted(list []AccountData) []AccountData {
+	return slices.DeleteFunc(list, func(d AccountData) bool { return d.Deleted })
+}
+
 // AccountDataSince lists the user's settings, global ones and those of rooms,
-// that were written behind since and not behind upto, in order of position.
+// that were written behind since and not behind upto, in order of position. From the
+// beginning on, those that were deleted are left out.
 func (s *Store) AccountDataSince(ctx context.Context, user matrix.UserID, since, upto int64) ([]AccountData, error) {
 	if !s.ChangedSince(AccountDataChanged, string(user), since) {
 		return nil, nil
@@ -56,13 +66,20 @@ func (s *Store) AccountDataSince(ctx context.Context, user matrix.UserID, since,
 		typ  string
 	}
 	list, sure := rows(s.accountData, since, upto, func(d *AccountData) bool { return d.User == user }, func(d *AccountData) key { return key{d.Room, d.Type} })
-	if sure {
+	if sure && since > 0 {
 		return list, nil
+	}
+	if sure {
+		return dropDeleted(list), nil
 	}
 	const q = `
 		SELECT user_id, room_id, type, content, pos FROM account_data
 		WHERE user_id = $1 AND pos > $2 AND pos <= $3 ORDER BY pos`
-	return s.queryAccountData(ctx, q, user, since, upto)
+	list, err := s.queryAccountData(ctx, q, user, since, upto)
+	if since == 0 {
+		list = dropDeleted(list)
+	}
+	return list, err
 }
 
 // AccountDataIn gives a user's account data for rooms, up to a position.
@@ -71,7 +88,7 @@ func (s *Store) AccountDataIn(ctx context.Context, user matrix.UserID, rooms []m
 		SELECT user_id, room_id, type, content, pos FROM account_data
 		WHERE user_id = $1 AND room_id IN LIST($2) AND pos <= $3 ORDER BY pos`, user, rooms, upto)
 	found := map[matrix.RoomID][]AccountData{}
-	for _, d := range list {
+	for _, d := range dropDeleted(list) {
 		found[d.Room] = append(found[d.Room], d)
 	}
 	return found, err
@@ -89,7 +106,7 @@ func (s *Store) queryAccountData(ctx context.Context, q string, args ...any) ([]
 		if err := rows.Scan(&d.User, &d.Room, &d.Type, &d.Content, &d.Pos); err != nil {
 			return nil, fmt.Errorf("account data: %w", err)
 		}
-		list = append(list, d)
+		list = append(list, d.orDeleted())
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("account data: %w", err)
@@ -97,8 +114,18 @@ func (s *Store) queryAccountData(ctx context.Context, q string, args ...any) ([]
 	return list, nil
 }
 
+// orDeleted is d as it is told: in the database a setting that was deleted has no
+// content at all.
+func (d AccountData) orDeleted() AccountData {
+	if len(d.Content) == 0 {
+		d.Content, d.Deleted = json.RawMessage("{}"), true
+	}
+	return d
+}
+
 // PutAccountData writes d at the next position of the log, replacing an older
-// value, and returns that position. d.Pos is not looked at.
+// value, and returns that position. d.Pos is not looked at. Without a content it
+// deletes the setting.
 func (tx *Tx) PutAccountData(ctx context.Context, d AccountData) (int64, error) {
 	pos, err := tx.NextPosition(ctx)
 	if err != nil {
@@ -117,7 +144,7 @@ func (tx *Tx) putAccountData(ctx context.Context, d AccountData, pos int64) erro
 		return fmt.Errorf("put account data: %w", err)
 	}
 	d.Pos, d.Content = pos, slices.Clone(d.Content)
-	tx.OnCommit(func() { tx.s.accountData.add(d) })
+	tx.OnCommit(func() { tx.s.accountData.add(d.orDeleted()) })
 	tx.Note(AccountDataChanged, string(d.User), pos)
 	tx.Note(AccountDataChanged, settingKey(d.User, d.Type), pos)
 	return nil
