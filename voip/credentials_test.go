@@ -136,6 +136,9 @@ func TestProviders(t *testing.T) {
 
 // TestConfig finds what is wrong.
 func TestConfig(t *testing.T) {
+	if c := DefaultConfig().TURN; c.UserQuota != 12 || c.TotalQuota != 1200 || c.MinPort != 49160 || c.MaxPort != 49660 || len(c.AllowPeers) != 0 || len(c.SharedSecrets) != 0 {
+		t.Errorf("without a configuration: %+v", c)
+	}
 	for name, c := range map[string]struct {
 		change func(*Config)
 		want   string

@@ -164,6 +164,27 @@ func TestThrottle(t *testing.T) {
 	}
 }
 
+// TestChallenges asks strangers for a password a few times, and then no more:
+// who writes in somebody's name has little sent there.
+func TestChallenges(t *testing.T) {
+	r := startRelay(t, nil)
+	r.challenges = newThrottle(0, 60)
+	s := speak(t, r, "udp", "@alice:a.test")
+	for end := time.Now().Add(patience); r.count.drops[tooOften].Load() < 200; s.write(s.build(stun.MethodAllocate, overUDP).Raw) {
+		if time.Now().After(end) {
+			t.Fatalf("%d are not answered", r.count.drops[tooOften].Load())
+		}
+	}
+	answers := 0
+	for s.read(time.Second) != nil {
+		answers++
+	}
+	if answers > 60 {
+		t.Errorf("%d are answered", answers)
+	}
+	speak(t, r, "tcp", "@bob:a.test").allocate() // whose address is shown to be right
+}
+
 // TestBucket bounds the bytes of a second.
 func TestBucket(t *testing.T) {
 	var b bucket

@@ -21,6 +21,7 @@ func startRelay(t testing.TB, change func(*Options)) *Relay {
 	c.UDP, c.TCP, c.TLS = []string{"127.0.0.1:0"}, []string{"127.0.0.1:0"}, nil
 	c.STUNServers = nil
 	c.Grace = 0
+	c.Sockets = 2 // however many cores there are
 	c.AllowPeers = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
 	o := Options{Config: c, Lifetime: time.Hour, Realm: "a.test", Host: "127.0.0.1"}
 	if change != nil {
@@ -118,6 +119,46 @@ func TestDrain(t *testing.T) {
 	speak(t, r, "udp", "@carol:a.test").greet().want(stun.CodeInsufficientCapacity, stun.MethodAllocate, overUDP)
 	s.want(0, stun.MethodRefresh)
 	s.want(0, stun.MethodCreatePermission, at(b))
+}
+
+// TestGrace stops a relay: it goes on for a call, until that ends.
+func TestGrace(t *testing.T) {
+	r, err := NewRelay(t.Context(), Options{Config: TURNConfig{
+		UDP: []string{"127.0.0.1:0"}, MinPort: 49160, MaxPort: 49660, UserQuota: 1, TotalQuota: 1, Grace: time.Hour,
+		AllowPeers: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
+	}, Lifetime: time.Hour, Realm: "a.test", Host: "127.0.0.1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	s := speak(t, r, "udp", "@alice:a.test")
+	s.allocate()
+	stop()
+	<-r.drain
+	peer, to := peerSocket(t)
+	s.want(0, stun.MethodChannelBind, at(to), channel(0x4000))
+	s.write(channelData(0x4000, "are you there?"))
+	b := make([]byte, 100)
+	if n, _, err := peer.ReadFrom(b); err != nil || string(b[:n]) != "are you there?" {
+		t.Errorf("the call is broken off: %q, %v", b[:n], err)
+	}
+	select {
+	case err := <-ended:
+		t.Fatalf("it ends during the call: %v", err)
+	default:
+	}
+	s.want(0, stun.MethodRefresh, lifetime(0))
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Error("it does not end when the call has")
+	}
 }
 
 // TestMetrics names nobody.

@@ -1,0 +1,84 @@
+package voip
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/pion/stun/v3"
+)
+
+// TestGate holds connections, over TCP and TLS, open without ever speaking. They
+// take no place from users, and when one goes there is room for another.
+func TestGate(t *testing.T) {
+	r := startRelay(t, func(o *Options) { o.TLS, o.Config.TLS = selfSigned(t), []string{"127.0.0.1:0"} })
+	alice := speak(t, r, "tls", "@alice:a.test")
+	alice.allocate()
+	unknown := func(want int) {
+		t.Helper()
+		got := -1
+		for end := time.Now().Add(patience); got != want; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%d strangers are in, want %d", got, want)
+			}
+			r.gate.mu.Lock()
+			got = r.gate.unknown
+			r.gate.mu.Unlock()
+		}
+	}
+	unknown(0)
+	var silent []net.Conn
+	connect := func(l net.Listener) net.Conn {
+		t.Helper()
+		conn, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		conn.SetReadDeadline(time.Now().Add(patience))
+		return conn
+	}
+	for i := range maxUnknownOne {
+		l := r.tls[0]
+		if i%2 == 0 {
+			l = r.tcp[0]
+		}
+		silent = append(silent, connect(l))
+	}
+	unknown(maxUnknownOne)
+	for _, l := range []net.Listener{r.tls[0], r.tcp[0]} {
+		if n, err := connect(l).Read(make([]byte, 1)); err == nil {
+			t.Errorf("one more is let in, and told %d bytes", n)
+		}
+	}
+	if n := r.count.drops[tooMany].Load(); n != 2 {
+		t.Errorf("%d were counted as too many", n)
+	}
+	alice.want(0, stun.MethodRefresh)
+	silent[0].Close()
+	unknown(maxUnknownOne - 1)
+	speak(t, r, "tcp", "@bob:a.test").allocate()
+	unknown(maxUnknownOne - 1)
+}
+
+// TestGateTotal bounds strangers of many addresses, too.
+func TestGateTotal(t *testing.T) {
+	var g gate
+	entered := 0
+	for i := range 2 * maxUnknown {
+		if g.enter(newStream(nil), stranger(i)) {
+			entered++
+		}
+	}
+	if entered != maxUnknown {
+		t.Errorf("%d of %d are let in", entered, 2*maxUnknown)
+	}
+	g.know(stranger(0), true)
+	if !g.enter(newStream(nil), stranger(0)) {
+		t.Error("a user takes a place of strangers")
+	}
+}
+
+// stranger is the address of one of many.
+func stranger(i int) netip.Addr { return netip.AddrFrom4([4]byte{9, 9, byte(i >> 8), byte(i)}) }
