@@ -9,6 +9,7 @@ import (
 	"image/color"
 	"image/draw"
 	"image/gif"
+	"image/jpeg"
 	"image/png"
 	"io"
 	"slices"
@@ -333,6 +334,42 @@ func FuzzAnimation(f *testing.F) {
 		list, _, _ := shown(t, kind, content)
 		if size := list[0].Rect.Size(); size.X > 16 || size.Y > 16 || len(list) != len(a.scenes) {
 			t.Error(fmt.Sprint(size, len(list), len(a.scenes)))
+		}
+	})
+}
+
+// BenchmarkThumbnail makes thumbnails of a photo of 12 million pixels, and of an
+// animation of 60 pictures.
+func BenchmarkThumbnail(b *testing.B) {
+	photo := image.NewYCbCr(image.Rect(0, 0, 4000, 3000), image.YCbCrSubsampleRatio420)
+	for i := range photo.Y {
+		photo.Y[i] = uint8(i*i>>7) ^ uint8(i/4000)
+	}
+	var jpg, moving bytes.Buffer
+	list, dispose := movie()
+	m := &gif.GIF{}
+	for i := range 60 {
+		m.Image, m.Delay, m.Disposal = append(m.Image, list[i%3]), append(m.Delay, 5), append(m.Disposal, dispose[i%3])
+	}
+	if err := errors.Join(jpeg.Encode(&jpg, photo, nil), gif.EncodeAll(&moving, m)); err != nil {
+		b.Fatal(err)
+	}
+	b.Run("photo", func(b *testing.B) {
+		p, err := readHeader(jpg.Bytes())
+		for b.Loop() && err == nil {
+			_, _, err = p.thumbnail(bytes.NewReader(jpg.Bytes()), Frame{Width: 320, Height: 240})
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+	})
+	b.Run("animation", func(b *testing.B) {
+		a, err := readAnimation("image/gif", moving.Bytes())
+		for b.Loop() && err == nil {
+			_, _, err = a.thumbnail(Frame{Width: 96, Height: 96})
+		}
+		if err != nil {
+			b.Fatal(err)
 		}
 	})
 }

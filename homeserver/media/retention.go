@@ -40,10 +40,11 @@ func (s *Service) Run(ctx context.Context) error {
 			sweep = now.Add(sweepEvery)
 		}
 		if now.After(walk) {
-			if err := s.Walk(ctx, now); err != nil && ctx.Err() == nil {
-				log.Error().Err(err).Msg("looking for media that nothing refers to")
-			}
 			walk = now.Add(walkEvery)
+			if err := s.Walk(ctx, now); err != nil && ctx.Err() == nil {
+				log.Error().Err(err).Msg("looking for media that nothing refers to; it will be tried again")
+				walk = now.Add(sweepEvery)
+			}
 		}
 		if err := s.Reap(ctx); err != nil && ctx.Err() == nil {
 			log.Error().Err(err).Msg("deleting media; it will be tried again")
