@@ -27,6 +27,13 @@ type network struct {
 	mu    sync.Mutex // tier 1; guards what follows
 	chats map[string][]message
 	heard []string // what came from the bridge
+	gone  []gone
+}
+
+// gone is a message that was taken back.
+type gone struct {
+	Chat    string  `json:"chat"`
+	Message message `json:"message"`
 }
 
 func newNetwork(t *testing.T) *network {
@@ -34,6 +41,7 @@ func newNetwork(t *testing.T) *network {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /chats", n.serveChats)
 	mux.HandleFunc("GET /history", n.serveHistory)
+	mux.HandleFunc("GET /gone", n.serveGone)
 	mux.HandleFunc("POST /send", n.serveSend)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n.mu.Lock()
@@ -113,6 +121,23 @@ func (n *network) serveHistory(w http.ResponseWriter, r *http.Request) {
 		last = min(first+count, len(list))
 	}
 	answer(w, map[string]any{"messages": list[first:last], "more": first > 0})
+}
+
+// takeBack lets who said it take a message back.
+func (n *network) takeBack(chat string, number int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.gone = append(n.gone, gone{chat, n.chats[chat][number-1]})
+}
+
+// serveGone gives what was taken back, but for the first ones.
+func (n *network) serveGone(w http.ResponseWriter, r *http.Request) {
+	first, err := strconv.Atoi(r.URL.Query().Get("first"))
+	if err != nil || first > len(n.gone) {
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	answer(w, n.gone[first:])
 }
 
 // serveSend takes what the bridge's user says.

@@ -169,6 +169,20 @@ func story(t *testing.T, switchboard peers.Program, toy, database string, config
 	if texts := len(alice.timeline(work, sealed)); texts != 5 {
 		t.Errorf("%d messages are in the other room, want 5", texts)
 	}
+	checkTakenBack(t, alice, n, club, sealed)
+}
+
+// checkTakenBack takes back a message of the past, which the bridge knows by the ID
+// that it made up.
+func checkTakenBack(t *testing.T, alice *person, n *network, club id.RoomID, sealed bool) {
+	t.Helper()
+	const number = 500
+	e := alice.timeline(club, sealed)[number-1].event
+	n.takeBack("club", number)
+	alice.until("the redaction", func() bool {
+		now, err := alice.GetEvent(t.Context(), club, e.ID)
+		return err == nil && now.Unsigned.RedactedBecause != nil
+	})
 }
 
 // checkPast looks at who said what and when, and that nothing of it notifies.
@@ -187,6 +201,13 @@ func checkPast(t *testing.T, alice *person, club id.RoomID, sealed bool) {
 		if l.event.Sender != want {
 			t.Errorf("%q is by %s, want %s", l.text, l.event.Sender, want)
 		}
+	}
+	profile := map[string]any{}
+	if _, err := alice.MakeRequest(t.Context(), "GET", alice.BuildClientURL("v3", "profile", id.NewUserID("toy_ann", alice.UserID.Homeserver())), nil, &profile); err != nil {
+		t.Error(err)
+	}
+	if profile["displayname"] != "Toy ann" || profile["com.beeper.bridge.remote_id"] != "ann" {
+		t.Errorf("a ghost is %v", profile)
 	}
 	var encryption event.EncryptionEventContent
 	err := alice.StateEvent(t.Context(), club, event.StateEncryption, "", &encryption)

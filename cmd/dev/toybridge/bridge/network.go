@@ -149,7 +149,7 @@ func (c *client) GetCapabilities(context.Context, *bridgev2.Portal) *event.RoomF
 // follow tells the bridge when a chat of the network has something new, and lets it
 // fetch that.
 func (c *client) follow(ctx context.Context) {
-	newest := map[string]message{}
+	newest, gone := map[string]message{}, 0
 	for {
 		var chats map[string]message
 		if err := c.ask(ctx, http.MethodGet, "/chats", nil, nil, &chats); err != nil {
@@ -168,12 +168,35 @@ func (c *client) follow(ctx context.Context) {
 				LatestMessageTS: time.UnixMilli(last.Time),
 			})
 		}
+		gone += c.forget(ctx, gone)
 		select {
 		case <-time.After(100 * time.Millisecond):
 		case <-c.ended:
 			return
 		}
 	}
+}
+
+// forget takes back the messages that the network took back, but for the first ones,
+// and gives their number.
+func (c *client) forget(ctx context.Context, first int) int {
+	var gone []struct {
+		Chat    string  `json:"chat"`
+		Message message `json:"message"`
+	}
+	if err := c.ask(ctx, http.MethodGet, "/gone", url.Values{"first": {strconv.Itoa(first)}}, nil, &gone); err != nil {
+		c.login.Log.Err(err).Msg("the network cannot be asked")
+	}
+	for _, m := range gone {
+		c.bridge.QueueRemoteEvent(c.login, &simplevent.MessageRemove{
+			EventMeta: simplevent.EventMeta{
+				Type: bridgev2.RemoteEventMessageRemove, PortalKey: networkid.PortalKey{ID: networkid.PortalID(m.Chat), Receiver: c.login.ID},
+				Sender: m.Message.from(),
+			},
+			TargetMessage: m.Message.id(m.Chat),
+		})
+	}
+	return len(gone)
 }
 
 func (c *client) GetChatInfo(_ context.Context, portal *bridgev2.Portal) (*bridgev2.ChatInfo, error) {
