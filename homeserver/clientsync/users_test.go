@@ -247,7 +247,7 @@ func TestDeviceLists(t *testing.T) {
 		for _, cl := range []*client{a, b, c} {
 			first := cl.sync()
 			w.want("first", text(t, first.DeviceLists), "null")
-			w.want("counts", text(t, first.OneTimeKeys), `{}`)
+			w.want("counts", text(t, first.OneTimeKeys), `{"signed_curve25519":0}`)
 		}
 		w.upload(b)
 		w.want("who shares a room", text(t, a.sync().DeviceLists), `{"changed":["@bob:a.test"]}`)

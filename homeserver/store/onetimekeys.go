@@ -20,8 +20,10 @@ type OneTimeKey struct {
 
 // KeyCounts is what a device still has on the server.
 type KeyCounts struct {
-	OneTime map[string]int // by algorithm
-	Unused  []string       // algorithms of the fallback keys that nobody was given yet
+	// OneTime counts keys by algorithm. The one that everybody uses is always there:
+	// clients make no new keys where they are not told that none are left.
+	OneTime map[string]int
+	Unused  []string // algorithms of the fallback keys that nobody was given yet
 }
 
 // KeyCounts counts the unclaimed one-time keys and unused fallback keys of a
@@ -36,7 +38,7 @@ func (tx *Tx) KeyCounts(ctx context.Context, user matrix.UserID, device matrix.D
 }
 
 func keyCounts(ctx context.Context, q querier, user matrix.UserID, device matrix.DeviceID) (KeyCounts, error) {
-	c := KeyCounts{OneTime: map[string]int{}, Unused: []string{}}
+	c := KeyCounts{OneTime: map[string]int{"signed_curve25519": 0}, Unused: []string{}}
 	rows, err := q.Query(ctx, `
 		SELECT algorithm, COUNT(*) FROM one_time_keys WHERE user_id = $1 AND device_id = $2 AND claimed = 0 GROUP BY algorithm
 		UNION ALL
