@@ -22,7 +22,15 @@ type Config struct {
 	// Files are registration files, beside those in the folder registrations
 	// of the data directory. All of them are read again when they change.
 	Files []string `yaml:"files"`
+
+	// BatchSend lets bridges of mautrix bring the past of rooms at once. Rooms in
+	// which users of other servers are take none of it: switch it off if these use
+	// a bridge, which then sends what it missed one by one.
+	BatchSend bool `yaml:"batch_send"`
 }
+
+// DefaultConfig is what holds where the configuration says nothing.
+func DefaultConfig() Config { return Config{BatchSend: true} }
 
 // Service talks to the appservices of one server. Its exported fields are set
 // before the first call and not changed afterwards; its methods may be called

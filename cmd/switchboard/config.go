@@ -171,9 +171,10 @@ func defaultConfig() Config {
 			HeaderTimeout: 10 * time.Second, StallTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 			MaxHeader: 64 << 10, Grace: 30 * time.Second,
 		},
-		Log:   LogConfig{Level: "info", Format: "auto"},
-		Jitsi: jitsi.DefaultConfig(),
-		VoIP:  voip.DefaultConfig(), CallTest: calltest.DefaultConfig(),
+		Log:         LogConfig{Level: "info", Format: "auto"},
+		Appservices: appservices.DefaultConfig(),
+		Jitsi:       jitsi.DefaultConfig(),
+		VoIP:        voip.DefaultConfig(), CallTest: calltest.DefaultConfig(),
 		Bridges: BridgesConfig{IRC: irc.Config{Config: bridge.DefaultConfig()}, WhatsApp: defaultWhatsApp(), XMPP: defaultXMPP()},
 	}
 }

@@ -154,6 +154,7 @@ func newAppservices(s *homeserver.Server, c appservices.Config) *appservices.Ser
 	s.ClientRoutes.Appservices = clientapi.Appservices{
 		Ping: a.Ping, Protocols: a.Protocols, Protocol: a.Protocol,
 		Locations: a.Locations, Users: a.Users, LocationsOf: a.LocationsOf, UsersOf: a.UsersOf,
+		NoBatches: !c.BatchSend,
 	}
 	return a
 }

@@ -23,6 +23,9 @@ type Appservices struct {
 	// those of the operation.
 	Ping func(ctx context.Context, reg *registrations.Registration, txn string) (time.Duration, error)
 
+	// NoBatches refuses the past of rooms that appservices bring.
+	NoBatches bool
+
 	// Protocols describes all third-party networks, Protocol one of them.
 	Protocols func(ctx context.Context) (map[string]json.RawMessage, error)
 	Protocol  func(ctx context.Context, name string) (json.RawMessage, error)

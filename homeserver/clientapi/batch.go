@@ -9,6 +9,9 @@ var batchRoutes = []route{
 	{"", "POST /_matrix/client/unstable/com.beeper.backfill/rooms/{roomId}/batch_send", users, (*API).batchSend},
 }
 
+// batchFeature is by what bridges know that the operation is there.
+const batchFeature = "com.beeper.batch_sending"
+
 // batchBody is how large the body of a batch may be, in bytes.
 const batchBody = 64 << 20
 
@@ -17,6 +20,9 @@ const batchBody = 64 << 20
 //
 // Source: https://pkg.go.dev/maunium.net/go/mautrix#Client.BeeperBatchSend
 func (a *API) batchSend(r *request) (any, error) {
+	if a.Appservices.NoBatches {
+		return nil, matrix.Errorf(matrix.Unrecognized, "this server takes no batches")
+	}
 	if r.Appservice == nil {
 		return nil, matrix.Errorf(matrix.Forbidden, "only appservices may do this")
 	}

@@ -43,6 +43,9 @@ func TestBatchSend(t *testing.T) {
 		as.want(400, "M_BAD_JSON", "POST", batchPath(room), `{"events":{}}`)
 		as.want(403, "M_FORBIDDEN", "POST", batchPath(v3+"rooms/!unknown:a.test"), batchOf("", "a"))
 		s.want(200, `"com.beeper.batch_sending":true`, "GET", "/_matrix/client/versions", "")
+		s.api.Appservices.NoBatches = true
+		s.want(200, `"com.beeper.batch_sending":false`, "GET", "/_matrix/client/versions", "")
+		as.want(404, "M_UNRECOGNIZED", "POST", batchPath(room), batchOf("", "a"))
 	})
 }
 

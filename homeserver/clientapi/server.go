@@ -37,7 +37,7 @@ var versions = []string{"r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6"
 // features are proposals and newer parts of the specification that work here.
 var features = map[string]bool{
 	"com.beeper.arbitrary_profile_meta": true, // several profile fields at once
-	"com.beeper.batch_sending":          true, // the past of rooms that are bridged
+	batchFeature:                        true, // the past of rooms that are bridged
 	"com.beeper.msc4169":                true, // redactions by /send
 	"org.matrix.e2e_cross_signing":      true,
 	"org.matrix.msc2285.stable":         true, // private read receipts
@@ -57,7 +57,9 @@ var features = map[string]bool{
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientversions
 func (a *API) getVersions(*request) (any, error) {
-	return map[string]any{"versions": versions, "unstable_features": features}, nil
+	offered := maps.Clone(features)
+	offered[batchFeature] = !a.Appservices.NoBatches
+	return map[string]any{"versions": versions, "unstable_features": offered}, nil
 }
 
 // getCapabilities tells what the user can do.
