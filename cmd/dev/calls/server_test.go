@@ -9,7 +9,9 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
+	"fmt"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -148,19 +150,24 @@ func (s *server) certificate(t *testing.T, dir string) (cert, key string) {
 	return cert, key
 }
 
-// freeAddress is a loopback address where nobody listens, over TCP or UDP.
+// freeAddress is a loopback address where nobody listens, over TCP or UDP. Until
+// the server does, seconds later, no connection gets its port by chance: those
+// have ports above 32767.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for range 1000 {
+		address := fmt.Sprintf("127.0.0.1:%d", 10_000+mathrand.IntN(22_000))
+		l, err := net.Listen("tcp", address)
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
-		address := l.Addr().String()
+		p, err := net.ListenPacket("udp", address)
 		l.Close()
-		if p, err := net.ListenPacket("udp", address); err == nil {
+		if err == nil {
 			p.Close()
 			return address
 		}
 	}
+	t.Fatal("no address is free")
+	return ""
 }
