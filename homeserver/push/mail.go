@@ -122,15 +122,16 @@ type conversation struct {
 
 // group sorts what is to be told by rooms, that with the oldest event first.
 func (w *worker) group(items []item, now time.Time) []*conversation {
-	seen := make(map[int64]time.Time, len(items))
+	seen := make(map[int64]sighting, len(items))
 	byRoom := map[store.RoomNum]*conversation{}
 	var list []*conversation
 	for _, it := range items {
-		at, known := w.seen[it.event.Pos]
+		s, known := w.seen[it.event.Pos]
 		if !known { // other servers' clocks may be anywhere
-			at = time.UnixMilli(min(max(it.event.PDU.OriginServerTS, w.pusher.CreatedTS), now.UnixMilli()))
+			s = sighting{it, time.UnixMilli(min(max(it.event.PDU.OriginServerTS, w.pusher.CreatedTS), now.UnixMilli()))}
 		}
-		seen[it.event.Pos] = at
+		seen[it.event.Pos] = s
+		at := s.at
 		c := byRoom[it.room.Num]
 		if c == nil {
 			c = &conversation{room: it.room, first: at}

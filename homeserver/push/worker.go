@@ -29,7 +29,13 @@ type worker struct {
 	failures     int
 	failingSince time.Time
 
-	seen map[int64]time.Time // when an e-mail pusher first saw what it has not told, by place
+	seen map[int64]sighting // what an e-mail pusher waits with, by place; nil for others
+}
+
+// sighting is when something was seen that is to be told later.
+type sighting struct {
+	item
+	at time.Time
 }
 
 // item is something to tell: an event, and what the push rules say of it.
@@ -172,15 +178,19 @@ func (w *worker) lookInto(ctx context.Context, r *store.Room, upto int64) ([]ite
 		return nil, 0, err
 	}
 	var items []item
+	var judge func(*store.Event) pushrule.Actions
 	for _, n := range notes {
 		if n.Pos <= w.pusher.Pos {
 			continue
 		}
-		list, err := w.Store.Newest(ctx, r.Num, n.Pos-1, n.Pos, 1)
-		if err != nil {
-			return nil, 0, err
+		if s, ok := w.seen[n.Pos]; ok {
+			items = append(items, item{s.event, r, s.actions})
+			continue
 		}
-		judge, err := w.Unread.Judge(ctx, r, w.pusher.User)
+		list, err := w.Store.Newest(ctx, r.Num, n.Pos-1, n.Pos, 1)
+		if err == nil && judge == nil {
+			judge, err = w.Unread.Judge(ctx, r, w.pusher.User)
+		}
 		if err != nil {
 			return nil, 0, err
 		}
