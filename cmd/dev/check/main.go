@@ -149,7 +149,7 @@ func run(ctx context.Context, wanted []string) (tally, error) {
 	if err := checkout.Build(ctx, root, "./cmd/switchboard", c.binary); err != nil {
 		return tally{}, err
 	}
-	c.env = append(os.Environ(), "SWITCHBOARD_BIN="+c.binary)
+	c.env = append(os.Environ(), "SWITCHBOARD_BIN="+c.binary, "SWITCHBOARD_TEST_S3=1")
 	if os.Getenv("SWITCHBOARD_TEST_POSTGRES") == "" {
 		cluster, err := postgres.Start(ctx, postgres.Options{})
 		if err != nil {
