@@ -54,7 +54,7 @@ cmd/dev/calls/page/node_modules: cmd/dev/calls/page/package-lock.json
 	cd cmd/dev/calls/page && npm ci --no-audit --no-fund --loglevel=error
 	touch $@
 
-browser: cmd/dev/browser/page/node_modules ## people with Element Web in a browser; ARGS="-run SQLite -v"
+browser: cmd/dev/browser/page/node_modules ## people with Element Web in a browser; ARGS="-run /SQLite -v"
 	SWITCHBOARD_TEST_BROWSER=1 go run ./cmd/dev/withpostgres go test -count=1 -tags $(TAGS) -timeout 20m ./cmd/dev/browser $(ARGS)
 
 cmd/dev/browser/page/node_modules: cmd/dev/browser/page/package-lock.json

@@ -1,6 +1,7 @@
 package browser
 
 import (
+	"fmt"
 	"testing"
 
 	"switchboard/cmd/dev/chromium"
@@ -80,9 +81,13 @@ func thread(alice, bob *person) {
 	bob.sees(inThread+" .mx_EventTile_body", quote("Well, thank you."))
 }
 
-// verify lets somebody trust their new login by an older one: both show the same
-// emoji.
+// verify lets somebody trust their new login by an older one, which has to know it
+// already: both show the same emoji.
 func verify(t *testing.T, old, login *person) {
+	login.sees("[role=button]", quote("Verify with another device"))
+	var id string
+	login.Eval("mxMatrixClientPeg.get().getDeviceId()", &id)
+	old.Until(fmt.Sprintf(`(async (me, id) => (await mxMatrixClientPeg.get().getCrypto().getUserDeviceInfo([me])).get(me).has(id))(%q, %q)`, "@alice:localhost", id))
 	login.press("Verify with another device")
 	old.press("Verify Session")
 	old.press("Start")

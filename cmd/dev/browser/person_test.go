@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"time"
 
 	"switchboard/cmd/dev/chromium"
 )
@@ -72,8 +73,12 @@ const (
 // act does something with a message, by the buttons that stand above it while the
 // mouse is on it.
 func (p *person) act(message, action string) {
-	p.Point(element(".mx_EventTile_body", quote(message)))
-	p.Click(element(".mx_MessageActionBar [role=button]", quote(action)))
+	button, there := element(".mx_MessageActionBar [role=button]", quote(action)), false
+	for end := time.Now().Add(chromium.Patience); !there && time.Now().Before(end); {
+		p.Point(element(".mx_EventTile_body", quote(message)))
+		p.Eval(fmt.Sprintf("Boolean(%s)", button), &there)
+	}
+	p.Click(button)
 }
 
 // enters opens a room.
