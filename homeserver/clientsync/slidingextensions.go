@@ -253,13 +253,14 @@ func (sl *slide) extendAccountData(x *extended) error {
 }
 
 // extendReceipts gives the receipts that changed; of a room that the client sees
-// for the first time the user's own, and those at events that it gets.
+// for the first time, or more of than before, the user's own, and those at events
+// that it gets.
 func (sl *slide) extendReceipts(x *extended) error {
 	var nums []store.RoomNum
-	first, again := sl.fresh(sl.Extensions.Receipts)
-	for _, s := range first {
-		if s.own.Membership == "join" {
-			nums = append(nums, s.own.Room)
+	for num, r := range sl.results {
+		s := sl.seatOf(num)
+		if more := r.Initial || r.Expanded || r.OldExpanded; more && s.own.Membership == "join" && sl.covers(sl.Extensions.Receipts, s) {
+			nums = append(nums, num)
 		}
 	}
 	list, err := sl.Store.Receipts(sl.ctx, sl.reading.User, nums, 0, sl.now.pos)
@@ -270,16 +271,18 @@ func (sl *slide) extendReceipts(x *extended) error {
 		at := func(e room.Seen) bool { return e.PDU.ID == r.Event }
 		return r.User != sl.reading.User && !slices.ContainsFunc(sl.results[r.Room].timeline, at)
 	})
+	_, again := sl.fresh(sl.Extensions.Receipts)
 	for _, s := range again {
 		since := min(sl.known.rooms.of(s.own.Room).pos, sl.known.at.pos)
 		missed, err := sl.Store.Receipts(sl.ctx, sl.reading.User, []store.RoomNum{s.own.Room}, since, sl.now.pos)
 		if err != nil {
 			return err
 		}
-		list, nums = append(list, missed...), append(nums, s.own.Room)
+		list = append(list, missed...)
 	}
 	for _, r := range sl.news {
-		if s := sl.seatOf(r.Room); sl.covers(sl.Extensions.Receipts, s) && !slices.Contains(nums, r.Room) {
+		s := sl.seatOf(r.Room)
+		if told := sl.results[r.Room]; sl.covers(sl.Extensions.Receipts, s) && (told == nil || !told.Initial) {
 			list = append(list, r)
 		}
 	}
