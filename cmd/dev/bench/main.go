@@ -2,9 +2,10 @@
 // load on both, in turn, on the same machine, on SQLite and on PostgreSQL. It
 // writes the medians of several rounds into docs/performance.md. With -only join
 // it lets them, and Synapse, join a big room that a Switchboard serves instead.
-// With -only turn it compares the relay of calls with coturn's.
+// With -only sync it measures the syncs of an account in many rooms. With -only
+// turn it compares the relay of calls with coturn's.
 //
-//	go run ./cmd/dev/bench [-rounds 3] [-date 2026-01-31] [-o file] [-only join|turn]
+//	go run ./cmd/dev/bench [-rounds 3] [-date 2026-01-31] [-o file] [-only join|sync|turn]
 //
 // Dendrite is built from the Go module proxy, once, into .cache of the
 // checkout. Its SQLite needs a C compiler.
@@ -40,12 +41,13 @@ type options struct {
 	members   int
 	only      string
 	join      joinOptions
+	sync      syncOptions
 }
 
 func main() {
 	var opts options
 	flag.IntVar(&opts.rounds, "rounds", 3, "how often everything is measured")
-	flag.StringVar(&opts.only, "only", "load", "`what` to measure: load, join, or turn")
+	flag.StringVar(&opts.only, "only", "load", "`what` to measure: load, join, sync, or turn")
 	servers := flag.String("servers", "", "which servers of switchboard, dendrite and synapse, the last one only for the join; with one alone, nothing is written")
 	databases := flag.String("databases", "sqlite,postgres", "on which databases")
 	flag.StringVar(&opts.out, "o", "docs/performance.md", "`file` to write into")
@@ -58,9 +60,12 @@ func main() {
 	flag.IntVar(&opts.join.messages, "join-messages", 10_000, "messages that follow")
 	flag.StringVar(&opts.join.version, "join-version", "11", "its `version`")
 	flag.DurationVar(&opts.join.limit, "join-limit", 20*time.Minute, "how long one join may take, and its messages")
+	flag.IntVar(&opts.sync.rooms, "sync-rooms", 2000, "rooms of the account that syncs")
+	flag.IntVar(&opts.sync.messages, "sync-messages", 1, "messages in each, where they are made through the API")
+	flag.IntVar(&opts.sync.sends, "sync-sends", 30, "messages that wake clients")
 	flag.Parse()
 	if *servers == "" {
-		*servers = map[string]string{"load": "switchboard,dendrite", "join": "switchboard,dendrite,synapse"}[opts.only]
+		*servers = map[string]string{"load": "switchboard,dendrite", "sync": "switchboard,dendrite", "join": "switchboard,dendrite,synapse"}[opts.only]
 	}
 	opts.servers, opts.databases = strings.Split(*servers, ","), strings.Split(*databases, ",")
 
@@ -89,7 +94,7 @@ func run(ctx context.Context, opts options) error {
 	}
 	b := &bench{
 		options: opts, dir: dir, hsload: filepath.Join(dir, "hsload"),
-		results: map[subject][]*load.Report{}, joined: map[subject][]*joinReport{},
+		results: map[subject][]*load.Report{}, joined: map[subject][]*joinReport{}, synced: map[syncKey][]*syncReport{},
 	}
 	if err := checkout.Build(ctx, root, "./cmd/dev/hsload", b.hsload); err != nil {
 		return err
@@ -102,14 +107,17 @@ func run(ctx context.Context, opts options) error {
 		b.servers = append(b.servers, s)
 	}
 	if slices.Contains(opts.databases, "postgres") {
-		b.cluster, err = postgres.Start(ctx, postgres.Options{Durable: true})
+		b.cluster, err = postgres.Start(ctx, postgres.Options{Durable: opts.only != "sync"})
 		if err != nil {
 			return err
 		}
 		defer b.cluster.Stop()
 	}
 	measure := b.measure
-	if opts.only == "join" {
+	switch opts.only {
+	case "sync":
+		measure = b.measureSyncs
+	case "join":
 		if b.resident, err = build(ctx, "switchboard", root, dir); err != nil {
 			return err
 		}
@@ -118,7 +126,7 @@ func run(ctx context.Context, opts options) error {
 	if err := measure(ctx); err != nil {
 		return err
 	}
-	p := page{options: opts, results: b.results, joined: b.joined, machine: machine(ctx, root, b.cluster)}
+	p := page{options: opts, results: b.results, joined: b.joined, synced: b.synced, crowded: b.crowded, machine: machine(ctx, root, b.cluster)}
 	if len(opts.servers) < 2 {
 		fmt.Print(p.figures())
 		return nil
@@ -142,6 +150,9 @@ type bench struct {
 	resident peers.Program // serves the room that is joined
 	host     *load.Account // its user in the room
 	joined   map[subject][]*joinReport
+
+	synced  map[syncKey][]*syncReport
+	crowded int64 // events of a crowd
 }
 
 // measureJoins lets every server join, in turn.

@@ -27,18 +27,23 @@ const (
 	beginJoinMark = "<!-- Written by make bench ARGS=\"-only join\"; the text between these two marks is replaced. -->\n"
 	endJoinMark   = "<!-- End of what it writes about joins. -->\n"
 
+	beginSyncMark = "<!-- Written by make bench ARGS=\"-only sync\"; the text between these two marks is replaced. -->\n"
+	endSyncMark   = "<!-- End of what it writes about syncs. -->\n"
+
 	beginTurnMark = "<!-- Written by make bench ARGS=\"-only turn\"; the text between these two marks is replaced. -->\n"
 	endTurnMark   = "<!-- End of what it writes about TURN. -->\n"
 )
 
 // frame is a page that has nothing but the figures.
-const frame = "# Performance\n\n" + beginMark + endMark + "\n" + beginJoinMark + endJoinMark + "\n" + beginTurnMark + endTurnMark
+const frame = "# Performance\n\n" + beginMark + endMark + "\n" + beginJoinMark + endJoinMark + "\n" + beginSyncMark + endSyncMark + "\n" + beginTurnMark + endTurnMark
 
 // page is what is written about a comparison.
 type page struct {
 	options
 	results map[subject][]*load.Report
 	joined  map[subject][]*joinReport
+	synced  map[syncKey][]*syncReport
+	crowded int64  // events of the crowd
 	machine string // a line for each fact
 }
 
@@ -47,8 +52,11 @@ var titles = map[string]string{"sqlite": "SQLite", "postgres": "PostgreSQL"}
 
 // write puts the figures into the page at path.
 func (p page) write(path string) error {
-	if p.only == "join" {
+	switch p.only {
+	case "join":
 		return replace(path, beginJoinMark, endJoinMark, p.figures())
+	case "sync":
+		return replace(path, beginSyncMark, endSyncMark, p.figures())
 	}
 	return replace(path, beginMark, endMark, p.figures())
 }
@@ -72,8 +80,11 @@ func replace(path, begin, end, figures string) error {
 
 // figures are the tables, in Markdown.
 func (p page) figures() string {
-	if p.only == "join" {
+	switch p.only {
+	case "join":
 		return p.joins()
+	case "sync":
+		return p.syncs()
 	}
 	var w strings.Builder
 	fmt.Fprintf(&w, `

@@ -90,6 +90,33 @@ func TestJoinPage(t *testing.T) {
 	}
 }
 
+// TestSyncPage writes what was measured of syncs beside the other figures.
+func TestSyncPage(t *testing.T) {
+	ours, theirs := subject{"switchboard", "postgres"}, subject{"dendrite", "postgres"}
+	p := page{
+		options: options{only: "sync", servers: []string{"switchboard", "dendrite"}, databases: []string{"sqlite", "postgres"}, rounds: 1, sync: syncOptions{rooms: 2000}},
+		synced: map[syncKey][]*syncReport{
+			{ours, "made"}: {{Initial: 300}}, {theirs, "made"}: {{Initial: 9000}}, {ours, "crowd"}: {{List: 9.5, Wakes: [4]float64{0.1, 0.2, 0.3, 0.4}}},
+		},
+	}
+	path := filepath.Join(t.TempDir(), "performance.md")
+	if err := p.write(path); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		beginSyncMark + "\n## An account in many rooms", "| | Switchboard, PostgreSQL | Dendrite, PostgreSQL |\n|---|--:|--:|\n", "| initial /sync, ms | 300 | 9000 |\n",
+		"| | Switchboard, PostgreSQL |\n", "| first 20 rooms by sliding sync, ms | 9.50 |\n", "looking at all | 0.40 |\n",
+	} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+}
+
 // TestMedian takes the middle, whatever the order.
 func TestMedian(t *testing.T) {
 	of := func(r *load.Report) float64 { return r.CPU }
