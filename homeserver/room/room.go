@@ -60,7 +60,7 @@ type Service struct {
 	blocking settings[bool] // invitations
 
 	blockingOnce settings[bool] // the same, as it was called before it was accepted
-	lists    policyLists
+	lists        policyLists
 }
 
 // now is the time in milliseconds, as events bear it.

@@ -133,7 +133,7 @@ type Searching struct {
 // WithWords gives up to limit events that have words, the newest first.
 func (s *Store) WithWords(ctx context.Context, q Searching, limit int) ([]*Event, error) {
 	const (
-		found  = `SELECT e.num FROM search JOIN events e ON e.pos = search.rowid
+		found = `SELECT e.num FROM search JOIN events e ON e.pos = search.rowid
 			WHERE search.words HOLD $1 AND search.rowid > $2 AND search.rowid <= $3 AND e.sender NOT IN LIST($4)`
 		from   = ` AND e.sender IN LIST($6)`
 		newest = ` ORDER BY search.rowid DESC LIMIT $5`
