@@ -132,7 +132,27 @@ type memories struct {
 	connections *cache.Cache[connectionKey, *connection]
 	orders      *cache.Cache[matrix.UserID, *order]
 	filters     *cache.Cache[filterKey, *Filter]
+
+	scratch sync.Pool // of *scratch
 }
+
+// scratch is what one look at thousands of rooms needs and no answer keeps. It is
+// used again, since to collect it would cost more than the look.
+type scratch struct {
+	seats            []seat
+	all, scope, sift []*seat // scope: those that are looked at, in the order of the list
+}
+
+// take gives n empty seats, and the lists of them empty.
+func (s *scratch) take(n int) []seat {
+	s.seats = slices.Grow(s.seats[:0], n)[:n]
+	clear(s.seats)
+	s.all, s.scope, s.sift = slices.Grow(s.all[:0], n), slices.Grow(s.scope[:0], n), slices.Grow(s.sift[:0], n)
+	return s.seats
+}
+
+// drop lets go of what the seats hold.
+func (s *scratch) drop() { clear(s.seats) }
 
 // memories are made with the first use.
 func (s *Service) memories() *memories {
@@ -140,6 +160,7 @@ func (s *Service) memories() *memories {
 		most := cmp.Or(s.CacheBytes, memoryDefault)
 		s.kept.connections = cache.New[connectionKey, *connection](most / 8 * 5)
 		s.kept.orders = cache.New[matrix.UserID, *order](most / 4)
+		s.kept.scratch.New = func() any { return &scratch{} }
 		s.kept.filters = cache.New[filterKey, *Filter](most / 8)
 	})
 	return &s.kept
@@ -248,6 +269,7 @@ type slide struct {
 	known *sliding
 	next  *sliding
 	order *order
+	*scratch
 
 	// Where settled is set, a place at which the client looked and looks now has
 	// nothing new unless its room is among touched.
@@ -257,9 +279,8 @@ type slide struct {
 	names   []string                    // of the lists, in order
 	news    []store.Receipt             // behind what the client knows
 	direct  map[matrix.RoomID]bool      // rooms that are direct chats
-	scope   []*seat                     // rooms that are looked at, in the order of the list
 	asked   int                         // calls of seatOf
-	seats   map[store.RoomNum]*seat     // the same; see seat
+	index   map[store.RoomNum]*seat     // of scope; see seatOf
 	back    []*seat                     // rooms that the client knows and looks at again
 	looked  map[store.RoomNum]bool      // see lookedAt
 	told    map[store.RoomNum]*toldRoom // what the client learns
@@ -272,6 +293,12 @@ func (sl *slide) read() (*SlidingAnswer, *sliding, error) {
 	if sl.order, err = sl.orderOf(sl.reading.User); err != nil {
 		return nil, nil, err
 	}
+	pool := &sl.memories().scratch
+	sl.scratch = pool.Get().(*scratch)
+	defer func() {
+		sl.scratch.drop()
+		pool.Put(sl.scratch)
+	}()
 	sl.now.typing = sl.Ephemeral.Serial()
 	sl.next = &sliding{at: sl.now, order: sl.order}
 	sl.told, sl.results = map[store.RoomNum]*toldRoom{}, map[store.RoomNum]*RoomResult{}

@@ -49,13 +49,12 @@ type ListResult struct {
 
 // readLists finds the rooms that the window shows.
 func (sl *slide) readLists(a *SlidingAnswer) error {
-	seats, all, err := sl.eligible()
-	if err != nil {
+	if err := sl.findEligible(); err != nil {
 		return err
 	}
 	for i, name := range sl.names {
 		l := sl.Lists[name]
-		in, err := sl.sift(all, l.Filters)
+		in, err := sl.sifted(l.Filters)
 		if err != nil {
 			return err
 		}
@@ -70,32 +69,31 @@ func (sl *slide) readLists(a *SlidingAnswer) error {
 			}
 		}
 	}
-	sl.configure(seats)
+	sl.configure()
 	return nil
 }
 
-// eligible gives a seat for each place, and lists those that may be in a list.
-func (sl *slide) eligible() (seats []seat, all []*seat, err error) {
-	seats = make([]seat, len(sl.order.places))
-	all = make([]*seat, 0, len(seats))
+// findEligible makes a seat for each place, and lists those that may be in a list.
+func (sl *slide) findEligible() error {
+	sl.take(len(sl.order.places))
 	for i, p := range sl.order.places {
 		in, err := sl.listed(p)
 		if err != nil {
-			return nil, nil, err
+			return err
 		}
 		if in {
-			seats[i].place = p
-			all = append(all, &seats[i])
+			sl.seats[i].place = p
+			sl.all = append(sl.all, &sl.seats[i])
 		}
 	}
-	return seats, all, nil
+	return nil
 }
 
 // configure finds out what the client wants of each room, and at which rooms it
 // looks.
-func (sl *slide) configure(seats []seat) {
+func (sl *slide) configure() {
+	seats := sl.seats
 	sl.next.wanted, sl.next.configs = map[rule]*combined{}, make([]*combined, len(seats))
-	sl.scope = make([]*seat, 0, len(seats))
 	before := 0 // place in the order that the client knows
 	for i := range seats {
 		was := sl.wantedBefore(sl.order.places[i], &before)
@@ -162,13 +160,13 @@ func (sl *slide) seatOf(room store.RoomNum) *seat {
 		}
 		return nil
 	}
-	if sl.seats == nil {
-		sl.seats = make(map[store.RoomNum]*seat, len(sl.scope))
+	if sl.index == nil {
+		sl.index = make(map[store.RoomNum]*seat, len(sl.scope))
 		for _, s := range sl.scope {
-			sl.seats[s.own.Room] = s
+			sl.index[s.own.Room] = s
 		}
 	}
-	return sl.seats[room]
+	return sl.index[room]
 }
 
 // listed tells whether a room belongs in lists: where the user is, is invited or
@@ -203,8 +201,8 @@ func (sl *slide) listed(p *place) (bool, error) {
 	return out, nil
 }
 
-// sift leaves out the rooms that a list does not want.
-func (sl *slide) sift(all []*seat, f RoomSieve) ([]*seat, error) {
+// sifted gives the rooms that a list wants, until the next call.
+func (sl *slide) sifted(f RoomSieve) ([]*seat, error) {
 	var within map[matrix.RoomID]bool
 	var tagged tagged
 	var err error
@@ -218,8 +216,8 @@ func (sl *slide) sift(all []*seat, f RoomSieve) ([]*seat, error) {
 			return nil, err
 		}
 	}
-	list := make([]*seat, 0, len(all))
-	for _, s := range all {
+	list := sl.sift[:0]
+	for _, s := range sl.all {
 		id := s.room.ID
 		has := func(t string) bool { return slices.Contains(tagged[id], t) }
 		if f.Direct != nil && sl.direct[id] != *f.Direct || f.Invited != nil && (s.own.Membership == "invite") != *f.Invited ||
