@@ -90,7 +90,8 @@ globalThis.phone = {
         const stats = await call?.peerConn?.getStats();
         if (!stats) return report;
         const all = [...stats.values()];
-        const pair = all.find((s) => s.type === "candidate-pair" && s.nominated && s.state === "succeeded");
+        // Not by its state: that is "in-progress" again while a check of it is late.
+        const pair = stats.get(all.find((s) => s.type === "transport" && s.selectedCandidatePairId)?.selectedCandidatePairId);
         if (pair) {
             const local = stats.get(pair.localCandidateId);
             const remote = stats.get(pair.remoteCandidateId);
