@@ -44,8 +44,9 @@ const (
 
 // The sizes of bodies.
 const (
-	small int64 = 1 << 20  // an event with some stripped state, a question
-	large int64 = 16 << 20 // a transaction, keys of many users
+	small  int64 = 1 << 20  // an event with some stripped state, a question
+	middle int64 = 4 << 20  // a question for the keys of many users, which takes a hundred times that in memory
+	large  int64 = 16 << 20 // a transaction
 )
 
 // bodyTime is how long a body may take to arrive.

@@ -8,8 +8,8 @@ import (
 
 var deviceRoutes = []route{
 	{"getUserDevices", "GET /_matrix/federation/v1/user/devices/{userId}", servers, small, (*API).getUserDevices},
-	{"queryUserEncryptionKeys", "POST /_matrix/federation/v1/user/keys/query", servers, large, (*API).queryUserEncryptionKeys},
-	{"claimUserEncryptionKeys", "POST /_matrix/federation/v1/user/keys/claim", servers, large, (*API).claimUserEncryptionKeys},
+	{"queryUserEncryptionKeys", "POST /_matrix/federation/v1/user/keys/query", servers, middle, (*API).queryUserEncryptionKeys},
+	{"claimUserEncryptionKeys", "POST /_matrix/federation/v1/user/keys/claim", servers, middle, (*API).claimUserEncryptionKeys},
 }
 
 // getUserDevices lists the devices of a user of this server.
