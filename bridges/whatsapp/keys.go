@@ -14,6 +14,13 @@ import (
 // message and writing one both move a session on; where the database lets both
 // begin with the same state, one of them is undone, the next message is written
 // with a key that was used before, and the other side drops it as old.
+//
+// After a cut two connections handle messages at once: the old one what it had
+// read before, the new one what the other had not confirmed, which is in part the
+// same. Were a message decrypted twice, the second time it would pass for old, be
+// confirmed while its room does not hold it yet, and what follows would overtake
+// it. So the question whether it was decrypted before and the decryption are one
+// step, and the new connection waits for the message as the old one does.
 type ratchets struct {
 	store.SessionStore
 	store.EventBuffer
@@ -27,9 +34,19 @@ func guard(d *store.Device) *store.Device {
 	return d
 }
 
+// GetBufferedEvent implements store.EventBuffer. Where there is nothing whatsmeow
+// calls DoDecryptionTxn next, which takes mu over.
+func (r *ratchets) GetBufferedEvent(ctx context.Context, hash [32]byte) (*store.BufferedEvent, error) {
+	r.mu.Lock()
+	e, err := r.EventBuffer.GetBufferedEvent(ctx, hash)
+	if e != nil || err != nil {
+		r.mu.Unlock()
+	}
+	return e, err
+}
+
 // DoDecryptionTxn implements store.EventBuffer.
 func (r *ratchets) DoDecryptionTxn(ctx context.Context, f func(context.Context) error) error {
-	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.EventBuffer.DoDecryptionTxn(ctx, f)
 }
