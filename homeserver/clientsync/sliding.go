@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -78,6 +79,7 @@ type connectionKey struct {
 type sliding struct {
 	at     token
 	serial int64
+	asked  Window // see there
 	rooms  toldRooms
 
 	// Of the order of the rooms then, what the client wanted of each place; nil for
@@ -89,7 +91,7 @@ type sliding struct {
 
 // size is about how many bytes it takes; what several share counts for each.
 func (s *sliding) size() int {
-	return 500 + 250*(len(s.rooms.base)+len(s.rooms.over)) + 24*len(s.configs)
+	return 1500 + 250*(len(s.rooms.base)+len(s.rooms.over)) + 24*len(s.configs)
 }
 
 // toldRooms are the rooms that a client knows. They are never changed: a message
@@ -190,36 +192,57 @@ func (s *Service) Slide(ctx context.Context, w Window) (*SlidingAnswer, error) {
 		return nil, err
 	}
 	var timer <-chan time.Time
-	for {
+	if w.Timeout > 0 {
+		t := time.NewTimer(w.Timeout)
+		defer t.Stop()
+		timer = t.C
+	}
+	for late := w.Pos == "" || w.Timeout <= 0; ; {
 		rung := s.Bell.Listen(string(w.User))
-		sl := &slide{Window: w, known: known, reading: &reading{Service: s, ctx: ctx, since: known.at, Request: Request{User: w.User, Device: w.Device, Filter: &Filter{}}}}
-		a, next, err := sl.read()
-		if err != nil {
+		if late || !s.still(known, w, has) {
+			sl := &slide{Window: w, known: known, reading: &reading{Service: s, ctx: ctx, since: known.at, Request: Request{User: w.User, Device: w.Device, Filter: &Filter{}}}}
+			a, next, err := sl.read()
+			if err != nil {
+				return nil, err
+			}
+			if late || !a.empty() {
+				next.asked = w.asked()
+				a.Pos = conn.move(w.Pos, next)
+				connections.Put(key, conn, next.size())
+				return a, nil
+			}
+		}
+		if late, err = s.await(ctx, rung, timer); err != nil {
 			return nil, err
 		}
-		if timer == nil && w.Timeout > 0 {
-			t := time.NewTimer(w.Timeout)
-			defer t.Stop()
-			timer = t.C
-		}
-		give := func() (*SlidingAnswer, error) {
-			a.Pos = conn.move(w.Pos, next)
-			connections.Put(key, conn, next.size())
-			return a, nil
-		}
-		if !a.empty() || w.Pos == "" || w.Timeout <= 0 {
-			return give()
-		}
-		select {
-		case <-rung:
-		case <-timer:
-			return give()
-		case <-s.Stopping:
-			return give()
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
 	}
+}
+
+// await waits for something that may be new, and tells whether it is too late for
+// that.
+func (s *Service) await(ctx context.Context, rung <-chan struct{}, timer <-chan time.Time) (late bool, err error) {
+	select {
+	case <-rung:
+		return false, nil
+	case <-timer:
+	case <-s.Stopping:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	return true, err
+}
+
+// asked is what of a request decides about its answer, besides the position.
+func (w Window) asked() Window {
+	w.Pos, w.Timeout, w.Extensions.ToDevice = "", 0, nil
+	return w
+}
+
+// still tells at little cost that there is nothing new for a client which looks at
+// what it has looked at before. Of the messages to its device it has all up to has.
+func (s *Service) still(known *sliding, w Window, has int64) bool {
+	return known.at == token{s.Store.Position(), s.Ephemeral.Serial()} && (w.Extensions.ToDevice == nil || has == known.at.pos) &&
+		reflect.DeepEqual(known.asked, w.asked())
 }
 
 // known gives what the client knows at the position of its request. A loop that
