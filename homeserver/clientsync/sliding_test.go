@@ -7,7 +7,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"testing"
 
 	"switchboard/homeserver/ephemeral"
@@ -87,7 +86,8 @@ func (s *slider) apply(id matrix.RoomID, r *RoomResult) {
 		m.membership = r.Membership
 	}
 	if r.Name != nil {
-		m.name = strings.Trim(strings.Trim(string(r.Name), `"`), "null")
+		m.name = ""
+		_ = json.Unmarshal(r.Name, &m.name) // null is for none
 	}
 	for _, raw := range r.State {
 		e := read(s, []json.RawMessage{raw})[0]
