@@ -1,7 +1,6 @@
 package calls
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -11,17 +10,16 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
-	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"switchboard/cmd/dev/child"
 	"switchboard/cmd/dev/chromium"
 
 	"gopkg.in/yaml.v3"
@@ -36,25 +34,6 @@ type server struct {
 
 // password is that of both.
 const password = "correct horse battery staple"
-
-// output is what a process prints.
-type output struct {
-	mu  sync.Mutex // tier 1; guards buf
-	buf bytes.Buffer
-}
-
-// Write implements io.Writer.
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}
 
 // builtin is a section "voip" with a section "turn".
 func builtin(turn map[string]any) map[string]any {
@@ -98,7 +77,7 @@ func newServer(t *testing.T, binary string, before []string, address string, voi
 			t.Fatalf("make %s: %v\n%s", name, err, out)
 		}
 	}
-	var out output
+	var out child.Output
 	serve := command("serve")
 	serve.Stdout, serve.Stderr = &out, &out
 	serve.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -150,24 +129,12 @@ func (s *server) certificate(t *testing.T, dir string) (cert, key string) {
 	return cert, key
 }
 
-// freeAddress is a loopback address where nobody listens, over TCP or UDP. Until
-// the server does, seconds later, no connection gets its port by chance: those
-// have ports above 32767.
+// freeAddress is a loopback address where nobody listens, over TCP or UDP.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	for range 1000 {
-		address := fmt.Sprintf("127.0.0.1:%d", 10_000+mathrand.IntN(22_000))
-		l, err := net.Listen("tcp", address)
-		if err != nil {
-			continue
-		}
-		p, err := net.ListenPacket("udp", address)
-		l.Close()
-		if err == nil {
-			p.Close()
-			return address
-		}
+	port, err := child.FreePort()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no address is free")
-	return ""
+	return fmt.Sprintf("127.0.0.1:%d", port)
 }

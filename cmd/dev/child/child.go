@@ -3,10 +3,14 @@
 package child
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"os/exec"
 	"runtime"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -70,12 +74,46 @@ func (p *Process) Stop(s syscall.Signal, patience time.Duration) error {
 	}
 }
 
-// FreePort returns a port of the loopback interface where nobody listens now.
+// Output keeps what programs print. The zero value is ready; several goroutines
+// may use it.
+type Output struct {
+	mu  sync.Mutex // tier 1; guards buf
+	buf bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (o *Output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(p)
+}
+
+// String is everything so far.
+func (o *Output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+// FreePort returns a port of the loopback interface where nobody listens now, over
+// TCP or UDP. Until somebody does, seconds later, no connection gets it by chance:
+// those have ports above 32767.
 func FreePort() (int, error) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+	var err error
+	for range 1000 {
+		address := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(22_000)) //nolint:gosec // no secret
+		var l net.Listener
+		if l, err = net.Listen("tcp4", address); err != nil {
+			continue
+		}
+		var p net.PacketConn
+		if p, err = net.ListenPacket("udp4", address); err == nil {
+			err = p.Close()
+		}
+		l.Close()
+		if err == nil {
+			return l.Addr().(*net.TCPAddr).Port, nil
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return 0, fmt.Errorf("no port is free: %w", err)
 }

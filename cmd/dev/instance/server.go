@@ -6,17 +6,16 @@ package instance
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"switchboard/cmd/dev/child"
 )
 
 // patience is how long a server may take to start or to stop.
@@ -49,10 +48,8 @@ type Server struct {
 	binary  string
 	config  string
 	client  *http.Client
-	log     logBuffer
-	process *os.Process
-	exited  chan struct{} // closed when the process has ended
-	waitErr error         // how it ended; read once exited is closed
+	log     child.Output
+	process *child.Process // nil until it is started
 }
 
 // New prepares a server in a directory of its own. database is the URL of an
@@ -60,7 +57,10 @@ type Server struct {
 func New(t testing.TB, binary, database string) *Server {
 	t.Helper()
 	dir := t.TempDir()
-	port := freePort(t)
+	port, err := child.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
 	s := &Server{
 		URL:    fmt.Sprintf("http://127.0.0.1:%d", port),
 		t:      t,
@@ -89,24 +89,10 @@ func (s *Server) Start() {
 	cmd := exec.Command(s.binary, "serve", "--config", s.config)
 	cmd.Dir = filepath.Dir(s.config)
 	cmd.Stdout, cmd.Stderr = &s.log, &s.log
-	// The death signal is tied to the thread that starts the process.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	s.exited = make(chan struct{})
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			s.waitErr = cmd.Wait()
-			close(s.exited)
-		}
-	}()
-	if err := <-started; err != nil {
+	var err error
+	if s.process, err = child.Start(cmd, syscall.SIGKILL); err != nil {
 		s.t.Fatalf("start the server: %v", err)
 	}
-	s.process = cmd.Process
 	s.awaitAnswer()
 }
 
@@ -123,8 +109,8 @@ func (s *Server) awaitAnswer() {
 			}
 		}
 		select {
-		case <-s.exited:
-			s.t.Fatalf("the server ended: %v\n%s", s.waitErr, s.Log())
+		case <-s.process.Exited():
+			s.t.Fatalf("the server ended: %v\n%s", s.process.Err(), s.Log())
 		case <-deadline:
 			s.t.Fatalf("the server does not answer\n%s", s.Log())
 		case <-time.After(20 * time.Millisecond):
@@ -134,11 +120,11 @@ func (s *Server) awaitAnswer() {
 
 // Running tells whether the process has been started and has not ended.
 func (s *Server) Running() bool {
-	if s.exited == nil {
+	if s.process == nil {
 		return false
 	}
 	select {
-	case <-s.exited:
+	case <-s.process.Exited():
 		return false
 	default:
 		return true
@@ -147,22 +133,21 @@ func (s *Server) Running() bool {
 
 // Kill ends the process at once (SIGKILL): it cannot finish anything.
 func (s *Server) Kill() {
-	s.process.Kill() // an error means that it has ended
-	<-s.exited
+	s.t.Helper()
+	if err := s.process.Stop(syscall.SIGKILL, patience); err != nil {
+		s.t.Error(err)
+	}
 }
 
 // Stop asks the process to end and fails the test if it does not, or not well.
 func (s *Server) Stop() {
 	s.t.Helper()
-	s.process.Signal(syscall.SIGTERM) // an error means that it has ended
-	select {
-	case <-s.exited:
-	case <-time.After(patience):
-		s.Kill()
-		s.t.Fatalf("the server did not stop within %v\n%s", patience, s.Log())
+	err := s.process.Stop(syscall.SIGTERM, patience)
+	if err == nil {
+		err = s.process.Err()
 	}
-	if err := s.waitErr; err != nil {
-		s.t.Errorf("the server stopped with %v\n%s", err, s.Log())
+	if err != nil {
+		s.t.Errorf("the server: %v\n%s", err, s.Log())
 	}
 }
 
@@ -182,35 +167,6 @@ func (s *Server) Run(args ...string) string {
 		s.t.Fatalf("switchboard %s: %v\n%s%s", strings.Join(args, " "), err, out, failure.Bytes())
 	}
 	return string(out)
-}
-
-// freePort returns a port of the loopback interface where nobody listens now.
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
-// logBuffer keeps what a process writes.
-type logBuffer struct {
-	mu  sync.Mutex // tier 1; guards buf
-	buf bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // configuration is a server where everybody may register and nobody is told to

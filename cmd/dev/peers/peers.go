@@ -7,7 +7,6 @@
 package peers
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +15,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"syscall"
 	"time"
 
@@ -92,7 +90,7 @@ type Server struct {
 	URL string
 
 	cmd     *exec.Cmd // never started itself
-	log     logBuffer
+	log     child.Output
 	process *child.Process
 }
 
@@ -167,24 +165,6 @@ func (s *Server) Stop(signal syscall.Signal) error { return s.process.Stop(signa
 
 // Log returns what the server has written so far to its output.
 func (s *Server) Log() string { return s.log.String() }
-
-// logBuffer keeps what a process writes.
-type logBuffer struct {
-	mu  sync.Mutex // tier 1; guards buf
-	buf bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
 
 // output runs a command and returns what it prints; its complaints are part of
 // the error.

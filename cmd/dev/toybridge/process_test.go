@@ -1,14 +1,12 @@
 package toybridge
 
 import (
-	"bytes"
 	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -50,7 +48,7 @@ type bridge struct {
 	binary  string
 	dir     string
 	address string // of its own HTTP listener
-	log     logBuffer
+	log     child.Output
 	process *child.Process
 }
 
@@ -98,7 +96,8 @@ func newBridge(t *testing.T, binary string, server *peers.Server, n *network, mo
 			b.process.Stop(syscall.SIGKILL, time.Minute)
 		}
 		if t.Failed() {
-			t.Logf("the bridge's log:\n%s", b.log.tail())
+			log := b.log.String()
+			t.Logf("the bridge's log:\n%s", log[max(0, len(log)-40_000):])
 		}
 	})
 	return b
@@ -174,24 +173,4 @@ func eventually(t *testing.T, what string, cond func() bool) {
 		}
 	}
 	t.Fatalf("waited in vain: %s", what)
-}
-
-// logBuffer keeps what a process writes.
-type logBuffer struct {
-	mu  sync.Mutex // tier 1; guards buf
-	buf bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-// tail is the end of it.
-func (b *logBuffer) tail() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	s := b.buf.String()
-	return s[max(0, len(s)-40_000):]
 }
