@@ -139,8 +139,8 @@ func TestNames(t *testing.T) {
 		if name != "main" && name != path.Base(s.dir()) {
 			t.Errorf("%s: package %s is not called as its folder", s.name, name)
 		}
-		// mautrix's interfaces ask for methods with Get.
-		foreign := slices.ContainsFunc(s.imports(), func(p string) bool { return under(p, "maunium.net/go/mautrix") })
+		// The interfaces of these ask for methods with Get.
+		foreign := slices.ContainsFunc(s.imports(), func(p string) bool { return under(p, "maunium.net/go/mautrix") || under(p, "go.mau.fi/whatsmeow") })
 		for _, d := range s.file.Decls {
 			f, ok := d.(*ast.FuncDecl)
 			if !ok {
