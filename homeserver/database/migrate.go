@@ -22,7 +22,7 @@ func (db *DB) bootstrap(ctx context.Context) error {
 		if err := tx.lockMigrations(ctx); err != nil {
 			return err
 		}
-		var n, pos int64
+		var n int64
 		if err := tx.QueryRow(ctx, exists).Scan(&n); err != nil {
 			return err
 		}
@@ -31,10 +31,12 @@ func (db *DB) bootstrap(ctx context.Context) error {
 				return err
 			}
 		}
-		if err := tx.QueryRow(ctx, lockLog).Scan(&pos); err != nil {
+		// A process that was killed may have left a transaction that PostgreSQL is
+		// still committing. The lock waits for it, so that none of its positions
+		// appears behind those that are shown from now on.
+		if err := tx.lock(ctx); err != nil {
 			return err
 		}
-		tx.OnCommit(func() { db.position.Store(pos) })
 		return nil
 	})
 }

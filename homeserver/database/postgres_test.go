@@ -239,3 +239,42 @@ func TestSchemaOfItsOwn(t *testing.T) {
 		t.Errorf("the schemas are not apart:\n%s\n%s", a, b)
 	}
 }
+
+// TestLeftTransaction opens a database while a process that was killed still has
+// a transaction there: what that one commits is behind the position that is shown.
+func TestLeftTransaction(t *testing.T) {
+	url := databasetest.PostgreSQL(t)
+	dead := openNotes(t, url)
+	ctx := t.Context()
+	opened := make(chan *database.DB)
+	err := dead.Update(ctx, func(tx *database.Tx) error {
+		if _, err := tx.NextPosition(ctx); err != nil {
+			return err
+		}
+		go func() {
+			db, err := database.Open(ctx, url, database.Options{Volatile: true})
+			if err != nil {
+				t.Error(err)
+			}
+			opened <- db
+		}()
+		for count(t, dead, "pg_locks WHERE NOT granted AND pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database())") == 0 {
+			select {
+			case db := <-opened:
+				must(t, db.Close())
+				return errors.New("the database was opened beside a transaction")
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+		return nil
+	})
+	must(t, err)
+	db := <-opened
+	if db == nil {
+		t.FailNow()
+	}
+	defer db.Close()
+	if db.Position() != dead.Position() || db.Position() == 0 {
+		t.Errorf("position %d, want %d", db.Position(), dead.Position())
+	}
+}
