@@ -14,6 +14,7 @@ import (
 const (
 	askTimeout = 30 * time.Second // for the server to answer
 	pageSize   = 100              // messages of an archive that are asked for at once
+	settling   = 3 * time.Second  // in which a server writes down what it has
 )
 
 // ask calls f with a limited time.
@@ -49,6 +50,25 @@ func (s *session) begin(ctx context.Context) {
 	s.account.setReady(true)
 	s.online()
 	s.enterRooms(ctx)
+	if archived && err == nil {
+		s.lookAgain(ctx, s.position(jid.JID{}))
+	}
+}
+
+// lookAgain reads the account's archive on from a position, once the server has
+// written down what came while we were about to be there: ejabberd takes that for
+// the archive alone, but shows it a moment later than we look.
+func (s *session) lookAgain(ctx context.Context, at Position) {
+	time.AfterFunc(settling, func() {
+		if ctx.Err() != nil {
+			return
+		}
+		s.account.add(false, func(ctx context.Context) {
+			if err := s.readOn(ctx, jid.JID{}, at); err != nil && ctx.Err() == nil {
+				zerolog.Ctx(ctx).Warn().Err(err).Msg("the archive of the account could not be read again")
+			}
+		})
+	})
 }
 
 func (s *session) loadRoster(ctx context.Context) {
@@ -187,7 +207,11 @@ func (s *session) resumed(ctx context.Context, l *lane) {
 // catchUp reads an archive from where it was left: at first an account's from the
 // log-in on, and of a room's the newest page.
 func (s *session) catchUp(ctx context.Context, of jid.JID) error {
-	at := s.position(of)
+	return s.readOn(ctx, of, s.position(of))
+}
+
+// readOn reads an archive from a position on.
+func (s *session) readOn(ctx context.Context, of jid.JID, at Position) error {
 	first := at.ID == "" && at.Time.IsZero()
 	for {
 		count := pageSize
