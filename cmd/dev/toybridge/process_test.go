@@ -74,6 +74,7 @@ func newBridge(t *testing.T, binary string, server *peers.Server, n *network, mo
 		"database":     object{"type": "sqlite3-fk-wal", "uri": "file:toy.db?_txlock=immediate"},
 		"bridge":       object{"permissions": object{server.Name: "user"}},
 		"network":      object{"address": n.address},
+		"matrix":       object{"delivery_receipts": true},
 		"provisioning": object{"shared_secret": secret},
 		"backfill": object{
 			"enabled": true, "max_initial_messages": 100, "max_catchup_messages": 500, "unread_hours_threshold": 0,

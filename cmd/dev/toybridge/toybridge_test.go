@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -129,7 +128,13 @@ func story(t *testing.T, switchboard peers.Program, toy, database string, config
 			return len(got) >= len(want)
 		})
 		if !slices.Equal(got, want) {
-			t.Errorf("the timeline is not the chat:\n%s", strings.Join(got, "\n"))
+			same := 0
+			for same < len(want) && got[same] == want[same] {
+				same++
+			}
+			from := max(0, same-2)
+			t.Errorf("the timeline has %d messages, the chat %d; from %d on, the timeline has %q and the chat %q",
+				len(got), len(want), from, got[from:min(len(got), same+10)], want[from:min(len(want), same+10)])
 		}
 	}
 	complete()
@@ -139,7 +144,7 @@ func story(t *testing.T, switchboard peers.Program, toy, database string, config
 	heard := []string{"hello toys"}
 	await := func() {
 		t.Helper()
-		alice.until("the network hears", func() bool { return len(n.said()) >= len(heard) })
+		alice.until("the network hears", func() bool { return len(n.said()) >= len(heard) && alice.noted() })
 		if got := n.said(); !slices.Equal(got, heard) {
 			t.Errorf("the network heard %q, want %q", got, heard)
 		}
