@@ -1,6 +1,7 @@
 package toybridge
 
 import (
+	"database/sql"
 	"fmt"
 	"net/http"
 	"os"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"gopkg.in/yaml.v3"
+	"maunium.net/go/mautrix/id"
+	_ "modernc.org/sqlite" // the driver "sqlite"
 
 	"switchboard/cmd/dev/checkout"
 	"switchboard/cmd/dev/child"
@@ -52,6 +55,24 @@ type bridge struct {
 	process *child.Process
 }
 
+// noted tells whether the bridge has written down all of some events. One that it
+// has only sent to the network, it takes for one of the network when it starts again.
+func (b *bridge) noted(events []id.EventID) bool {
+	b.t.Helper()
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(b.dir, "toy.db")+"?mode=ro")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer db.Close()
+	for _, e := range events {
+		var n int
+		if db.QueryRowContext(b.t.Context(), `SELECT count(*) FROM message WHERE mxid = $1`, string(e)).Scan(&n) != nil || n == 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // object is a section of a configuration.
 type object = map[string]any
 
@@ -74,7 +95,6 @@ func newBridge(t *testing.T, binary string, server *peers.Server, n *network, mo
 		"database":     object{"type": "sqlite3-fk-wal", "uri": "file:toy.db?_txlock=immediate"},
 		"bridge":       object{"permissions": object{server.Name: "user"}},
 		"network":      object{"address": n.address},
-		"matrix":       object{"delivery_receipts": true},
 		"provisioning": object{"shared_secret": secret},
 		"backfill": object{
 			"enabled": true, "max_initial_messages": 100, "max_catchup_messages": 500, "unread_hours_threshold": 0,

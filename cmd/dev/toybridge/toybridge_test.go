@@ -144,7 +144,7 @@ func story(t *testing.T, switchboard peers.Program, toy, database string, config
 	heard := []string{"hello toys"}
 	await := func() {
 		t.Helper()
-		alice.until("the network hears", func() bool { return len(n.said()) >= len(heard) && alice.noted() })
+		alice.until("the network hears", func() bool { return len(n.said()) >= len(heard) && b.noted(alice.said) })
 		if got := n.said(); !slices.Equal(got, heard) {
 			t.Errorf("the network heard %q, want %q", got, heard)
 		}
