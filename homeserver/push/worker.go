@@ -226,6 +226,7 @@ func (w *worker) invite(ctx context.Context, r *store.Room, m store.Membership) 
 // save writes the position down.
 func (w *worker) save(ctx context.Context) error {
 	p := w.pusher
+	ctx = context.WithoutCancel(ctx) // what was told is noted also while the server stops
 	err := w.Store.Update(ctx, func(tx *store.Tx) error { return tx.MovePusher(ctx, p) })
 	if err == nil {
 		w.saved = p.Pos
