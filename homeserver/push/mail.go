@@ -208,7 +208,7 @@ func (w *worker) mail(ctx context.Context, threads []*conversation) error {
 		newest = max(newest, c.items[len(c.items)-1].event.Pos)
 	}
 	m.To, m.ID, m.Unsubscribe = w.pusher.Pushkey, messageID(w.pusher, newest), d.Unsubscribe
-	err = w.Mail.Sender.Send(ctx, m)
+	err = w.Mail.Sender.Send(context.WithoutCancel(ctx), m) // else a stop makes it come twice
 	if errors.Is(err, mail.ErrRefused) {
 		zerolog.Ctx(ctx).Warn().Err(err).Msg("an e-mail with notifications is refused for good")
 		return nil

@@ -27,7 +27,7 @@ func (w *world) post() *mailtest.Server {
 	w.Helper()
 	w.stop()
 	server := mailtest.Start(w.TB, mail.StartTLS)
-	server.Config.Delay = 300 * time.Millisecond
+	server.Config.Delay = 10 * time.Millisecond
 	w.mailBy(server)
 	w.ok(w.accounts.AddEmail(w.Context(), bob, "Bob@example.org"))
 	w.ok(w.accounts.SetPusher(w.Context(), bobsMail(), true))
@@ -111,7 +111,6 @@ func TestMail(t *testing.T) {
 		if !strings.Contains(l.text, "in the rest") || !strings.Contains(l.text, "another room") || strings.Contains(l.text, "hello") || !strings.Contains(l.Header.Get("Subject"), "2 unread messages in 2 rooms") {
 			t.Errorf("the second e-mail: %s %s", l.Header.Get("Subject"), l.text)
 		}
-		w.told()
 		w.stop()
 		w.read(id, first)
 		w.read(id, w.say(alice, id, "soon read"))
@@ -202,7 +201,6 @@ func TestMailAway(t *testing.T) {
 		if l := w.letter(server, 1); !strings.Contains(l.text, "one") {
 			t.Errorf("the e-mail: %s", l.text)
 		}
-		w.told()
 		w.stop()
 		server.Refuse("550 nobody here")
 		other := w.room()

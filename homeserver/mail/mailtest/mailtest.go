@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -148,8 +149,18 @@ func (s *Server) Raw() []string {
 	s.Helper()
 	names, err := filepath.Glob(filepath.Join(s.dir, "mail", "new", "*"))
 	s.ok(err)
+	// A maildir's names hold the time, a process and a counter, which do not sort
+	// as text: 1795262153.M90412P4242Q1.host
+	arrival := func(name string) int {
+		_, count, _ := strings.Cut(filepath.Base(name), "Q")
+		count, _, _ = strings.Cut(count, ".")
+		n, err := strconv.Atoi(count)
+		s.ok(err)
+		return n
+	}
+	slices.SortFunc(names, func(a, b string) int { return arrival(a) - arrival(b) })
 	var list []string
-	for _, name := range names { // a maildir's names begin with the time and a counter
+	for _, name := range names {
 		b, err := os.ReadFile(name)
 		s.ok(err)
 		list = append(list, string(b))
