@@ -6,8 +6,9 @@
 //	go run ./cmd/dev/check [lint] [test] [race] [bridgerace] [conformance] [mixed] [federation] [alone] [toybridge] [calls] [browser] [demo]
 //
 // Programs that the suites need and the machine lacks are installed on Debian
-// when it runs as root; otherwise they are named. The last line counts what
-// passed and failed.
+// when it runs as root; otherwise they are named. A test that fails is repeated
+// once by itself, and named at the end when it passes then. The last line counts
+// what passed and failed.
 package main
 
 import (
@@ -74,6 +75,7 @@ type check struct {
 	mu       sync.Mutex // tier 1; guards what follows
 	left     []suite    // that have not begun
 	failures []string   // names of what failed
+	shaky    []string   // names of what failed once, and passed when repeated
 }
 
 // failed notes the name of something that failed, for the end.
@@ -81,6 +83,13 @@ func (c *check) failed(suite, name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.failures = append(c.failures, suite+": "+name)
+}
+
+// shaken notes the name of something that passed when it was repeated.
+func (c *check) shaken(suite, name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.shaky = append(c.shaky, suite+": "+name+": passed when repeated; find out why it failed before")
 }
 
 // next takes the suite that a lane is to run: the first of its own, or the last
@@ -195,7 +204,7 @@ func (c *check) lanes(ctx context.Context, wanted []string) tally {
 		})
 	}
 	group.Wait()
-	fmt.Printf("\n%s\n\n", strings.Join(append(table, c.failures...), "\n"))
+	fmt.Printf("\n%s\n\n", strings.Join(slices.Concat(table, c.shaky, c.failures), "\n"))
 	return sum
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -21,16 +22,36 @@ type event struct {
 
 // results reads the events of "go test" and counts top-level tests.
 type results struct {
-	line  func(string)         // prints progress
-	block func(name, _ string) // prints what failed and its output
+	line  func(string) // prints progress
+	block func(string) // prints the output of what failed
 
 	sum     tally
 	outputs map[string]*strings.Builder // "package" or "package test" -> output
-	failed  map[string]bool             // packages that have a failed test
+	failed  map[string]*failure         // by package
 }
 
-func newResults(line func(string), block func(name, output string)) *results {
-	return &results{line: line, block: block, outputs: map[string]*strings.Builder{}, failed: map[string]bool{}}
+// failure is what failed in a package.
+type failure struct {
+	tests  []string // top-level ones; none when the package failed as a whole
+	leaves []string // tests that failed with no failed test below them
+	final  bool     // a second run would prove nothing
+}
+
+func newResults(line, block func(string)) *results {
+	return &results{line: line, block: block, outputs: map[string]*strings.Builder{}, failed: map[string]*failure{}}
+}
+
+// pattern is an argument of "go test -run" that picks the leaves.
+func (f *failure) pattern() string {
+	var paths []string
+	for _, leaf := range f.leaves {
+		names := strings.Split(leaf, "/")
+		for i, name := range names {
+			names[i] = "^" + regexp.QuoteMeta(name) + "$"
+		}
+		paths = append(paths, strings.Join(names, "/"))
+	}
+	return strings.Join(paths, "|")
 }
 
 // take reads one line. What is no event is go's own complaint and is printed.
@@ -51,6 +72,9 @@ func (r *results) take(line []byte) {
 	case "build-output":
 		r.output("build " + e.ImportPath).WriteString(e.Output)
 	case "pass", "fail", "skip":
+		if e.Action == "fail" && e.Test != "" {
+			r.fail(e)
+		}
 		switch {
 		case isSub:
 		case e.Test == "":
@@ -58,6 +82,21 @@ func (r *results) take(line []byte) {
 		default:
 			r.endTest(e, key)
 		}
+	}
+}
+
+// fail notes a failed test. Those below it have come before.
+func (r *results) fail(e event) {
+	f := r.failed[e.Package]
+	if f == nil {
+		f = new(failure)
+		r.failed[e.Package] = f
+	}
+	if !slices.ContainsFunc(f.leaves, func(leaf string) bool { return strings.HasPrefix(leaf, e.Test+"/") }) {
+		f.leaves = append(f.leaves, e.Test)
+	}
+	if !strings.Contains(e.Test, "/") {
+		f.tests = append(f.tests, e.Test)
 	}
 }
 
@@ -80,8 +119,11 @@ func (r *results) endTest(e event, key string) {
 		r.line(fmt.Sprintf("skip %s %s", e.Package, e.Test))
 	default:
 		r.sum.failed++
-		r.failed[e.Package] = true
-		r.block(key, shorten(r.output(key).String()))
+		output := r.output(key).String()
+		if fatal.MatchString(output) {
+			r.failed[e.Package].final = true
+		}
+		r.block(shorten(output))
 	}
 	delete(r.outputs, key)
 }
@@ -94,7 +136,8 @@ func (r *results) endPackage(e event) {
 		r.line(fmt.Sprintf("ok   %s %.1fs", e.Package, e.Elapsed))
 	case "fail":
 		r.line(fmt.Sprintf("FAIL %s %.1fs", e.Package, e.Elapsed))
-		if !r.failed[e.Package] {
+		if r.failed[e.Package] == nil {
+			r.failed[e.Package] = &failure{final: true}
 			r.sum.failed++
 			var text strings.Builder
 			if e.FailedBuild != "" {
@@ -105,7 +148,7 @@ func (r *results) endPackage(e event) {
 					text.WriteString(out.String())
 				}
 			}
-			r.block(e.Package, shorten(text.String()))
+			r.block(shorten(text.String()))
 		}
 	}
 	for key := range r.outputs {
@@ -117,6 +160,10 @@ func (r *results) endPackage(e event) {
 
 // most is how many lines of a failed test are shown as they are.
 const most = 120
+
+// fatal are lines of what a second run does not undo: the end of the process
+// before its other tests, and a race.
+var fatal = regexp.MustCompile(`(?m)^(panic: |fatal error: |WARNING: DATA RACE)`)
 
 // telling are the lines that say what went wrong.
 var telling = regexp.MustCompile(`^\s*(--- FAIL|\w+_test\.go:\d+: |panic: |fatal error: |WARNING: DATA RACE)`)

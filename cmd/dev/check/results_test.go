@@ -1,8 +1,13 @@
 package main
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestResults counts the events of four packages: one that passes, one with a
@@ -29,14 +34,14 @@ func TestResults(t *testing.T) {
 {"Action":"fail","Package":"d","Elapsed":0.5}
 `
 	var lines, blocks []string
-	r := newResults(func(s string) { lines = append(lines, s) }, func(name, s string) { blocks = append(blocks, name+": "+s) })
+	r := newResults(func(s string) { lines = append(lines, s) }, func(s string) { blocks = append(blocks, s) })
 	for line := range strings.Lines(events) {
 		r.take([]byte(line))
 	}
 	if want := (tally{passed: 1, failed: 3, skipped: 1}); r.sum != want {
 		t.Errorf("counted %+v, want %+v", r.sum, want)
 	}
-	if got, want := strings.Join(blocks, "|"), "b TestTwo: got 1, want 2\n|c: c.go:1: undefined: x\n|d: panic: four\n"; got != want {
+	if got, want := strings.Join(blocks, "|"), "got 1, want 2\n|c.go:1: undefined: x\n|panic: four\n"; got != want {
 		t.Errorf("printed %q, want %q", got, want)
 	}
 	if got, want := strings.Join(lines, "\n"), "go: downloading example.org v1.0.0\nskip a TestPeer\nok   a 0.5s\nFAIL b 0.5s\nFAIL c 0.0s\nFAIL d 0.5s"; got != want {
@@ -44,6 +49,72 @@ func TestResults(t *testing.T) {
 	}
 	if len(r.outputs) != 1 { // of the build, which other packages may fail for, too
 		t.Errorf("kept %d outputs", len(r.outputs))
+	}
+}
+
+// TestFailure tells which tests are run again, and how.
+func TestFailure(t *testing.T) {
+	const events = `{"Action":"fail","Package":"a","Test":"TestOne/x.y/z"}
+{"Action":"fail","Package":"a","Test":"TestOne/x.y"}
+{"Action":"pass","Package":"a","Test":"TestOne/w"}
+{"Action":"fail","Package":"a","Test":"TestOne"}
+{"Action":"fail","Package":"a","Test":"TestOneMore"}
+{"Action":"fail","Package":"a"}
+{"Action":"output","Package":"b","Test":"TestTwo","Output":"WARNING: DATA RACE\n"}
+{"Action":"fail","Package":"b","Test":"TestTwo"}
+{"Action":"fail","Package":"b"}
+`
+	r := newResults(func(string) {}, func(string) {})
+	for line := range strings.Lines(events) {
+		r.take([]byte(line))
+	}
+	a, b := r.failed["a"], r.failed["b"]
+	if got := strings.Join(a.tests, " "); got != "TestOne TestOneMore" || a.final || !b.final {
+		t.Errorf("failed: %s; %v %v", got, a.final, b.final)
+	}
+	if got, want := a.pattern(), `^TestOne$/^x\.y$/^z$|^TestOneMore$`; got != want {
+		t.Errorf("to repeat: %s, want %s", got, want)
+	}
+}
+
+// TestRepeat runs a test that fails the first time, one that always does, and
+// one that never does.
+func TestRepeat(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"go.mod": "module example\n",
+		"x_test.go": `package x
+import ("os"; "testing")
+func TestShaky(t *testing.T) {
+	t.Run("sub", func(t *testing.T) {
+		if os.Mkdir("been", 0o700) == nil {
+			t.Error("the first time")
+		}
+	})
+	t.Run("sound", func(*testing.T) {})
+}
+func TestSound(t *testing.T) {}
+`,
+		"y/y_test.go": `package y
+import "testing"
+func TestBroken(t *testing.T) { t.Error("always") }
+`,
+	} {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := &check{root: dir, env: os.Environ(), out: &printer{start: time.Now()}}
+	sum := c.goTest(t.Context(), "test", tests{packages: []string{"./..."}})
+	if want := (tally{passed: 2, failed: 1}); sum != want {
+		t.Errorf("counted %+v, want %+v", sum, want)
+	}
+	if len(c.shaky) != 1 || !strings.HasPrefix(c.shaky[0], "test: example TestShaky/sub: ") {
+		t.Errorf("shaky: %q", c.shaky)
+	}
+	if want := []string{"test: example/y TestBroken"}; !slices.Equal(c.failures, want) {
+		t.Errorf("failed: %q", c.failures)
 	}
 }
 

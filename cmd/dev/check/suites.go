@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -79,7 +80,7 @@ func lint(ctx context.Context, c *check) tally {
 
 // test runs the tests of all packages.
 func test(ctx context.Context, c *check) tally {
-	return c.goTest(ctx, "test", c.command(ctx, "go", "test", "-json", "-vet=off", "-tags", tags, "-timeout", "20m", "./..."))
+	return c.goTest(ctx, "test", tests{flags: []string{"-timeout", "20m"}, packages: []string{"./..."}})
 }
 
 // unraced is a package of a library that the race detector leaves alone:
@@ -113,23 +114,56 @@ func (c *check) detectRaces(ctx context.Context, suite string, patterns ...strin
 			packages = append(packages, fields[0])
 		}
 	}
-	cmd := c.command(ctx, "go", append([]string{"test", "-json", "-vet=off", "-race", "-gcflags=" + unraced + "=-race=false", "-tags", tags, "-timeout", "20m"}, packages...)...)
-	cmd.Env = append(cmd.Env, "CGO_ENABLED=1")
-	return c.goTest(ctx, suite, cmd)
+	return c.goTest(ctx, suite, tests{[]string{"CGO_ENABLED=1"}, []string{"-race", "-gcflags=" + unraced + "=-race=false", "-timeout", "20m"}, packages})
 }
 
-// goTest runs "go test -json" and prints a line for each package.
-func (c *check) goTest(ctx context.Context, suite string, cmd *exec.Cmd) tally {
-	r := newResults(func(line string) { c.out.line(suite, line) }, func(name, output string) {
-		c.out.block(suite, output)
-		c.failed(suite, name)
-	})
-	err := c.stream(cmd, r.take)
-	if err != nil && r.sum.failed == 0 && ctx.Err() == nil {
-		c.out.line(suite, "FAIL "+err.Error())
-		return r.sum.plus(tally{failed: 1})
+// tests is a run of "go test".
+type tests struct{ env, flags, packages []string }
+
+// mostRepeated is how many tests of a package are run once more when they fail.
+// Where more fail, something is broken.
+const mostRepeated = 8
+
+// goTest runs tests and prints a line for each package. What fails is run once
+// more, by itself: a test that passes then counts as passed, and is named at the
+// end for somebody to mend.
+func (c *check) goTest(ctx context.Context, suite string, t tests) tally {
+	r := c.goTestOnce(ctx, suite, t)
+	for _, pkg := range slices.Sorted(maps.Keys(r.failed)) {
+		f := r.failed[pkg]
+		if len(f.tests) == 0 {
+			c.failed(suite, pkg)
+			continue
+		}
+		if !f.final && len(f.leaves) <= mostRepeated && ctx.Err() == nil {
+			c.out.line(suite, "repeating "+pkg+" "+strings.Join(f.leaves, " "))
+			again := c.goTestOnce(ctx, suite, tests{t.env, append(slices.Clip(t.flags), "-count=1", "-run", f.pattern()), []string{pkg}})
+			if again.sum.failed == 0 && again.sum.passed == len(f.tests) {
+				r.sum.failed -= len(f.tests)
+				r.sum.passed += len(f.tests)
+				for _, leaf := range f.leaves {
+					c.shaken(suite, pkg+" "+leaf)
+				}
+				continue
+			}
+		}
+		for _, test := range f.tests {
+			c.failed(suite, pkg+" "+test)
+		}
 	}
 	return r.sum
+}
+
+// goTestOnce runs "go test -json".
+func (c *check) goTestOnce(ctx context.Context, suite string, t tests) *results {
+	cmd := c.command(ctx, "go", slices.Concat([]string{"test", "-json", "-vet=off", "-tags", tags}, t.flags, t.packages)...)
+	cmd.Env = append(cmd.Env, t.env...)
+	r := newResults(func(line string) { c.out.line(suite, line) }, func(output string) { c.out.block(suite, output) })
+	if err := c.stream(cmd, r.take); err != nil && r.sum.failed == 0 && ctx.Err() == nil {
+		c.out.line(suite, "FAIL "+err.Error())
+		r.sum.failed++
+	}
+	return r
 }
 
 // stream runs a command and calls take for each line that it prints.
@@ -186,24 +220,18 @@ func (c *check) ratchet(ctx context.Context, suite string, args ...string) tally
 
 // federation lets the program talk with other homeservers.
 func federation(ctx context.Context, c *check) tally {
-	cmd := c.command(ctx, "go", "test", "-json", "-count=1", "-vet=off", "-tags", tags, "-timeout", "15m", "-parallel", "8", "./cmd/dev/federate")
-	cmd.Env = append(cmd.Env, "SWITCHBOARD_TEST_PEERS=dendrite,synapse")
-	return c.goTest(ctx, "federation", cmd)
+	return c.goTest(ctx, "federation", tests{[]string{"SWITCHBOARD_TEST_PEERS=dendrite,synapse"}, []string{"-count=1", "-timeout", "15m", "-parallel", "8"}, []string{"./cmd/dev/federate"}})
 }
 
 // alone runs each bridge as a program of its own beside Synapse; that it runs
 // beside our server is among the tests.
 func alone(ctx context.Context, c *check) tally {
-	cmd := c.command(ctx, "go", "test", "-json", "-count=1", "-vet=off", "-tags", tags, "-timeout", "15m", "-run", "TestAlone/synapse", "./cmd/dev/alone")
-	cmd.Env = append(cmd.Env, "SWITCHBOARD_TEST_PEERS=synapse")
-	return c.goTest(ctx, "alone", cmd)
+	return c.goTest(ctx, "alone", tests{[]string{"SWITCHBOARD_TEST_PEERS=synapse"}, []string{"-count=1", "-timeout", "15m", "-run", "TestAlone/synapse"}, []string{"./cmd/dev/alone"}})
 }
 
 // toybridge runs a bridge with the main program of mautrix beside our server.
 func toybridge(ctx context.Context, c *check) tally {
-	cmd := c.command(ctx, "go", "test", "-json", "-count=1", "-vet=off", "-tags", tags, "-timeout", "20m", "./cmd/dev/toybridge")
-	cmd.Env = append(cmd.Env, "SWITCHBOARD_TEST_TOYBRIDGE=1")
-	return c.goTest(ctx, "toybridge", cmd)
+	return c.goTest(ctx, "toybridge", tests{[]string{"SWITCHBOARD_TEST_TOYBRIDGE=1"}, []string{"-count=1", "-timeout", "20m"}, []string{"./cmd/dev/toybridge"}})
 }
 
 // calls lets browsers call each other.
@@ -222,17 +250,23 @@ func (c *check) inBrowser(ctx context.Context, suite, env string) tally {
 		c.out.block(suite, fmt.Sprintf("FAIL make: %v\n%s", err, out))
 		return single(false)
 	}
-	cmd := c.command(ctx, "go", "test", "-json", "-count=1", "-vet=off", "-tags", tags, "-timeout", "20m", "./cmd/dev/"+suite)
-	cmd.Env = append(cmd.Env, env)
-	return c.goTest(ctx, suite, cmd)
+	return c.goTest(ctx, suite, tests{[]string{env}, []string{"-count=1", "-timeout", "20m"}, []string{"./cmd/dev/" + suite}})
 }
 
-// demo runs the conversation with real clients, which counts as one.
+// demo runs the conversation with real clients, which counts as one, and once
+// more when it fails.
 func demo(ctx context.Context, c *check) tally {
-	cmd := c.command(ctx, "make", "--no-print-directory", "demo")
-	err := c.stream(cmd, func(line []byte) { c.out.line("demo", strings.TrimRight(string(line), "\n")) })
-	if err != nil {
+	var err error
+	for try := range 2 {
+		cmd := c.command(ctx, "make", "--no-print-directory", "demo")
+		if err = c.stream(cmd, func(line []byte) { c.out.line("demo", strings.TrimRight(string(line), "\n")) }); err == nil {
+			if try > 0 {
+				c.shaken("demo", "demo")
+			}
+			return single(true)
+		}
 		c.out.line("demo", "FAIL "+err.Error())
 	}
-	return single(err == nil)
+	c.failed("demo", err.Error())
+	return single(false)
 }
