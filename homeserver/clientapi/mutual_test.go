@@ -42,5 +42,8 @@ func TestMutualRooms(t *testing.T) {
 		s.want(400, "M_INVALID_PARAM", "GET", path(bob.user)+"&from=x", "")
 		s.want(400, "M_MISSING_PARAM", "GET", "/_matrix/client/v1/mutual_rooms", "")
 		s.nobody().want(401, "M_MISSING_TOKEN", "GET", path(bob.user), "")
+		// Element asks at the path from before, and only where this says that it may.
+		s.want(200, `"uk.half-shot.msc2666.query_mutual_rooms":true`, "GET", "/_matrix/client/versions", "")
+		s.want(200, want, "GET", "/_matrix/client/unstable/uk.half-shot.msc2666/user/mutual_rooms?user_id="+url.QueryEscape(fmt.Sprint(bob.user)), "")
 	})
 }

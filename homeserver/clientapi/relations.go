@@ -44,7 +44,11 @@ func (a *API) getRelatingEvents(r *request) (any, error) {
 	if q.Limit == 0 {
 		return nil, matrix.Errorf(matrix.InvalidParam, "limit must be at least 1")
 	}
-	if q.Recurse, err = r.Flag("recurse"); err != nil {
+	recurse := "recurse"
+	if !u.Has(recurse) {
+		recurse = "org.matrix.msc3981.recurse" // the name where clients know the feature by its flag
+	}
+	if q.Recurse, err = r.Flag(recurse); err != nil {
 		return nil, err
 	}
 	return a.Rooms.Relating(r.Context(), r.reader(), q)

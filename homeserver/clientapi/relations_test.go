@@ -43,6 +43,7 @@ func TestRelations(t *testing.T) {
 			"/m.thread/m.sticker":              "sticker",
 			"/m.none":                          "",
 			"?recurse=true":                    "sticker deeper deep ref t3 t2 t1 t0",
+			"?org.matrix.msc3981.recurse=true": "sticker deeper deep ref t3 t2 t1 t0",
 			"/m.thread?limit=2":                "sticker t3",
 			"/m.thread/m.room.message?limit=1": "t3",
 		} {
@@ -79,7 +80,7 @@ func TestRelations(t *testing.T) {
 				t.Errorf("%s: the wrong way between two tokens %q", dir, got)
 			}
 		}
-		for _, bad := range []string{"?dir=x", "?limit=x", "?limit=0", "?limit=-1", "?from=x", "?to=x", "?recurse=x"} {
+		for _, bad := range []string{"?dir=x", "?limit=x", "?limit=0", "?limit=-1", "?from=x", "?to=x", "?recurse=x", "?org.matrix.msc3981.recurse=x"} {
 			s.want(400, "M_INVALID_PARAM", "GET", v1+root+bad, "")
 		}
 		s.want(404, "M_NOT_FOUND", "GET", v1+"$no", "")

@@ -36,21 +36,25 @@ var versions = []string{"r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6"
 
 // features are proposals and newer parts of the specification that work here.
 var features = map[string]bool{
-	"com.beeper.arbitrary_profile_meta": true, // several profile fields at once
-	batchFeature:                        true, // the past of rooms that are bridged
-	"com.beeper.msc4169":                true, // redactions by /send
-	"org.matrix.e2e_cross_signing":      true,
-	"org.matrix.msc2285.stable":         true, // private read receipts
-	"org.matrix.simplified_msc3575":     true, // sliding sync
-	"org.matrix.msc3814":                true, // dehydrated devices
-	"org.matrix.msc3391":                true, // deletion of account data
-	"org.matrix.msc4140":                true, // delayed events
-	"org.matrix.msc4140.stable":         true,
-	"org.matrix.msc4323":                true, // locking and suspending accounts
-	"org.matrix.msc4380":                true, // blocking invitations
-	"org.matrix.msc4380.stable":         true,
-	"uk.tcpip.msc4133":                  true, // profile fields
-	"uk.tcpip.msc4133.stable":           true,
+	"com.beeper.arbitrary_profile_meta":              true, // several profile fields at once
+	batchFeature:                                     true, // the past of rooms that are bridged
+	"com.beeper.msc4169":                             true, // redactions by /send
+	"org.matrix.e2e_cross_signing":                   true,
+	"org.matrix.msc2285.stable":                      true, // private read receipts
+	"org.matrix.simplified_msc3575":                  true, // sliding sync
+	"org.matrix.msc3814":                             true, // dehydrated devices
+	"org.matrix.msc3391":                             true, // deletion of account data
+	"org.matrix.msc3827.stable":                      true, // spaces in the public directory
+	"org.matrix.msc3981":                             true, // relations of relations
+	"org.matrix.msc4140":                             true, // delayed events
+	"org.matrix.msc4140.stable":                      true,
+	"org.matrix.msc4323":                             true, // locking and suspending accounts
+	"org.matrix.msc4380":                             true, // blocking invitations
+	"org.matrix.msc4380.stable":                      true,
+	"uk.half-shot.msc2666.query_mutual_rooms":        true,
+	"uk.half-shot.msc2666.query_mutual_rooms.stable": true,
+	"uk.tcpip.msc4133":                               true, // profile fields
+	"uk.tcpip.msc4133.stable":                        true,
 }
 
 // getVersions tells what the server can do.

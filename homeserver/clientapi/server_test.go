@@ -12,6 +12,9 @@ func TestServer(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
 		s := start(t, st, func(a *API) { a.DefaultRoomVersion = "11" })
 		s.nobody().want(200, `"v1.12"`, "GET", "/_matrix/client/versions", "")
+		for _, feature := range []string{"org.matrix.msc3827.stable", "org.matrix.msc3981"} { // Element does without where they are not told
+			s.nobody().want(200, `"`+feature+`":true`, "GET", "/_matrix/client/versions", "")
+		}
 		s.want(200, `"default":"11"`, "GET", v3+"capabilities", "")
 		a := s.want(200, `"m.change_password":{"enabled":true}`, "GET", v3+"capabilities", "")
 		if a.at("capabilities", "m.room_versions", "available", "12") != "stable" || a.at("capabilities", "m.3pid_changes", "enabled") != false {
