@@ -31,6 +31,11 @@
 // for the others and then hands the lane on. A process may have any number of
 // writers; more of them make larger commits, not more of them.
 //
+// Update knows what came of a COMMIT also when the connection was lost before
+// its answer: PostgreSQL keeps the fate of each transaction under its ID, which
+// is asked for before COMMIT is sent. So what a caller does after Update, and
+// what OnCommit keeps in memory, is never behind the database.
+//
 // # Positions
 //
 // The server has one log with one position, see [Tx.NextPosition]. Numbers for

@@ -41,6 +41,10 @@ type failure struct {
 	lost    bool // the connection is lost, which is no closure's fault
 	unclear bool // whether it was committed is not known
 	careful bool // again, but with savepoints
+
+	// outcome ends what the lost connection may have left and tells whether it
+	// was committed. It is nil if nothing was left.
+	outcome func(context.Context) (committed bool, err error)
 }
 
 func (f *failure) Error() string { return f.err.Error() }

@@ -88,6 +88,22 @@ func (l *lane) answer(jobs []*job, err error) {
 	}
 }
 
+// refuse answers all who queue with err.
+func (l *lane) refuse(err error) {
+	l.mu.Lock()
+	jobs := l.queue
+	l.queue = nil
+	l.mu.Unlock()
+	l.answer(jobs, err)
+}
+
+// isClosed reports whether close was called.
+func (l *lane) isClosed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closed
+}
+
 // handOver makes the first that waits the leader.
 func (l *lane) handOver() {
 	l.mu.Lock()

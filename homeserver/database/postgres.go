@@ -180,9 +180,10 @@ func (b *postgresBackend) begin(ctx context.Context) (session, error) {
 	if err != nil {
 		return nil, &failure{err: fmt.Errorf("connect: %w", err), owner: -1, lost: true, retry: true}
 	}
-	s := &postgresSession{conn: conn, batch: &pgx.Batch{}, marked: -1}
+	s := &postgresSession{b: b, conn: conn, batch: &pgx.Batch{}, marked: -1}
 	s.deadline(time.Now().Add(b.timeout))
 	s.queue(-1, "BEGIN")
+	s.queue(-1, selectID)
 	return s, nil
 }
 
@@ -192,11 +193,13 @@ const maxQueued = 1000
 // postgresSession implements session. Statements are queued and sent together
 // when a result is needed.
 type postgresSession struct {
+	b      *postgresBackend
 	conn   *pgxpool.Conn
 	batch  *pgx.Batch
-	owners []int // of the queued statements
-	begun  bool  // something was sent
-	ending bool  // COMMIT is in the queue
+	owners []int  // of the queued statements
+	begun  bool   // something was sent
+	id     string // of the transaction, by which its outcome is found; "" until known
+	ending bool   // COMMIT is in the queue
 
 	savepoint bool // the current closure has one
 	marked    int  // how long the queue was at its mark; -1 when it was sent since
@@ -280,12 +283,14 @@ func (s *postgresSession) flush(ctx context.Context, answer *memory) (tag pgconn
 	if n == 0 {
 		return tag, nil
 	}
-	batch, owners := s.batch, s.owners
+	batch, owners, first := s.batch, s.owners, !s.begun
 	s.batch, s.owners, s.marked, s.begun = &pgx.Batch{}, nil, -1, true
 	res := s.conn.SendBatch(ctx, batch)
 	for i := range n {
 		if i == n-1 && answer != nil {
 			err = answer.read(res, s.conn.Conn().TypeMap())
+		} else if first && i == 1 {
+			err = res.QueryRow().Scan(&s.id)
 		} else {
 			tag, err = res.Exec()
 		}
@@ -321,22 +326,25 @@ func (s *postgresSession) failure(owner int, err error) *failure {
 	f := &failure{err: err, owner: owner}
 	var pg *pgconn.PgError
 	switch {
-	case errors.As(err, &pg):
-		switch pg.Code {
-		case "40001", "40P01", // serialization failure, deadlock
-			"57P01", "57P02", "57P03": // the server shuts down or starts
-			f.retry = true
+	case s.conn.Conn().IsClosed(): // also after an error, when the server shuts down
+		f.lost, f.retry, f.unclear = true, !pgconn.Timeout(err), s.ending
+		if id := s.id; id != "" {
+			f.outcome = func(ctx context.Context) (bool, error) { return s.b.outcome(ctx, id) }
 		}
-	case s.conn.Conn().IsClosed() && s.ending:
-		f.unclear = true
-		f.err = fmt.Errorf("%w: %w", ErrUnclear, err)
-	case s.conn.Conn().IsClosed():
-		f.lost, f.retry = true, !pgconn.Timeout(err)
+	case errors.As(err, &pg) && (pg.Code == "40001" || pg.Code == "40P01"): // serialization failure, deadlock
+		f.retry = true
 	}
 	return f
 }
 
+// commit implements session. COMMIT is not sent before the ID of the transaction
+// is known: otherwise nobody could tell what came of it if the answer is lost.
 func (s *postgresSession) commit(ctx context.Context) error {
+	if s.id == "" {
+		if _, err := s.flush(ctx, nil); err != nil {
+			return err
+		}
+	}
 	s.ending = true
 	s.queue(-1, "COMMIT")
 	tag, err := s.flush(ctx, nil)

@@ -3,9 +3,6 @@ package database_test
 import (
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/url"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -94,95 +91,6 @@ func TestDeadlock(t *testing.T) {
 	if n := count(t, one, "notes WHERE v = 'xx'"); n != 2 || runs.Load() < 3 {
 		t.Errorf("%d rows were changed twice in %d runs, want 2 in at least 3", n, runs.Load())
 	}
-}
-
-// proxy is a TCP proxy to PostgreSQL that can lose answers.
-type proxy struct {
-	net.Listener
-	target string
-	lose   atomic.Bool // end the connection instead of giving the next answer
-	wg     sync.WaitGroup
-}
-
-// startProxy returns a proxy to the server of dsn and a URL that leads
-// through it.
-func startProxy(t *testing.T, dsn string) (*proxy, string) {
-	t.Helper()
-	u, err := url.Parse(dsn)
-	must(t, err)
-	if u.Port() == "" {
-		u.Host = net.JoinHostPort(u.Hostname(), "5432")
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	p := &proxy{Listener: l, target: u.Host}
-	p.wg.Go(func() {
-		for {
-			client, err := l.Accept()
-			if err != nil {
-				return
-			}
-			p.wg.Go(func() { p.serve(client) })
-		}
-	})
-	t.Cleanup(func() { _ = l.Close(); p.wg.Wait() })
-	u.Host = l.Addr().String()
-	return p, u.String()
-}
-
-func (p *proxy) serve(client net.Conn) {
-	defer client.Close()
-	server, err := net.Dial("tcp", p.target)
-	if err != nil {
-		return
-	}
-	defer server.Close()
-	p.wg.Go(func() {
-		_, _ = io.Copy(server, client)
-		_ = server.Close()
-	})
-	buf := make([]byte, 1<<16)
-	for {
-		n, err := server.Read(buf)
-		if err != nil || p.lose.Load() {
-			return
-		}
-		if _, err := client.Write(buf[:n]); err != nil {
-			return
-		}
-	}
-}
-
-// TestUnclearCommit loses the answer to COMMIT: the error must say that it may
-// have taken place, and the closure must not be run again.
-func TestUnclearCommit(t *testing.T) {
-	p, through := startProxy(t, databasetest.PostgreSQL(t))
-	db := openNotes(t, through)
-	ctx := t.Context()
-	boom := errors.New("boom")
-	runs := 0
-	// Prepare the statements, or the answer to that would be the one that is lost.
-	must(t, db.Update(ctx, func(tx *database.Tx) error { return put(ctx, tx, "0") }))
-	errs := together(t, db,
-		func(tx *database.Tx) error { return put(ctx, tx, "a") },
-		func(tx *database.Tx) error { return boom },
-		func(tx *database.Tx) error {
-			runs++
-			tx.OnCommit(func() { t.Error("OnCommit was called") })
-			if err := put(ctx, tx, "b"); err != nil {
-				return err
-			}
-			p.lose.Store(true)
-			return nil
-		})
-	p.lose.Store(false)
-	if !errors.Is(errs[0], database.ErrUnclear) || errs[1] != boom || !errors.Is(errs[2], database.ErrUnclear) {
-		t.Errorf("errors: %v", errs)
-	}
-	if n := count(t, db, "notes"); n != 3 || runs != 1 {
-		t.Errorf("%d rows after %d runs, want 3 after 1: it was committed", n, runs)
-	}
-	must(t, db.Update(ctx, func(tx *database.Tx) error { return put(ctx, tx, "c") }))
 }
 
 // TestServerStopsAnswering has a server that takes statements and never

@@ -10,7 +10,8 @@ import (
 )
 
 // ErrUnclear is returned by Update when the connection was lost while the
-// database committed: the changes may be stored or not.
+// database committed, and the database is closed before it has told what came
+// of it: the changes may be stored or not.
 var ErrUnclear = errors.New("the connection was lost during COMMIT; whether it took place is not known")
 
 // PanicError is returned by Update for a closure that panicked.
@@ -32,7 +33,10 @@ func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 // It must not call Update, wait for anything slow, or keep tx.
 //
 // When ctx ends while the caller still queues, nothing is done and its error
-// is returned. Once f has begun ctx does not interrupt it.
+// is returned. Once f has begun ctx does not interrupt it. When the connection
+// is lost during COMMIT, Update waits until the database answers again and
+// tells whether it took place; if it did not, f is run again. Those who queue
+// meanwhile get an error after a few seconds.
 func (db *DB) Update(ctx context.Context, f func(tx *Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -93,6 +97,9 @@ func (db *DB) commit(jobs []*job) {
 	for tried := 0; len(jobs) > 0; {
 		g := &group{db: db, jobs: jobs, careful: careful, guilty: -1}
 		f := g.run()
+		if f != nil && f.outcome != nil {
+			f = db.settle(jobs[0].ctx, f)
+		}
 		switch {
 		case f == nil:
 			g.finish()
