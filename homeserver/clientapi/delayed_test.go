@@ -170,6 +170,7 @@ func TestDelayedRefuses(t *testing.T) {
 		for _, body := range []string{`{"delay":0,"content":{}}`, `{"delay":-5,"content":{}}`, `{"delay":"x","content":{}}`, `{"delay":5,"content":[]}`, `{"delay":5}`, `[]`} {
 			s.want(400, `"errcode":"M_`, "PUT", path+"2", body)
 		}
+		s.want(413, "M_TOO_LARGE", "PUT", path+"2", `{"delay":5,"content":{"body":"`+strings.Repeat("x", 1<<16)+`"}}`)
 		s.want(400, "M_INVALID_PARAM", "PUT", room+"/send/m.room.message/3?org.matrix.msc4140.delay=0", `{}`)
 		s.want(400, "M_INVALID_PARAM", "PUT", room+"/send/m.room.message/3?org.matrix.msc4140.delay=x", `{}`)
 		s.want(400, "M_NOT_JSON", "POST", unstable4140+"/abc", ``)

@@ -3,6 +3,7 @@ package clientapi
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,6 +81,24 @@ func TestNetwork(t *testing.T) {
 	} {
 		if got := network(in); got != want {
 			t.Errorf("%s: got %s, want %s", in, got, want)
+		}
+	}
+}
+
+// TestEverythingSentIsLimited checks that no other way of sending an event is
+// free of the limit, and that no limit is of a route that does not exist.
+func TestEverythingSentIsLimited(t *testing.T) {
+	sends := regexp.MustCompile(`^P.*/rooms/\{roomId\}/(send|state|redact|delayed_event)/`)
+	known := map[string]bool{}
+	for _, rt := range routes() {
+		known[rt.pattern] = true
+		if sends.MatchString(rt.pattern) && classOf[rt.pattern] != classMessage {
+			t.Errorf("%s is not counted as a message", rt.pattern)
+		}
+	}
+	for pattern := range classOf {
+		if !known[pattern] {
+			t.Errorf("%s is limited, and no route", pattern)
 		}
 	}
 }

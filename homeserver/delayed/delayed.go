@@ -19,6 +19,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"switchboard/homeserver/event"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/notify"
 	"switchboard/homeserver/room"
@@ -55,8 +56,8 @@ type Service struct {
 
 // Schedule takes an event that is to be sent after a delay, and gives the ID by
 // which it can be managed. A repeated request, known by its transaction ID, gets
-// the first one's. The errors are M_INVALID_PARAM, M_MAX_DELAY_EXCEEDED and
-// M_LIMIT_EXCEEDED.
+// the first one's. The errors are M_INVALID_PARAM, M_TOO_LARGE,
+// M_MAX_DELAY_EXCEEDED and M_LIMIT_EXCEEDED.
 func (s *Service) Schedule(ctx context.Context, d room.Sending, delay time.Duration) (string, error) {
 	switch {
 	case delay <= 0:
@@ -65,6 +66,8 @@ func (s *Service) Schedule(ctx context.Context, d room.Sending, delay time.Durat
 		return "", &matrix.Error{Code: matrix.MaxDelayExceeded, Text: fmt.Sprint("the delay may be up to ", Longest), Extra: map[string]any{
 			"max_delay": Longest.Milliseconds(), "org.matrix.msc4140.errcode": matrix.MaxDelayExceeded, "org.matrix.msc4140.max_delay": Longest.Milliseconds(),
 		}}
+	case len(d.Content) > event.MaxSize: // no room will take it
+		return "", matrix.Errorf(matrix.TooLarge, "content has %d bytes, an event may have %d", len(d.Content), event.MaxSize)
 	case d.Type == "" || d.Type == "m.room.create":
 		return "", matrix.Errorf(matrix.InvalidParam, "an event of this type cannot be sent")
 	}
