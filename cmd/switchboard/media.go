@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 	"strconv"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -130,7 +129,7 @@ func (c *mediaDelete) do(ctx context.Context, s *homeserver.Server, out io.Write
 	if err != nil {
 		return readable(err)
 	}
-	n := 0
+	n, far := 0, newProgress(out)
 	for _, name := range names {
 		if err := s.Media.Delete(ctx, name); err != nil {
 			return fmt.Errorf("%s: %w", name, readable(err))
@@ -138,17 +137,22 @@ func (c *mediaDelete) do(ctx context.Context, s *homeserver.Server, out io.Write
 		n++
 	}
 	if c.User != "" {
-		if n, err = s.Media.DeleteOf(ctx, matrix.UserID(c.User), time.Now().Add(-time.Duration(c.Before))); err != nil {
+		if n, err = s.Media.DeleteOf(ctx, matrix.UserID(c.User), time.Now().Add(-time.Duration(c.Before)), forgotten(far)); err != nil {
 			return err
 		}
 	}
 	fmt.Fprintln(out, "deleted:", count(n, "file"))
-	return reap(ctx, s)
+	return reap(ctx, s, far)
+}
+
+// forgotten tells of files that nobody can fetch any more.
+func forgotten(far *progress) func(int) {
+	return func(n int) { far.tell("so far %s", count(n, "file")) }
 }
 
 // reap deletes the bytes of what was deleted.
-func reap(ctx context.Context, s *homeserver.Server) error {
-	if err := s.Media.Reap(ctx); err != nil {
+func reap(ctx context.Context, s *homeserver.Server, far *progress) error {
+	if err := s.Media.Reap(ctx, func(n int) { far.tell("so far the bytes of %s", count(n, "file")) }); err != nil {
 		return fmt.Errorf("nobody can fetch the files any more, but their bytes are not deleted yet; the running server does it later: %w", err)
 	}
 	return nil
@@ -220,41 +224,28 @@ type mediaPurgeRemote struct {
 func (c *mediaPurgeRemote) Run(t *terminal) error { return t.carryOut("media purge-remote", c) }
 
 func (c *mediaPurgeRemote) do(ctx context.Context, s *homeserver.Server, out io.Writer) error {
-	n, err := s.Media.PurgeRemote(ctx, matrix.ServerName(c.Server), time.Now().Add(-time.Duration(c.Unused)))
+	far := newProgress(out)
+	n, err := s.Media.PurgeRemote(ctx, matrix.ServerName(c.Server), time.Now().Add(-time.Duration(c.Unused)), forgotten(far))
 	if err != nil {
 		return err
 	}
 	fmt.Fprintln(out, "deleted:", count(n, "file"))
-	return reap(ctx, s)
+	return reap(ctx, s, far)
 }
 
 type mediaMove struct{}
 
-// The answers to a step of moving files.
-const (
-	moveStep = controlTimeout / 8
-	moveDone = "all files are where they are kept"
-)
-
-// Run moves files step by step, so that one can see how far it is, and end it.
-func (c *mediaMove) Run(t *terminal) error {
-	for {
-		var said strings.Builder
-		step := *t
-		step.out = io.MultiWriter(t.out, &said)
-		if err := step.carryOut("media move", c); err != nil || strings.Contains(said.String(), moveDone) {
-			return err
-		}
-	}
-}
+// Run moves the files.
+func (c *mediaMove) Run(t *terminal) error { return t.carryOut("media move", c) }
 
 func (c *mediaMove) do(ctx context.Context, s *homeserver.Server, out io.Writer) error {
-	files, bytes, done, err := s.Media.Move(ctx, moveStep)
-	if files > 0 {
-		fmt.Fprintf(out, "moved: %s, %d MB\n", count(files, "file"), bytes>>20)
-	}
-	if done {
-		fmt.Fprintln(out, moveDone)
+	far := newProgress(out)
+	files, bytes, err := s.Media.Move(ctx, func(files int, bytes int64) {
+		far.tell("so far %s, %d MB", count(files, "file"), bytes>>20)
+	})
+	fmt.Fprintf(out, "moved: %s, %d MB\n", count(files, "file"), bytes>>20)
+	if err == nil {
+		fmt.Fprintln(out, "all files are where they are kept")
 	}
 	return err
 }

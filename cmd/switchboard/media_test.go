@@ -101,7 +101,7 @@ func TestMediaCommands(t *testing.T) {
 	if n := files(t, "data/media/??/*"); n != 2 {
 		t.Errorf("%d files on the disk, want 2", n)
 	}
-	want(`(?s)moved: 2 files.*`+moveDone, "media", "move")
+	want(`(?s)moved: 2 files.*all files are where they are kept`, "media", "move")
 	if n := files(t, "data/media/??/*"); n != 0 {
 		t.Errorf("%d files stayed on the disk", n)
 	}

@@ -38,11 +38,12 @@ func (a *addressees) each(ctx context.Context, s *homeserver.Server, out io.Writ
 		fmt.Fprintln(out, "done for", id)
 		return nil
 	}
-	n := 0
+	n, far := 0, newProgress(out)
 	last, err := s.Notices.Everybody(ctx, matrix.UserID(a.After), func(id matrix.UserID) error {
 		err := f(id)
 		if err == nil {
 			n++
+			far.tell("so far %s, the last one %s", count(n, "user"), id)
 		}
 		return err
 	})

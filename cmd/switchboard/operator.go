@@ -25,9 +25,10 @@ import (
 
 // order is something an operator asks of the server from the command line. It
 // is carried out inside the server if that runs, and in the command's own
-// process if not.
+// process if not. The end of the command, such as by Ctrl-C, is the end of it.
 type order interface {
-	// do does it and writes what the operator should read to out.
+	// do does it and writes what the operator should read to out, line by line
+	// where it takes long.
 	do(ctx context.Context, s *homeserver.Server, out io.Writer) error
 }
 
@@ -107,21 +108,24 @@ func (t *terminal) delegate(dir, name string, o order) error {
 	}
 	defer conn.Close()
 	defer context.AfterFunc(t.ctx, func() { conn.Close() })()
-	var answer controlAnswer
-	err = json.NewEncoder(conn).Encode(controlRequest{Token: token, Name: name, Order: content})
-	if err == nil {
-		err = json.NewDecoder(conn).Decode(&answer)
-	}
-	if err != nil {
+	if err := json.NewEncoder(conn).Encode(controlRequest{Token: token, Name: name, Order: content}); err != nil {
 		return fmt.Errorf("ask the server: %w", err)
 	}
-	if _, err := io.WriteString(t.out, answer.Output); err != nil {
-		return err
+	for answers := json.NewDecoder(conn); ; {
+		var answer controlAnswer
+		if err := answers.Decode(&answer); err != nil {
+			return fmt.Errorf("the server has not told how it ended: %w", err)
+		}
+		if _, err := io.WriteString(t.out, answer.Output); err != nil {
+			return err
+		}
+		switch {
+		case answer.Error != "":
+			return errors.New(answer.Error)
+		case answer.Done:
+			return nil
+		}
 	}
-	if answer.Error != "" {
-		return errors.New(answer.Error)
-	}
-	return nil
 }
 
 func controlFile(dir string) string { return filepath.Join(dir, "control") }
@@ -134,14 +138,32 @@ type controlRequest struct {
 	Order json.RawMessage
 }
 
-// controlAnswer is what became of an order.
+// controlAnswer is what an order has to say, or the last answer: what became of it.
 type controlAnswer struct {
-	Output string // also before an error
-	Error  string // "" if it was done
+	Output string `json:",omitempty"`
+	Done   bool   `json:",omitempty"`
+	Error  string `json:",omitempty"` // why it was not done
+}
+
+// controlOutput sends what an order writes at once.
+type controlOutput struct{ conn net.Conn }
+
+func (o controlOutput) send(a controlAnswer) error {
+	o.conn.SetWriteDeadline(time.Now().Add(controlTimeout))
+	return json.NewEncoder(o.conn).Encode(a)
+}
+
+// Write implements io.Writer.
+func (o controlOutput) Write(p []byte) (int, error) {
+	if err := o.send(controlAnswer{Output: string(p)}); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 // control takes orders from commands on this computer.
 type control struct {
+	orders map[string]func() order
 	server *homeserver.Server
 	conf   Config
 	meet   *jitsi.Verifier // nil: no Jitsi server may ask
@@ -158,7 +180,7 @@ func openControl(dir string, s *homeserver.Server) (*control, error) {
 	if err != nil {
 		return nil, fmt.Errorf("control: %w", err)
 	}
-	c := &control{server: s, net: l, token: registrations.Token(), file: controlFile(dir)}
+	c := &control{orders: orders, server: s, net: l, token: registrations.Token(), file: controlFile(dir)}
 	if err := os.WriteFile(c.file, []byte(l.Addr().String()+" "+c.token+"\n"), 0o600); err != nil {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), l.Close())
 	}
@@ -180,33 +202,48 @@ func (c *control) Run(ctx context.Context) error {
 		}
 		running.Go(func() {
 			defer conn.Close()
-			conn.SetDeadline(time.Now().Add(controlTimeout))
+			conn.SetReadDeadline(time.Now().Add(controlTimeout))
+			in := json.NewDecoder(io.LimitReader(conn, 1<<20))
 			var r controlRequest
-			if err := json.NewDecoder(io.LimitReader(conn, 1<<20)).Decode(&r); err != nil {
+			if err := in.Decode(&r); err != nil {
 				return // it was no command of ours
 			}
-			json.NewEncoder(conn).Encode(c.answer(context.WithoutCancel(ctx), r)) // the command sees an error itself
+			conn.SetReadDeadline(time.Time{})
+			work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+			defer cancel()
+			defer context.AfterFunc(ctx, func() { time.AfterFunc(controlGrace, cancel) })()
+			running.Go(func() {
+				_ = in.Decode(new(json.RawMessage)) // the command says no more: this is its end
+				cancel()
+			})
+			answer := controlAnswer{Done: true}
+			if err := c.carryOut(work, r, controlOutput{conn}); err != nil {
+				answer.Error = err.Error()
+			}
+			controlOutput{conn}.send(answer) // the command sees an error itself
 		})
 	}
 }
 
-// controlTimeout is how long an order may take.
-const controlTimeout = 2 * time.Minute
+const (
+	controlTimeout = 10 * time.Second // how long a command may take to say what it wants, and to read an answer
+	controlGrace   = 10 * time.Second // how long an order may go on when the server stops
+)
 
-// answer carries out an order. A panic is answered like an error.
-func (c *control) answer(ctx context.Context, r controlRequest) (answer controlAnswer) {
+// carryOut carries out an order. A panic is an error.
+func (c *control) carryOut(ctx context.Context, r controlRequest, out io.Writer) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			zerolog.Ctx(ctx).Error().Interface("panic", p).Str("order", r.Name).Bytes("stack", debug.Stack()).Msg("order panicked")
-			answer = controlAnswer{Error: "the server failed; its log says why"}
+			err = errors.New("the server failed; its log says why")
 		}
 	}()
 	if subtle.ConstantTimeCompare([]byte(r.Token), []byte(c.token)) != 1 {
-		return controlAnswer{Error: "wrong token"}
+		return errors.New("wrong token")
 	}
-	empty := orders[r.Name]
+	empty := c.orders[r.Name]
 	if empty == nil {
-		return controlAnswer{Error: "the server is of another version and does not know " + r.Name}
+		return fmt.Errorf("the server is of another version and does not know %s", r.Name)
 	}
 	o := empty()
 	if j, ok := o.(jitsiOrder); ok {
@@ -216,14 +253,23 @@ func (c *control) answer(ctx context.Context, r controlRequest) (answer controlA
 		k.withCalls(c.calls)
 	}
 	if err := json.Unmarshal(r.Order, o); err != nil {
-		return controlAnswer{Error: err.Error()}
+		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
-	defer cancel()
-	var out strings.Builder
-	if err := o.do(ctx, c.server, &out); err != nil {
-		answer.Error = err.Error()
+	return o.do(ctx, c.server, out)
+}
+
+// progress tells how far a long order is: at most every few seconds, so that a
+// short one says nothing.
+type progress struct {
+	out  io.Writer
+	last time.Time
+}
+
+func newProgress(out io.Writer) *progress { return &progress{out, time.Now()} }
+
+func (p *progress) tell(format string, args ...any) {
+	if time.Since(p.last) > 5*time.Second {
+		p.last = time.Now()
+		fmt.Fprintf(p.out, format+"\n", args...)
 	}
-	answer.Output = out.String()
-	return answer
 }

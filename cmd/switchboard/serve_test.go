@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"switchboard/homeserver"
 )
 
 // patience is how long a test waits for what must come.
@@ -275,6 +277,47 @@ func TestControlNeedsToken(t *testing.T) {
 	}
 	if status, _, errs := command(t, "", "user", "list"); status != 1 || !strings.Contains(errs, "wrong token") {
 		t.Errorf("status %d, %s", status, errs)
+	}
+}
+
+// slowOrder says something and then works until it is ended.
+type slowOrder struct{ ended chan struct{} }
+
+func (o *slowOrder) do(ctx context.Context, _ *homeserver.Server, out io.Writer) error {
+	fmt.Fprintln(out, "one so far")
+	<-ctx.Done()
+	close(o.ended)
+	return ctx.Err()
+}
+
+// What a long order says is shown at once, and the end of the command is its end.
+func TestLongOrder(t *testing.T) {
+	dir := t.TempDir()
+	c, err := openControl(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &slowOrder{make(chan struct{})}
+	c.orders = map[string]func() order{"slow": func() order { return o }}
+	serving, stop := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- c.Run(serving) }()
+	ctx, interrupt := context.WithCancel(t.Context())
+	said, out := io.Pipe()
+	ended := make(chan error, 1)
+	go func() { ended <- (&terminal{ctx: ctx, out: out}).delegate(dir, "slow", struct{ order }{}) }()
+	line := make([]byte, 100)
+	if n, err := said.Read(line); err != nil || string(line[:n]) != "one so far\n" {
+		t.Fatalf("it said %q, %v", line[:n], err)
+	}
+	interrupt()
+	if err := <-ended; err == nil {
+		t.Error("a command that was ended has no error")
+	}
+	<-o.ended
+	stop()
+	if err := <-served; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -68,22 +68,15 @@ func (s *Service) places() []blob.Store {
 	return []blob.Store{s.blobs.Store}
 }
 
-// errEnough ends a walk.
-var errEnough = errors.New("enough")
-
-// Move brings files from the other place to where new ones are kept, for about
-// as long as patience says. It answers how many, how many bytes they have, and
-// whether all are there now. Everything stays reachable.
-func (s *Service) Move(ctx context.Context, patience time.Duration) (files int, bytes int64, done bool, err error) {
+// Move brings files from the other place to where new ones are kept, and
+// answers how many and how many bytes they have; it tells so as it goes on.
+// Everything stays reachable.
+func (s *Service) Move(ctx context.Context, tell func(files int, bytes int64)) (files int, bytes int64, err error) {
 	both, ok := s.blobs.Store.(blob.Both)
 	if !ok {
-		return 0, 0, true, nil
+		return 0, 0, nil
 	}
-	until := time.Now().Add(patience)
 	err = both.Other.Walk(ctx, func(i blob.Info) error {
-		if time.Now().After(until) {
-			return errEnough
-		}
 		defer s.locks.hold(i.Digest)()
 		if err := both.Move(ctx, i.Digest); errors.Is(err, fs.ErrNotExist) { // deleted meanwhile
 			return nil
@@ -92,10 +85,8 @@ func (s *Service) Move(ctx context.Context, patience time.Duration) (files int, 
 		}
 		files++
 		bytes += i.Size
+		tell(files, bytes)
 		return nil
 	})
-	if errors.Is(err, errEnough) {
-		return files, bytes, false, nil
-	}
-	return files, bytes, err == nil, err
+	return files, bytes, err
 }

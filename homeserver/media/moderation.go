@@ -58,24 +58,24 @@ func (s *Service) Delete(ctx context.Context, name Name) error {
 }
 
 // DeleteOf deletes all files that a user of this server uploaded before a time,
-// and answers how many.
-func (s *Service) DeleteOf(ctx context.Context, user matrix.UserID, before time.Time) (int, error) {
+// answers how many, and tells so as it goes on.
+func (s *Service) DeleteOf(ctx context.Context, user matrix.UserID, before time.Time, tell func(n int)) (int, error) {
 	return dropAll(ctx, s, all,
 		func() ([]store.Media, error) { return s.store.MediaOf(ctx, user, before.UnixMilli(), atOnce) },
-		func(tx *store.Tx, m store.Media, now int64) error { return tx.DropMedia(ctx, m, now) })
+		func(tx *store.Tx, m store.Media, now int64) error { return tx.DropMedia(ctx, m, now) }, tell)
 }
 
 // all is no bound.
 const all = 1<<31 - 1
 
 // PurgeRemote deletes the files of another server, or of all for "", for which
-// nobody has asked since a time, and answers how many.
-func (s *Service) PurgeRemote(ctx context.Context, server matrix.ServerName, since time.Time) (int, error) {
+// nobody has asked since a time, answers how many, and tells so as it goes on.
+func (s *Service) PurgeRemote(ctx context.Context, server matrix.ServerName, since time.Time, tell func(n int)) (int, error) {
 	return dropAll(ctx, s, all,
 		func() ([]store.RemoteMedia, error) {
 			return s.store.RemoteMediaOf(ctx, server, since.UnixMilli(), atOnce)
 		},
-		func(tx *store.Tx, m store.RemoteMedia, now int64) error { return tx.DropRemoteMedia(ctx, m, now) })
+		func(tx *store.Tx, m store.RemoteMedia, now int64) error { return tx.DropRemoteMedia(ctx, m, now) }, tell)
 }
 
 // Quarantine keeps everybody from fetching files, as they are, as thumbnails and

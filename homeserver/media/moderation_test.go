@@ -2,6 +2,7 @@ package media
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -44,7 +45,7 @@ func TestDelete(t *testing.T) {
 		}
 		wantFiles := func(want int) {
 			t.Helper()
-			if err := s.Reap(t.Context()); err != nil {
+			if err := s.Reap(t.Context(), quietly); err != nil {
 				t.Fatal(err)
 			}
 			if n := countFiles(t, dir); n != want {
@@ -61,10 +62,10 @@ func TestDelete(t *testing.T) {
 		if err := s.small(t, second); err != nil {
 			t.Error(err)
 		}
-		if n, err := s.DeleteOf(t.Context(), bob, time.Now().Add(-time.Hour)); n != 0 || err != nil {
+		if n, err := s.DeleteOf(t.Context(), bob, time.Now().Add(-time.Hour), quietly); n != 0 || err != nil {
 			t.Errorf("%d young files deleted, %v", n, err)
 		}
-		if n, err := s.DeleteOf(t.Context(), bob, time.Now().Add(time.Hour)); n != 1 || err != nil {
+		if n, err := s.DeleteOf(t.Context(), bob, time.Now().Add(time.Hour), quietly); n != 1 || err != nil {
 			t.Errorf("%d files deleted, %v", n, err)
 		}
 		wantFiles(0)
@@ -101,7 +102,7 @@ func TestDeleteCrash(t *testing.T) {
 
 		server.Kill()
 		s = open()
-		if err := s.Reap(t.Context()); !errors.Is(err, blob.ErrUnavailable) {
+		if err := s.Reap(t.Context(), quietly); !errors.Is(err, blob.ErrUnavailable) {
 			t.Errorf("without the bucket: %v", err)
 		}
 		_, err := s.Open(t.Context(), here, kept, 0)
@@ -115,7 +116,7 @@ func TestDeleteCrash(t *testing.T) {
 		}
 
 		server.Run()
-		if err := s.Reap(t.Context()); err != nil {
+		if err := s.Reap(t.Context(), quietly); err != nil {
 			t.Fatal(err)
 		}
 		if n := server.Objects(); n != 1 {
@@ -147,7 +148,7 @@ func TestDeleteRace(t *testing.T) {
 						continue
 					}
 					f.Close()
-					if err := errors.Join(s.Delete(t.Context(), Name{here, id}), s.Reap(t.Context())); err != nil {
+					if err := errors.Join(s.Delete(t.Context(), Name{here, id}), s.Reap(t.Context(), quietly)); err != nil {
 						t.Error(err)
 					}
 				}
@@ -285,7 +286,7 @@ func TestLocalKeep(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.mustRead(t, here, used)
-		if err := errors.Join(s.Sweep(t.Context(), time.Now().Add(20*time.Hour)), s.Reap(t.Context())); err != nil {
+		if err := errors.Join(s.Sweep(t.Context(), time.Now().Add(20*time.Hour)), s.Reap(t.Context(), quietly)); err != nil {
 			t.Fatal(err)
 		}
 		_, err = s.Open(t.Context(), here, old, 0)
@@ -317,8 +318,10 @@ func TestMoveFiles(t *testing.T) {
 			ids = append(ids, s.mustPut(t, alice, bytes.Repeat([]byte{byte(i)}, i)))
 		}
 		s = New(st, &notify.Bell{}, blob.Both{Main: far, Other: near}, here, DefaultConfig())
-		if n, _, done, err := s.Move(t.Context(), -1); n != 0 || done || err != nil {
-			t.Errorf("no time: %d files, %v, %v", n, done, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		n, _, err := s.Move(ctx, func(int, int64) { cancel() })
+		if n != 1 || !errors.Is(err, context.Canceled) {
+			t.Errorf("ended after one: %d files, %v", n, err)
 		}
 		var wg sync.WaitGroup
 		wg.Go(func() {
@@ -333,14 +336,15 @@ func TestMoveFiles(t *testing.T) {
 				}
 				f.Close()
 				if i%3 == 0 {
-					if err := errors.Join(s.Delete(t.Context(), Name{here, id}), s.Reap(t.Context())); err != nil {
+					if err := errors.Join(s.Delete(t.Context(), Name{here, id}), s.Reap(t.Context(), quietly)); err != nil {
 						t.Error(err)
 					}
 				}
 			}
 		})
-		if _, _, done, err := s.Move(t.Context(), time.Hour); !done || err != nil {
-			t.Errorf("done %v, %v", done, err)
+		last := 0
+		if n, _, err := s.Move(t.Context(), func(n int, _ int64) { last = n }); n == 0 || n != last || err != nil {
+			t.Errorf("%d files, %d told, %v", n, last, err)
 		}
 		wg.Wait()
 		if n := server.Objects(); n != 20 {

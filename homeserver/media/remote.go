@@ -152,7 +152,7 @@ func (s *Service) fetch(ctx context.Context, server matrix.ServerName, id string
 		s.fetched.Store(0)
 		_, err := s.trim(ctx, time.Now(), blob.Digest(m.Digest))
 		if err == nil {
-			err = s.Reap(ctx) // so that the disk has room at once
+			err = s.Reap(ctx, quietly) // so that the disk has room at once
 		}
 		if err != nil {
 			zerolog.Ctx(ctx).Error().Err(err).Msg("dropping files of other servers")

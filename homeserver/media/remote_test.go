@@ -285,7 +285,7 @@ func TestRemoteQuota(t *testing.T) {
 
 		// A file of our own with the same content stays.
 		own := s.mustPut(t, alice, []byte(strings.Repeat("4", 3000)))
-		if err := errors.Join(s.Sweep(t.Context(), time.Now().Add(2*time.Hour)), s.Reap(t.Context())); err != nil {
+		if err := errors.Join(s.Sweep(t.Context(), time.Now().Add(2*time.Hour)), s.Reap(t.Context(), quietly)); err != nil {
 			t.Fatal(err)
 		}
 		if n := countFiles(t, dir); n != 1 {

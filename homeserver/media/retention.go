@@ -46,7 +46,7 @@ func (s *Service) Run(ctx context.Context) error {
 				walk = now.Add(sweepEvery)
 			}
 		}
-		if err := s.Reap(ctx); err != nil && ctx.Err() == nil {
+		if err := s.Reap(ctx, quietly); err != nil && ctx.Err() == nil {
 			log.Error().Err(err).Msg("deleting media; it will be tried again")
 		}
 		select {
@@ -109,8 +109,9 @@ func (s *Service) remove(ctx context.Context, d blob.Digest) (done bool, err err
 
 // Reap deletes the blobs of files that were forgotten. What it does not reach
 // stays on the list for the next time, be it for a crash or because the place of
-// the blobs is away.
-func (s *Service) Reap(ctx context.Context) error {
+// the blobs is away. It tells now and then how many it has deleted.
+func (s *Service) Reap(ctx context.Context, tell func(n int)) error {
+	n := 0
 	for {
 		list, err := s.store.DroppedBlobs(ctx, atOnce)
 		if err != nil || len(list) == 0 {
@@ -124,6 +125,8 @@ func (s *Service) Reap(ctx context.Context) error {
 			}
 			if done {
 				gone = append(gone, b)
+				n++
+				tell(n)
 			}
 		}
 		if err := s.store.Update(ctx, func(tx *store.Tx) error { return tx.ForgetBlobs(ctx, gone) }); err != nil || len(gone) < atOnce {
@@ -133,8 +136,9 @@ func (s *Service) Reap(ctx context.Context) error {
 }
 
 // dropAll forgets the files that list gives, some at once, until it gives none,
-// and has their blobs deleted. It answers how many, and stops at most of them.
-func dropAll[T any](ctx context.Context, s *Service, most int, list func() ([]T, error), drop func(tx *store.Tx, m T, now int64) error) (n int, err error) {
+// and has their blobs deleted. It answers how many, tells so as it goes on, and
+// stops at most of them.
+func dropAll[T any](ctx context.Context, s *Service, most int, list func() ([]T, error), drop func(tx *store.Tx, m T, now int64) error, tell func(n int)) (n int, err error) {
 	defer func() {
 		if n > 0 {
 			s.bell.Ring(bellDropped)
@@ -157,9 +161,13 @@ func dropAll[T any](ctx context.Context, s *Service, most int, list func() ([]T,
 			return n, err
 		}
 		n += len(some)
+		tell(n)
 	}
 	return n, nil
 }
+
+// quietly tells nobody.
+func quietly(int) {}
 
 // expire forgets files of this server for which nobody has asked for too long.
 func (s *Service) expire(ctx context.Context, now time.Time) (int, error) {
@@ -169,7 +177,7 @@ func (s *Service) expire(ctx context.Context, now time.Time) (int, error) {
 	oldest := now.Add(-s.config.LocalKeep).UnixMilli()
 	return dropAll(ctx, s, mostSwept,
 		func() ([]store.Media, error) { return s.store.UnusedMedia(ctx, s.server, oldest, atOnce) },
-		func(tx *store.Tx, m store.Media, now int64) error { return tx.DropMedia(ctx, m, now) })
+		func(tx *store.Tx, m store.Media, now int64) error { return tx.DropMedia(ctx, m, now) }, quietly)
 }
 
 // trim forgets files of other servers for which nobody has asked for long, and
@@ -194,5 +202,5 @@ func (s *Service) trim(ctx context.Context, now time.Time, spare blob.Digest) (i
 		}
 		return some, err
 	}
-	return dropAll(ctx, s, mostSwept, next, func(tx *store.Tx, m store.RemoteMedia, now int64) error { return tx.DropRemoteMedia(ctx, m, now) })
+	return dropAll(ctx, s, mostSwept, next, func(tx *store.Tx, m store.RemoteMedia, now int64) error { return tx.DropRemoteMedia(ctx, m, now) }, quietly)
 }
