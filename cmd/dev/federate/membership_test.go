@@ -101,12 +101,10 @@ func reject(p pair) {
 	bob.refused("POST", joinPath(other, p.host), object{})
 }
 
-// kick puts somebody out, who may come back.
+// kick puts somebody out, who may come back. They have seen the room in a sync
+// before: a first sync says nothing of rooms that one is not in any more.
 func kick(p pair) {
-	alice, bob := p.users()
-	room := alice.createRoom(p.version, public)
-	bob.join(room, p.host)
-	alice.awaitMembership(room, bob.id, "join")
+	alice, bob, room := p.meet()
 	alice.member(room, "kick", bob.id)
 	bob.find("being kicked", func(sync value) value { return sync.at("rooms", "leave", room) })
 	bob.refused("PUT", client("rooms", room, "send", "m.room.message", bob.transaction()), object{"msgtype": "m.text", "body": "no"})
