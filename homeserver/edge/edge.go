@@ -115,8 +115,8 @@ func Fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	if e.Cause != nil {
 		level := zerolog.ErrorLevel
-		if e.HTTPStatus() < http.StatusInternalServerError {
-			level = zerolog.DebugLevel // such as a signature that could not be verified
+		if status := e.HTTPStatus(); status < http.StatusInternalServerError || status == http.StatusBadGateway {
+			level = zerolog.DebugLevel // such as a signature that could not be verified, or a server that is away
 		}
 		zerolog.Ctx(r.Context()).WithLevel(level).Err(err).Str("route", r.Pattern).Msg("request failed")
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"syscall"
 	"time"
@@ -220,6 +221,15 @@ const maxRedirects = 10
 // whole request with its answer; the caller bounds how much it reads.
 func (d *Dialer) Client(timeout time.Duration) *http.Client {
 	return &http.Client{Transport: d.Transport(), Timeout: timeout, CheckRedirect: checkRedirect}
+}
+
+// WithoutURL is an error of a Client's request without the address, in which a
+// secret may stand, or what somebody wrote in an encrypted room.
+func WithoutURL(err error) error {
+	if u := (*url.Error)(nil); errors.As(err, &u) {
+		return u.Err
+	}
+	return err
 }
 
 // Transport is the transport of Client, for those who follow redirects

@@ -209,7 +209,7 @@ func (c *Client) redirected(ctx context.Context, m *Media, location string) erro
 	r.Header.Set("User-Agent", userAgent)
 	resp, err := c.files.Do(r)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s does not give the file: %w", u.Host, WithoutURL(err))
 	}
 	if resp.StatusCode != http.StatusOK {
 		_ = resp.Body.Close()

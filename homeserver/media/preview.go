@@ -202,7 +202,7 @@ func (s *Service) visit(ctx context.Context, at *url.URL) (*http.Response, error
 	q.Header.Set("Accept", previewHeader)
 	r, err := s.Web.Do(q)
 	if err != nil {
-		return nil, err
+		return nil, fedclient.WithoutURL(err)
 	}
 	if r.StatusCode != http.StatusOK {
 		r.Body.Close()

@@ -3,6 +3,7 @@ package media
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -155,6 +156,29 @@ func TestPreviewRemembers(t *testing.T) {
 		s.Web = server.Client()
 		_, err := s.Preview(t.Context(), server.URL+"/x")
 		wantCode(t, err, matrix.Forbidden)
+	})
+}
+
+// TestPreviewTellsNoAddress: a link that leads nowhere may stand in an encrypted
+// room, so no error, which would be logged, has it.
+func TestPreviewTellsNoAddress(t *testing.T) {
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	moved := httptest.NewServer(web{"/moved": func(w http.ResponseWriter) {
+		w.Header().Set("Location", gone.URL+"/share?key=sesame")
+		w.WriteHeader(http.StatusFound)
+	}})
+	defer moved.Close()
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		s, _ := start(t, st, previewing)
+		s.Web = &http.Client{}
+		for _, at := range []string{gone.URL + "/share?key=sesame", moved.URL + "/moved"} {
+			_, err := s.Preview(t.Context(), at)
+			var told *matrix.Error
+			if !errors.As(err, &told) || told.Cause == nil || strings.Contains(fmt.Sprint(err, told.Cause), "sesame") {
+				t.Errorf("%s: got %v", at, err)
+			}
+		}
 	})
 }
 

@@ -9,6 +9,8 @@ import (
 	"maps"
 	"net/http"
 
+	"switchboard/homeserver/fedclient"
+
 	"switchboard/homeserver/matrix"
 )
 
@@ -124,7 +126,7 @@ func (w *worker) post(ctx context.Context, n *notification) ([]string, error) {
 	r.Header.Set("Content-Type", "application/json")
 	answer, err := w.Client.Do(r)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", r.URL.Host, fedclient.WithoutURL(err))
 	}
 	defer answer.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(answer.Body, largestAnswer))
