@@ -63,6 +63,15 @@ func (c *Cache[K, V]) Keep(k K, v V, weight int, stays func(old V) bool) V {
 	return v
 }
 
+// Replace is Put where there still is an older value that goes.
+func (c *Cache[K, V]) Replace(k K, v V, weight int, goes func(old V) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if el, ok := c.items[k]; ok && goes(el.Value.(*entry[K, V]).val) {
+		c.set(k, v, weight)
+	}
+}
+
 // set is Put under mu.
 func (c *Cache[K, V]) set(k K, v V, weight int) {
 	if el, ok := c.items[k]; ok {

@@ -43,6 +43,14 @@ func TestCache(t *testing.T) {
 	if kept := c.Keep(7, "new", 20, func(string) bool { return false }); kept != "new" || c.total != 20 {
 		t.Errorf("kept %q in %d bytes", kept, c.total)
 	}
+	c.Replace(7, "other", 10, func(old string) bool { return old == "seven" })
+	c.Replace(9, "nine", 10, func(string) bool { return true })
+	if v, _ := c.Find(7); v != "new" || len(c.items) != 1 {
+		t.Errorf("%q stands among %d values", v, len(c.items))
+	}
+	if c.Replace(7, "other", 30, func(old string) bool { return old == "new" }); c.items[7].Value.(*entry[int, string]).val != "other" || c.total != 30 {
+		t.Error("a value was not replaced")
+	}
 	c.Drop(7)
 	c.Drop(8)
 	if c.total != 0 || len(c.items) != 0 || c.order.Len() != 0 {

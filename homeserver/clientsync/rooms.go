@@ -63,7 +63,7 @@ func (rd *reading) readJoined(r *store.Room, p past) (*joined, error) {
 			return nil, err
 		}
 	}
-	if j.Ephemeral == nil && j.AccountData == nil && j.Timeline == nil && !rd.read[r.Num] {
+	if j.Ephemeral == nil && j.AccountData == nil && j.Timeline == nil && rd.read[r.Num] == nil {
 		return nil, nil
 	}
 	if whole && !rd.initial() {
@@ -120,7 +120,7 @@ func (rd *reading) complete(j *joined) *joined {
 // readEvents fills in timeline, state and summary.
 func (rd *reading) readEvents(j *joined, p part) error {
 	f := &rd.Filter.Room.Timeline
-	found, limited, err := rd.Rooms.Recent(rd.ctx, rd.User, p.room, p.since, p.upto, f.limit(timelineDefault, timelineMost), f)
+	found, limited, err := rd.Rooms.Recent(rd.ctx, rd.User, p.room, p.since, p.upto, rd.timelineLimit(), f)
 	if err != nil {
 		return err
 	}
@@ -152,15 +152,18 @@ func (rd *reading) readEvents(j *joined, p part) error {
 	if err != nil {
 		return err
 	}
-	if err := rd.setState(j, sent); err != nil {
-		return err
-	}
+	rd.setState(j, sent)
 	if len(found) == 0 && len(sent) == 0 && j.Summary == nil && !p.whole && !limited && p.member {
 		return nil // nothing to tell
 	}
 	j.Timeline = &timeline{Limited: limited || p.anew, PrevBatch: room.SyncToken(start, rd.now.pos)}
-	j.Timeline.Events, err = rd.clients(found, j.Timeline.Limited || p.whole)
-	return err
+	rd.later(found, j.Timeline.Limited || p.whole, &j.Timeline.Events)
+	return nil
+}
+
+// timelineLimit is how many events a timeline has at most.
+func (rd *reading) timelineLimit() int {
+	return rd.Filter.Room.Timeline.limit(timelineDefault, timelineMost)
 }
 
 // readState gives the state that the client lacks: the difference between what
@@ -188,7 +191,12 @@ func (rd *reading) readState(p part, start int64) ([]*store.Event, error) {
 			return nil, err
 		}
 	}
-	state, err := rd.Rooms.StateChanges(rd.ctx, base, target)
+	var state []*store.Event
+	if p.whole && rd.Filter.Room.State.LazyMembers {
+		state, err = rd.Rooms.LazyState(rd.ctx, target, rd.User)
+	} else {
+		state, err = rd.Rooms.StateChanges(rd.ctx, base, target)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -213,20 +221,17 @@ func (rd *reading) ownState(p part, state []*store.Event) ([]*store.Event, error
 }
 
 // setState puts the state where the client looks for it.
-func (rd *reading) setState(j *joined, state []*store.Event) error {
+func (rd *reading) setState(j *joined, state []*store.Event) {
 	if len(state) == 0 && !rd.StateAfter {
-		return nil
+		return
 	}
-	list, err := rd.clients(seen(state), false)
-	if err != nil {
-		return err
-	}
+	e := &events{}
+	rd.later(seen(state), false, &e.Events)
 	if rd.StateAfter {
-		j.StateAfter = &events{list}
+		j.StateAfter = e
 	} else {
-		j.State = some(list)
+		j.State = e
 	}
-	return nil
 }
 
 // clients gives events the shape that the client wants.

@@ -7,9 +7,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"switchboard/homeserver/e2ee"
 	"switchboard/homeserver/ephemeral"
@@ -138,8 +141,11 @@ type reading struct {
 	memberships []store.Membership
 	accountData map[matrix.RoomID][]json.RawMessage // changed, "" for global
 	receipts    map[store.RoomNum][]json.RawMessage // changed
-	read        map[store.RoomNum]bool              // where the user's own receipt changed
+	read        map[store.RoomNum][]store.Receipt   // of the user, changed
 	rooms       rooms
+	behind      bool            // memory does not reach back to since
+	plain       []unshaped      // events without what refers to them
+	related     []unshaped      // and with that
 	newcomers   []matrix.UserID // who came into view
 	unheard     bool            // the device has sent nothing yet
 }
@@ -208,14 +214,15 @@ func (rd *reading) readAccountData(a *Answer) error {
 // something may be new; the store may be ahead of that.
 func (rd *reading) readMemberships(*Answer) error {
 	var list []store.Membership
-	if rooms, sure, err := rd.touched(); err != nil {
+	rooms, sure, err := rd.touched()
+	if err != nil {
 		return err
-	} else if sure && !rd.initial() && !rd.FullState {
-		list = rd.Store.MembershipNews(rd.User, rooms, rd.since.pos)
-	} else {
-		list = rd.Store.Memberships(rd.User)
 	}
-	var err error
+	if rd.behind = !sure || rd.initial() || rd.FullState; rd.behind {
+		list = rd.Store.Memberships(rd.User)
+	} else {
+		list = rd.Store.MembershipNews(rd.User, rooms, rd.since.pos)
+	}
 	rd.memberships, err = rd.asOf(list)
 	return err
 }
@@ -326,15 +333,43 @@ func (rd *reading) past(m store.Membership, r *store.Room) (past, error) {
 	}
 }
 
-// readRooms collects the rooms in which something changed.
+// readRooms collects the rooms in which something changed. While it works on some
+// of many, the next ones are read.
 func (rd *reading) readRooms(a *Answer) error {
 	rd.rooms = rooms{Join: map[matrix.RoomID]*joined{}, Invite: map[matrix.RoomID]*outside{},
 		Knock: map[matrix.RoomID]*outside{}, Leave: map[matrix.RoomID]*joined{}}
-	for _, m := range rd.memberships {
-		news := m.Pos > rd.since.pos || rd.initial()
-		if !news && (m.Membership != "join" || m.Forgotten) || m.Forgotten && rd.initial() {
-			continue
+	parts := slices.Collect(slices.Chunk(slices.DeleteFunc(rd.memberships, rd.silent), rd.partSize()))
+	var ahead errgroup.Group
+	defer func() { _ = ahead.Wait() }() // its error is that of the next part, which nobody wants any more
+	for i := range len(parts) + 1 {
+		if err := ahead.Wait(); err != nil {
+			return err
 		}
+		if rd.behind && i < len(parts) {
+			ahead.Go(func() error { return rd.readAhead(parts[i]) })
+		}
+		if i > 0 {
+			if err := rd.readPart(parts[i-1]); err != nil {
+				return err
+			}
+		}
+	}
+	if !rd.rooms.empty() {
+		a.Rooms = &rd.rooms
+	}
+	return nil
+}
+
+// silent tells whether a room cannot be part of the answer, because of what the
+// user is in it.
+func (rd *reading) silent(m store.Membership) bool {
+	news := m.Pos > rd.since.pos || rd.initial()
+	return !news && (m.Membership != "join" || m.Forgotten) || m.Forgotten && rd.initial()
+}
+
+// readPart reads some of the rooms.
+func (rd *reading) readPart(part []store.Membership) error {
+	for _, m := range part {
 		r, err := rd.Store.RoomByNum(rd.ctx, m.Room)
 		if err != nil {
 			return err
@@ -346,10 +381,7 @@ func (rd *reading) readRooms(a *Answer) error {
 			return err
 		}
 	}
-	if !rd.rooms.empty() {
-		a.Rooms = &rd.rooms
-	}
-	return nil
+	return rd.shape()
 }
 
 // readRoom puts a room where the user's membership says.

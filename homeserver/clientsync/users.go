@@ -17,10 +17,10 @@ func (rd *reading) readReceipts(*Answer) error {
 	if err != nil {
 		return err
 	}
-	rd.read = map[store.RoomNum]bool{}
+	rd.read = map[store.RoomNum][]store.Receipt{}
 	for _, r := range list {
 		if r.User == rd.User {
-			rd.read[r.Room] = true
+			rd.read[r.Room] = append(rd.read[r.Room], r)
 		}
 	}
 	rd.receipts, err = rd.receiptEvents(list)

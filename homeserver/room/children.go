@@ -52,9 +52,32 @@ type family struct {
 // have nothing of the kind. Threads are left out where deep is not set: inside
 // of what refers to another event.
 func (s *Service) children(ctx context.Context, rd Reader, events []Seen, deep bool) (map[store.EventNum]*children, error) {
-	rooms := map[store.RoomNum][]Seen{}
+	ignored, err := s.Ignored(ctx, rd.User)
+	if err != nil {
+		return nil, err
+	}
+	var without []matrix.UserID
+	for user, is := range ignored {
+		if is {
+			without = append(without, user)
+		}
+	}
+	var nums []store.EventNum
 	for _, e := range events {
 		if !e.PDU.IsState() {
+			nums = append(nums, e.Num)
+		}
+	}
+	if len(nums) == 0 {
+		return nil, nil
+	}
+	counts, err := s.Store.ChildrenOf(ctx, nums, rd.User, without)
+	if err != nil {
+		return nil, err
+	}
+	rooms := map[store.RoomNum][]Seen{}
+	for _, e := range events {
+		if counts[e.Num] != nil {
 			rooms[e.Room] = append(rooms[e.Room], e)
 		}
 	}
@@ -65,7 +88,7 @@ func (s *Service) children(ctx context.Context, rd Reader, events []Seen, deep b
 			return nil, err
 		}
 		f := &family{s, ctx, rd, r, map[matrix.EventID]Seen{}, all}
-		if err := f.find(list, deep); err != nil {
+		if err := f.find(list, counts, ignored, deep); err != nil {
 			return nil, err
 		}
 	}
@@ -73,29 +96,12 @@ func (s *Service) children(ctx context.Context, rd Reader, events []Seen, deep b
 }
 
 // find fills in what refers to events.
-func (f *family) find(events []Seen, deep bool) error {
-	ignored, err := f.Ignored(f.ctx, f.rd.User)
-	if err != nil {
-		return err
-	}
-	var without []matrix.UserID
-	for user, is := range ignored {
-		if is {
-			without = append(without, user)
-		}
-	}
-	var nums []store.EventNum
-	for _, e := range events {
-		nums, f.parents[e.PDU.ID] = append(nums, e.Num), e
-	}
-	counts, err := f.Store.ChildrenOf(f.ctx, nums, f.rd.User, without)
-	if err != nil || len(counts) == 0 {
-		return err
-	}
+func (f *family) find(events []Seen, counts map[store.EventNum]map[string]store.Children, ignored map[matrix.UserID]bool, deep bool) error {
 	var replaced []Seen
 	var referred []store.EventNum
 	threads := map[store.EventNum]store.Children{}
 	for _, e := range events {
+		f.parents[e.PDU.ID] = e
 		for typ, c := range counts[e.Num] {
 			switch {
 			case typ == store.Replacing && e.RedactedBy == 0:

@@ -90,15 +90,42 @@ func (s *Service) access(ctx context.Context, id matrix.RoomID, user matrix.User
 
 // StateEvents gives all events of the state with a root, ordered by their place.
 func (s *Service) StateEvents(ctx context.Context, root statetree.ID) ([]*store.Event, error) {
-	var nums []store.EventNum
-	err := s.tree(root).Walk(s.Store.Nodes(ctx), func(_ statetree.Key, v statetree.Value) bool {
-		nums = append(nums, store.EventNum(v))
-		return true
-	})
+	return s.StateChanges(ctx, 0, root)
+}
+
+// LazyState is StateEvents without the members other than user.
+func (s *Service) LazyState(ctx context.Context, root statetree.ID, user matrix.UserID) ([]*store.Event, error) {
+	nums, err := s.stateNums(ctx, root, true, user)
 	if err != nil {
 		return nil, err
 	}
 	return s.ordered(ctx, nums)
+}
+
+// stateNums gives the numbers of the events of a state, with lazy without the
+// members other than user.
+func (s *Service) stateNums(ctx context.Context, root statetree.ID, lazy bool, user matrix.UserID) ([]store.EventNum, error) {
+	var keys []statetree.Key
+	var nums []store.EventNum
+	err := s.tree(root).Walk(s.Store.Nodes(ctx), func(k statetree.Key, v statetree.Value) bool {
+		keys, nums = append(keys, k), append(nums, store.EventNum(v))
+		return true
+	})
+	if err != nil || !lazy {
+		return nums, err
+	}
+	own, _, err := s.Store.StateKey(ctx, event.TypeMember, string(user))
+	if err != nil {
+		return nil, err
+	}
+	members, err := s.Store.AreMembers(ctx, keys)
+	kept := nums[:0]
+	for i, k := range keys {
+		if k == own || !members[k] {
+			kept = append(kept, nums[i])
+		}
+	}
+	return kept, err
 }
 
 // StateChanges gives the events of the state after that are not in the state

@@ -117,6 +117,9 @@ func (s *Store) Newest(ctx context.Context, room RoomNum, since, upto int64, lim
 	if list, ok := s.log.newest(room, upto, limit); ok {
 		return list[behind(list, since):], nil
 	}
+	if nums, ok := s.endings.newest(room, since, upto, limit); ok {
+		return s.eventsInOrder(ctx, nums)
+	}
 	list, err := s.places(ctx, `SELECT num FROM events
 		WHERE room = $1 AND pos > $2 AND pos <= $3 ORDER BY pos DESC LIMIT $4`, room, since, upto, limit)
 	slices.Reverse(list)
@@ -165,17 +168,23 @@ func (s *Store) places(ctx context.Context, q string, args ...any) ([]*Event, er
 	if err != nil {
 		return nil, err
 	}
+	return s.eventsInOrder(ctx, nums)
+}
+
+// eventsInOrder reads events in the order of nums.
+func (s *Store) eventsInOrder(ctx context.Context, nums []EventNum) ([]*Event, error) {
 	found, err := s.EventsByNum(ctx, nums)
-	if err != nil {
-		return nil, err
-	}
+	return inOrder(found, nums), err
+}
+
+func inOrder(found map[EventNum]*Event, nums []EventNum) []*Event {
 	list := make([]*Event, 0, len(nums))
 	for _, n := range nums {
 		if e := found[n]; e != nil {
 			list = append(list, e)
 		}
 	}
-	return list, nil
+	return list
 }
 
 // queryEvents runs a query for eventColumns.
@@ -228,13 +237,17 @@ func (tx *Tx) AppendEvent(ctx context.Context, e *Event) error {
 	if e.Request == nil {
 		e.Request = &Request{} // nobody asked for it, which needs no look later
 	}
-	tx.OnCommit(func() {
-		tx.s.setEvent(e)
-		if e.Pos > 0 {
-			tx.s.log.add(e)
-		}
-	})
+	tx.OnCommit(func() { tx.s.place(e) })
 	return nil
+}
+
+// place keeps an event that was committed.
+func (s *Store) place(e *Event) {
+	s.setEvent(e)
+	s.endings.Drop(e.Room)
+	if e.Pos > 0 {
+		s.log.add(e)
+	}
 }
 
 // AppendAside is AppendEvent for events that are no part of the timeline, such as
@@ -470,11 +483,6 @@ func (tx *Tx) PlaceEvent(ctx context.Context, e *Event) error {
 	if err := tx.again(ctx, e); err != nil {
 		return err
 	}
-	tx.OnCommit(func() {
-		tx.s.setEvent(e)
-		if e.Pos > 0 {
-			tx.s.log.add(e)
-		}
-	})
+	tx.OnCommit(func() { tx.s.place(e) })
 	return nil
 }

@@ -29,9 +29,12 @@ type memory struct {
 
 	events    *cache.Cache[EventNum, *Event]
 	eventNums *cache.Cache[matrix.EventID, EventNum]
+	endings   endings
 	stateKeys *cache.Cache[pair, statetree.Key] // 0 for what has none yet
 	keysMade  atomic.Int64                      // changes before a new one is in stateKeys
 	treeNodes *cache.Cache[statetree.ID, []byte]
+
+	memberKeys memberKeys
 }
 
 // load makes the caches, which together take up to budget bytes, and reads the
@@ -51,9 +54,10 @@ func (s *Store) load(ctx context.Context, budget int) error {
 		rooms:     cache.New[RoomNum, *Room](part(5)),
 		roomNums:  cache.New[matrix.RoomID, RoomNum](part(4)),
 		events:    cache.New[EventNum, *Event](part(30)),
-		eventNums: cache.New[matrix.EventID, EventNum](part(5)),
+		eventNums: cache.New[matrix.EventID, EventNum](part(4)),
+		endings:   endings{cache.New[RoomNum, *ending](part(3))},
 		stateKeys: cache.New[pair, statetree.Key](part(10)),
-		treeNodes: cache.New[statetree.ID, []byte](part(20)),
+		treeNodes: cache.New[statetree.ID, []byte](part(18)),
 	}
 	if err := s.loadGaps(ctx); err != nil {
 		return err

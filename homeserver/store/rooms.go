@@ -50,6 +50,49 @@ func (s *Store) RoomByNum(ctx context.Context, num RoomNum) (*Room, error) {
 	return s.readRoom(s.db.QueryRow(ctx, `SELECT `+roomColumns+` FROM rooms WHERE num = $1`, num))
 }
 
+// RoomsByNum finds rooms by their numbers, in the order of these. Unknown ones are left out.
+func (s *Store) RoomsByNum(ctx context.Context, nums []RoomNum) ([]*Room, error) {
+	found := make(map[RoomNum]*Room, len(nums))
+	var missing []RoomNum
+	for _, num := range nums {
+		if r, ok := s.rooms.Find(num); ok {
+			found[num] = r
+		} else {
+			missing = append(missing, num)
+		}
+	}
+	if err := s.readRooms(ctx, missing, found); err != nil {
+		return nil, err
+	}
+	list := make([]*Room, 0, len(nums))
+	for _, num := range nums {
+		if r := found[num]; r != nil {
+			list = append(list, r)
+		}
+	}
+	return list, nil
+}
+
+// readRooms adds rooms that are not in memory to found.
+func (s *Store) readRooms(ctx context.Context, nums []RoomNum, found map[RoomNum]*Room) error {
+	if len(nums) == 0 {
+		return nil
+	}
+	rows, err := s.db.Query(ctx, `SELECT `+roomColumns+` FROM rooms WHERE num IN LIST($1)`, nums)
+	if err != nil {
+		return fmt.Errorf("read rooms: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		r, err := scanRoom(rows.Scan)
+		if err != nil {
+			return err
+		}
+		found[r.Num] = s.keepRoom(r)
+	}
+	return rows.Err()
+}
+
 func (s *Store) readRoom(row *database.Row) (*Room, error) {
 	r, err := scanRoom(row.Scan)
 	if err != nil {

@@ -47,6 +47,7 @@ type counted struct {
 	event store.EventNum // the user's membership
 	stay  int64          // where it began
 	marks marks
+	read  int64 // marks are as of this position of the log; 0 for not known
 	upto  int64 // up to here; 0 for nothing
 	notes []Note
 }
@@ -89,11 +90,11 @@ func (s *Service) count(ctx context.Context, r *store.Room, user matrix.UserID, 
 			return c, err
 		}
 		if stay != c.stay {
-			c = counted{stay: stay}
+			c = counted{stay: stay, marks: c.marks, read: c.read}
 		}
 		c.event = m.Event
 	}
-	if c.upto == 0 || s.Store.ReceiptsChangedSince(r.Num, c.upto) {
+	if c.read == 0 || s.Store.ReceiptsChangedSince(r.Num, c.read) {
 		read, err := s.readUpTo(ctx, r, user, c)
 		if err != nil {
 			return c, err
@@ -112,9 +113,28 @@ func (s *Service) count(ctx context.Context, r *store.Room, user matrix.UserID, 
 			return c, err
 		}
 	}
-	c.upto = max(c.upto, upto)
+	c.read, c.upto = max(c.read, upto), max(c.upto, upto)
 	s.counts.Put(key, c)
 	return c, nil
+}
+
+// Receipts tells of all receipts that a user has in some rooms, as of a position
+// of the log, so that Notes need not look for them in each room.
+func (s *Service) Receipts(user matrix.UserID, rooms []store.RoomNum, list []store.Receipt, at int64) {
+	read := make(map[store.RoomNum]marks, len(rooms))
+	for _, room := range rooms {
+		if _, known := s.counts.Find(countKey{user, room}); !known {
+			read[room] = marks{}
+		}
+	}
+	for _, r := range list {
+		if m := read[r.Room]; m != nil {
+			m[r.Thread] = max(m[r.Thread], r.Place)
+		}
+	}
+	for room, m := range read {
+		s.counts.Put(countKey{user, room}, counted{marks: m, read: at})
+	}
 }
 
 // arrival is the place where a user came into a room: names and pictures may
@@ -142,9 +162,9 @@ func (c *counted) drop(gone func(Note) bool) {
 // readUpTo gives the user's read receipts in a room; was is what was known of them.
 func (s *Service) readUpTo(ctx context.Context, r *store.Room, user matrix.UserID, was counted) (marks, error) {
 	var err error
-	receipts, sure := s.Store.UserReceiptNews(user, r.Num, was.upto)
+	receipts, sure := s.Store.UserReceiptNews(user, r.Num, was.read)
 	m := marks{}
-	if sure && was.upto > 0 {
+	if sure && was.read > 0 {
 		maps.Copy(m, was.marks)
 	} else if receipts, err = s.Store.UserReceipts(ctx, user, r.Num); err != nil {
 		return nil, err
