@@ -1,15 +1,26 @@
 package homeserver_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"switchboard/homeserver"
+	"switchboard/homeserver/account"
 	"switchboard/homeserver/database/databasetest"
+	"switchboard/homeserver/fedclient"
+	"switchboard/homeserver/fedclient/fedclienttest"
+	"switchboard/registrations"
 )
 
 // fates are the ways in which a COMMIT can get no answer.
@@ -100,4 +111,120 @@ func (w *walk) follow(token, told string) <-chan string {
 		close(next)
 	}()
 	return next
+}
+
+// TestLostCommitsElsewhere loses COMMITs of a server with everything that it does
+// beside requests: another server, and a push gateway, learn of each message once.
+func TestLostCommitsElsewhere(t *testing.T) {
+	p := databasetest.StartProxy(t, databasetest.PostgreSQL(t))
+	var mu sync.Mutex // guards pushed
+	pushed := map[string]int{}
+	gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var told struct {
+			Notification struct {
+				Content struct{ Body string }
+			}
+		}
+		if err := json.NewDecoder(r.Body).Decode(&told); err != nil {
+			t.Error(err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if body := told.Notification.Content.Body; body != "" {
+			pushed[body]++
+		}
+		fmt.Fprint(w, `{"rejected":[]}`)
+	}))
+	t.Cleanup(gateway.Close)
+	a, b := running(t, p.URL), running(t, databasetest.SQLite(t))
+	alice, bob, carol := a.person("alice"), a.person("bob"), b.person("carol")
+	const v3 = "/_matrix/client/v3/"
+	id := a.must("POST", v3+"createRoom", alice, `{"preset":"public_chat"}`)["room_id"].(string)
+	room := v3 + "rooms/" + url.PathEscape(id)
+	a.must("POST", room+"/join", bob, "{}")
+	b.must("POST", v3+"join/"+url.PathEscape(id)+"?server_name="+url.QueryEscape(string(a.Config.ServerName)), carol, "{}")
+	a.must("POST", v3+"pushers/set", bob, `{"pushkey":"x","kind":"http","app_id":"x","app_display_name":"x","device_display_name":"x","lang":"en","data":{"url":"`+gateway.URL+`/_matrix/push/v1/notify"}}`)
+	syncing := v3 + "sync?timeout=1000&filter=" + url.QueryEscape(`{"room":{"timeline":{"limit":100}}}`)
+	token := b.must("GET", syncing, carol, "")["next_batch"].(string)
+	var want []string
+	for i := 0; i < 3*len(fates) || p.Left() > 0; i++ {
+		if i%len(fates) == 0 && p.Left() == 0 {
+			p.Next(fates...)
+		}
+		want = append(want, fmt.Sprint("said ", i))
+		a.must("PUT", room+fmt.Sprint("/send/m.room.message/", i), alice, `{"msgtype":"m.text","body":"`+want[i]+`"}`)
+	}
+	var got []string
+	for end := time.Now().Add(2 * time.Minute); len(got) < len(want) && time.Now().Before(end); {
+		var s struct {
+			Next  string `json:"next_batch"`
+			Rooms struct {
+				Join map[string]struct {
+					Timeline struct {
+						Events []struct{ Content struct{ Body string } }
+					}
+				}
+			}
+		}
+		if err := json.Unmarshal(b.ask("GET", syncing+"&since="+token, carol, "").Body.Bytes(), &s); err != nil {
+			t.Fatal(err)
+		}
+		token = s.Next
+		for _, e := range s.Rooms.Join[id].Timeline.Events {
+			got = append(got, e.Content.Body)
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the other server shows %q, want %q", got, want)
+	}
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		mu.Lock()
+		n := len(pushed)
+		mu.Unlock()
+		if n == len(want) {
+			break
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for _, body := range want {
+		if pushed[body] != 1 {
+			t.Errorf("%q was pushed %d times", body, pushed[body])
+		}
+	}
+}
+
+// running is a server that runs, and is reached by others at its name.
+func running(t *testing.T, database string) *walk {
+	t.Helper()
+	w := &walk{T: t}
+	name := fedclienttest.Server(t, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.federation.ServeHTTP(rw, r) }))
+	c := homeserver.DefaultConfig()
+	c.ServerName, c.DataDir, c.Database.URL = name, t.TempDir(), database
+	c.RateLimits.Enabled = false
+	c.Registration.Hash = account.Argon2{Memory: 64, Time: 1, Threads: 1} // cheap
+	c.Federation.Asking.RootCA, c.Federation.Asking.Notaries = w.authority(), []fedclient.NotaryConfig{}
+	c.Outbound.Allow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	var err error
+	w.Server, err = homeserver.New(t.Context(), c, registrations.NewSet(string(name)))
+	w.ok(err)
+	w.client, w.federation = w.Handlers().Client, w.Handlers().Federation
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- w.Server.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := errors.Join(<-done, w.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return w
+}
+
+// person makes an account and gives its token.
+func (w *walk) person(name string) string {
+	w.Helper()
+	_, err := w.Accounts.CreateUser(w.Context(), account.NewUser{Localpart: name, Password: "correct horse"})
+	w.ok(err)
+	return w.login(name)
 }
