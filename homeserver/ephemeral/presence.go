@@ -41,7 +41,7 @@ type here struct {
 type activity struct {
 	active  time.Time // when the user last did something
 	devices map[matrix.DeviceID]*deviceState
-	told    store.Presence // as it was last written
+	told    string // the state that was last written
 }
 
 // deviceState is what one device says of its user.
@@ -107,9 +107,9 @@ func (h *here) device(user matrix.UserID, device matrix.DeviceID, state string, 
 	return a.presence(user, at)
 }
 
-// presence is what is to be told of a user.
+// presence is what is to be told of a user, without the status message.
 func (a *activity) presence(user matrix.UserID, at time.Time) store.Presence {
-	p := store.Presence{User: user, State: a.state(at), StatusMsg: a.told.StatusMsg}
+	p := store.Presence{User: user, State: a.state(at)}
 	if !a.active.IsZero() {
 		p.LastActive = a.active.UnixMilli()
 	}
@@ -125,15 +125,10 @@ func (s *Service) SetPresence(ctx context.Context, user matrix.UserID, device ma
 		return err
 	}
 	p := s.here.device(user, device, state, 0)
-	old, _, err := s.Store.Presence(ctx, user)
-	if err != nil {
-		return err
-	}
-	p.StatusMsg = old.StatusMsg
 	if msg != nil {
 		p.StatusMsg = *msg
 	}
-	return s.tell(ctx, []store.Presence{p})
+	return s.tell(ctx, []store.Presence{p}, msg == nil)
 }
 
 func checkPresence(state string, msg *string) error {
@@ -169,12 +164,7 @@ func (s *Service) Syncing(ctx context.Context, user matrix.UserID, device matrix
 	if s.here.same(p) {
 		return nil
 	}
-	old, _, err := s.Store.Presence(ctx, user)
-	if err != nil {
-		return err
-	}
-	p.StatusMsg = old.StatusMsg
-	return s.tell(ctx, []store.Presence{p})
+	return s.tell(ctx, []store.Presence{p}, true)
 }
 
 // synced ends a sync.
@@ -194,7 +184,7 @@ func (h *here) same(p store.Presence) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	a := h.users[p.User]
-	return a != nil && a.told.State == p.State
+	return a != nil && a.told == p.State
 }
 
 // Active says that a user did something, such as sending a message.
@@ -211,13 +201,15 @@ func (s *Service) Active(user matrix.UserID) {
 	}
 }
 
-// tell writes presence and wakes those who may see it.
-func (s *Service) tell(ctx context.Context, list []store.Presence) error {
+// tell writes presence, with keep without the status messages, and wakes those
+// who may see it.
+func (s *Service) tell(ctx context.Context, list []store.Presence, keep bool) error {
 	err := s.Store.Update(ctx, func(tx *store.Tx) error {
 		for _, p := range list {
-			if err := tx.PutPresence(ctx, p); err != nil {
+			if err := tx.PutPresence(ctx, p, keep); err != nil {
 				return err
 			}
+			tx.OnCommit(func() { s.here.told(p) })
 		}
 		return nil
 	})
@@ -226,7 +218,6 @@ func (s *Service) tell(ctx context.Context, list []store.Presence) error {
 	}
 	users := make([]matrix.UserID, len(list))
 	for i, p := range list {
-		s.here.told(p)
 		users[i] = p.User
 	}
 	s.announce(users, users)
@@ -238,7 +229,7 @@ func (h *here) told(p store.Presence) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if a := h.users[p.User]; a != nil {
-		a.told = p
+		a.told = p.State
 	}
 }
 
@@ -254,7 +245,7 @@ func (h *here) due(at time.Time) []store.Presence {
 			}
 		}
 		p := a.presence(user, at)
-		if p.State != a.told.State {
+		if p.State != a.told {
 			list = append(list, p)
 		} else if len(a.devices) == 0 {
 			delete(h.users, user)
@@ -283,7 +274,7 @@ func (s *Service) runPresence(ctx context.Context) error {
 			return nil
 		}
 		if list := s.here.due(time.Now()); len(list) > 0 {
-			if err := s.tell(ctx, list); err != nil && ctx.Err() == nil {
+			if err := s.tell(ctx, list, true); err != nil && ctx.Err() == nil {
 				return err
 			}
 		}
@@ -312,7 +303,7 @@ func (s *Service) forgetPresent(ctx context.Context) error {
 	if len(gone) == 0 {
 		return nil
 	}
-	return s.tell(ctx, gone)
+	return s.tell(ctx, gone, true)
 }
 
 // Presence is the presence of a user, as far as observer may see it: of users

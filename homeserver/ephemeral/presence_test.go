@@ -76,6 +76,34 @@ func TestPresence(t *testing.T) {
 	})
 }
 
+// TestPresenceKeepsMessage writes what time or a sync changed after somebody has
+// set a message meanwhile.
+func TestPresenceKeepsMessage(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		w.say(home, "$1", `{}`)
+		put := func(state string, msg *string) {
+			t.Helper()
+			if err := w.SetPresence(t.Context(), alice, "A1", state, msg); err != nil {
+				t.Fatal(err)
+			}
+		}
+		put(Online, nil)
+		w.here.device(alice, "A1", Unavailable, 0)
+		late := w.here.due(time.Now())
+		put(Unavailable, thread("busy"))
+		if err := w.tell(t.Context(), late, true); err != nil || len(late) != 1 {
+			t.Fatalf("%v, told of %v", err, late)
+		}
+		changed, err := w.Presences(t.Context(), alice, 1, w.Store.Position())
+		if err != nil || changed[alice].StatusMsg != "busy" || changed[alice].Presence != Unavailable {
+			t.Errorf("a client is told %+v, %v", changed[alice], err)
+		}
+		if st, err := w.Presence(t.Context(), alice, alice); err != nil || st.StatusMsg != "busy" {
+			t.Errorf("the message is gone: %+v, %v", st, err)
+		}
+	})
+}
+
 // TestSyncingWritesLittle syncs over and over: others are told once.
 func TestSyncingWritesLittle(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {

@@ -94,7 +94,7 @@ func (s *Service) RemotePresence(ctx context.Context, list map[matrix.UserID]Sta
 	if len(rows) > 0 {
 		err := s.Store.Update(ctx, func(tx *store.Tx) error {
 			for _, p := range rows {
-				if err := tx.PutPresence(ctx, p); err != nil {
+				if err := tx.PutPresence(ctx, p, false); err != nil {
 					return err
 				}
 			}

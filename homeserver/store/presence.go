@@ -78,9 +78,10 @@ func (s *Store) queryPresence(ctx context.Context, q string, args ...any) ([]Pre
 	return list, rows.Err()
 }
 
-// PutPresence writes the presence of a user at the next position of the log.
-// p.Pos is not looked at.
-func (tx *Tx) PutPresence(ctx context.Context, p Presence) error {
+// PutPresence writes the presence of a user at the next position of the log; with
+// keep the status message stays what it is, and p's is not looked at. p.Pos never
+// is.
+func (tx *Tx) PutPresence(ctx context.Context, p Presence, keep bool) error {
 	pos, err := tx.NextPosition(ctx)
 	if err != nil {
 		return fmt.Errorf("put presence: %w", err)
@@ -88,8 +89,13 @@ func (tx *Tx) PutPresence(ctx context.Context, p Presence) error {
 	const q = `
 		INSERT INTO presence (user_id, presence, status_msg, last_active, pos) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (user_id) DO UPDATE
-		SET presence = excluded.presence, status_msg = excluded.status_msg, last_active = excluded.last_active, pos = excluded.pos`
-	if err := tx.Exec(ctx, q, p.User, p.State, p.StatusMsg, p.LastActive, pos); err != nil {
+		SET presence = excluded.presence, status_msg = CASE WHEN $6 THEN presence.status_msg ELSE excluded.status_msg END,
+			last_active = excluded.last_active, pos = excluded.pos
+		RETURNING status_msg`
+	if keep {
+		p.StatusMsg = ""
+	}
+	if err := tx.QueryRow(ctx, q, p.User, p.State, p.StatusMsg, p.LastActive, pos, keep).Scan(&p.StatusMsg); err != nil {
 		return fmt.Errorf("put presence: %w", err)
 	}
 	p.Pos = pos
