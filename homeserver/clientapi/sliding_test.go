@@ -376,6 +376,16 @@ func TestSlidingRestart(t *testing.T) {
 		if a := s.slide(keys.text("pos"), crypto); typesOf(a.at("extensions", "to_device", "events")) != "m.test" {
 			t.Errorf("after a restart: %v", a)
 		}
+		// A backup was put back, or another server had this name: nothing is lost by what clients remember.
+		for _, pos := range []string{"s999999_0.1", "12/s34_5", "x"} {
+			s.want(400, `"errcode":"M_UNKNOWN_POS"`, "POST", slidingPath+"?pos="+url.QueryEscape(pos), crypto)
+		}
+		later := strings.Replace(crypto, `"to_device":{`, `"to_device":{"since":"999999",`, 1)
+		for range 2 {
+			if a := s.slide("", later); typesOf(a.at("extensions", "to_device", "events")) != "m.test" {
+				t.Errorf("with a since token from the future: %v", a)
+			}
+		}
 	})
 }
 
@@ -399,8 +409,8 @@ func TestSlidingRefuses(t *testing.T) {
 				t.Errorf("%s: %d %s", body, w.Code, w.Body)
 			}
 		}
-		s.want(400, "M_", "POST", slidingPath+"?pos=x", list20)
-		s.want(400, "M_", "POST", slidingPath+"?pos=s5_0.1", list20)
+		s.want(400, "M_UNKNOWN_POS", "POST", slidingPath+"?pos=x", list20)
+		s.want(400, "M_UNKNOWN_POS", "POST", slidingPath+"?pos=s5_0.1", list20)
 		s.want(400, "M_INVALID_PARAM", "POST", slidingPath+"?timeout=x", "{}")
 		s.nobody().want(401, "M_MISSING_TOKEN", "POST", slidingPath, "{}")
 		many := `{"room_subscriptions":{`

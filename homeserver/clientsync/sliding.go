@@ -180,11 +180,12 @@ func (s *Service) Slide(ctx context.Context, w Window) (*SlidingAnswer, error) {
 	if conn == nil {
 		conn = &connection{states: map[string]*sliding{}}
 	}
-	known, err := conn.known(w)
+	now := s.Store.Position()
+	known, err := conn.known(w, now)
 	if err != nil {
 		return nil, err
 	}
-	has, err := w.toDeviceSince()
+	has, err := w.toDeviceSince(now)
 	if err == nil {
 		err = s.Keys.Acknowledge(ctx, w.User, w.Device, has)
 	}
@@ -200,7 +201,7 @@ func (s *Service) Slide(ctx context.Context, w Window) (*SlidingAnswer, error) {
 	for late := w.Pos == "" || w.Timeout <= 0; ; {
 		rung := s.Bell.Listen(string(w.User))
 		if late || !s.still(known, w, has) {
-			sl := &slide{Window: w, known: known, reading: &reading{Service: s, ctx: ctx, since: known.at, Request: Request{User: w.User, Device: w.Device, Filter: &Filter{}}}}
+			sl := &slide{Window: w, known: known, has: has, reading: &reading{Service: s, ctx: ctx, since: known.at, Request: Request{User: w.User, Device: w.Device, Filter: &Filter{}}}}
 			a, next, err := sl.read()
 			if err != nil {
 				return nil, err
@@ -246,8 +247,10 @@ func (s *Service) still(known *sliding, w Window, has int64) bool {
 }
 
 // known gives what the client knows at the position of its request. A loop that
-// looks at no rooms needs nothing but the position itself.
-func (c *connection) known(w Window) (*sliding, error) {
+// looks at no rooms needs nothing but the position itself. A position that is not
+// of this server's log, up to now, is of another server with its name, or from
+// before a backup was put back.
+func (c *connection) known(w Window, now int64) (*sliding, error) {
 	if w.Pos == "" {
 		return &sliding{}, nil
 	}
@@ -259,10 +262,7 @@ func (c *connection) known(w Window) (*sliding, error) {
 	}
 	place, _, _ := strings.Cut(w.Pos, ".")
 	at, err := parseToken(place)
-	if err != nil {
-		return nil, err
-	}
-	if len(w.Lists) == 0 && len(w.Rooms) == 0 && at.pos > 0 {
+	if err == nil && len(w.Lists) == 0 && len(w.Rooms) == 0 && 0 < at.pos && at.pos <= now {
 		at.typing = 0
 		return &sliding{at: at}, nil
 	}
@@ -290,6 +290,7 @@ type slide struct {
 	*reading
 	Window
 	known *sliding
+	has   int64 // position up to which the device has its messages
 	next  *sliding
 	order *order
 	*scratch

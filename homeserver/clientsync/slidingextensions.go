@@ -129,14 +129,19 @@ func (sl *slide) readExtensions(a *SlidingAnswer) error {
 	return nil
 }
 
-// toDeviceSince is the position up to which the device has its messages.
-func (w *Window) toDeviceSince() (int64, error) {
+// toDeviceSince is the position up to which the device has its messages. It has
+// none if that is behind now: the position is of another server with this one's
+// name, or from before a backup was put back.
+func (w *Window) toDeviceSince(now int64) (int64, error) {
 	if w.Extensions.ToDevice == nil || w.Extensions.ToDevice.Since == "" {
 		return 0, nil
 	}
 	n, err := strconv.ParseInt(w.Extensions.ToDevice.Since, 10, 64)
 	if err != nil || n < 0 {
 		return 0, matrix.Errorf(matrix.InvalidParam, "%q is not a since token of this server", w.Extensions.ToDevice.Since)
+	}
+	if n > now {
+		return 0, nil
 	}
 	return n, nil
 }
@@ -147,11 +152,7 @@ const mostToDevice = 100
 // extendToDevice gives the messages that the device has not got. Their position
 // is its own: they are dropped when the client names it.
 func (sl *slide) extendToDevice(x *extended) error {
-	since, err := sl.toDeviceSince()
-	if err != nil {
-		return err
-	}
-	list, err := sl.Keys.Pending(sl.ctx, sl.reading.User, sl.reading.Device, since, sl.now.pos)
+	list, err := sl.Keys.Pending(sl.ctx, sl.reading.User, sl.reading.Device, sl.has, sl.now.pos)
 	if err != nil {
 		return err
 	}
