@@ -31,7 +31,7 @@ type picture struct {
 	orientation   int    // 1 to 8 as in EXIF; 1 is upright
 	animated      bool   // has, or may have, more than one picture in it
 	memory        int64  // bytes that decoding takes
-	swelling      int64  // and for each byte of the file, at most
+	swelling      int64  // and for each byte of the file at most, see codes
 	decode        func(io.Reader) (image.Image, error)
 }
 
@@ -60,11 +60,7 @@ func readHeader(header []byte) (picture, error) {
 		config, err = gif.DecodeConfig(bytes.NewReader(header))
 	case len(header) > 20 && string(header[:4]) == "RIFF" && string(header[8:12]) == "WEBP":
 		p.kind, p.decode = "image/webp", webp.Decode
-		extended := string(header[12:16]) == "VP8X"
-		p.animated = extended && header[20]&2 != 0
-		if string(header[12:16]) == "VP8L" || extended && header[20]&0x12 != 0 { // lossless, its alpha, or both may be inside
-			p.swelling = webpSwelling
-		}
+		p.animated = string(header[12:16]) == "VP8X" && header[20]&2 != 0
 		config, err = webp.DecodeConfig(bytes.NewReader(header))
 	default:
 		return picture{}, errNoImage
@@ -77,12 +73,15 @@ func readHeader(header []byte) (picture, error) {
 	}
 	p.width, p.height = config.Width, config.Height
 	perPixel := int64(bytesPerPixel(config.ColorModel))
-	if p.kind == "image/jpeg" {
+	switch p.kind {
+	case "image/jpeg":
 		facts := readJPEG(header)
 		p.orientation = facts.orientation
 		if facts.progressive { // all coefficients, 4 bytes each, stay in memory to the end
 			perPixel += 12
 		}
+	case "image/webp":
+		perPixel, p.swelling = webpCost(header)
 	}
 	p.memory = perPixel * int64(p.width) * int64(p.height)
 	return p, nil
@@ -116,10 +115,6 @@ func bytesPerPixel(m color.Model) int {
 	}
 	return 4
 }
-
-// webpSwelling is how many bytes of prefix codes a byte of a lossless WebP can
-// make, which has up to 65,536 groups of them.
-const webpSwelling = 200
 
 // upright is the size of the picture as it is to be looked at.
 func (p picture) upright() (width, height int) {

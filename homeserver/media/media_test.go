@@ -3,7 +3,6 @@ package media
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"image"
 	"image/color"
@@ -276,33 +275,12 @@ func encoded(t *testing.T, kind string, img image.Image) []byte {
 // redWebP writes a red picture as lossless WebP: each of its five prefix codes
 // has one symbol, so that the pixels take no bits at all.
 func redWebP(w, h int) []byte {
-	var bits uint64
-	var n int
-	out := []byte("RIFF\x00\x00\x00\x00WEBPVP8L\x00\x00\x00\x00\x2f")
-	put := func(value uint64, width int) {
-		bits |= value << n
-		for n += width; n >= 8; n -= 8 {
-			out = append(out, byte(bits))
-			bits >>= 8
-		}
-	}
-	put(uint64(w-1), 14)
-	put(uint64(h-1), 14)
-	put(0, 1+3)                                          // no alpha, version 0
-	put(0, 3)                                            // no transform, no colour cache, no meta prefix codes
+	b := newWebP(w, h)
+	b.put(0, 3)                                          // no transform, no colour cache, no meta prefix codes
 	for _, symbol := range []uint64{0, 250, 0, 255, 0} { // green, red, blue, alpha, distance
-		put(1, 1) // simple code
-		put(0, 1) // one symbol
-		put(1, 1) // of eight bits
-		put(symbol, 8)
+		b.simple(symbol)
 	}
-	put(0, 7)
-	binary.LittleEndian.PutUint32(out[16:], uint32(len(out)-20))
-	if len(out)%2 == 1 {
-		out = append(out, 0)
-	}
-	binary.LittleEndian.PutUint32(out[4:], uint32(len(out)-8))
-	return out
+	return b.file()
 }
 
 func TestThumbnail(t *testing.T) {

@@ -104,7 +104,7 @@ func (s *Service) header(ctx context.Context, digest []byte) (picture, error) {
 	if err != nil {
 		return picture{}, fmt.Errorf("thumbnail: %w", err)
 	}
-	p.memory = s.atMost(p.memory + size*p.swelling)
+	p.memory = s.atMost(p.memory + p.codes(size))
 	return p, nil
 }
 
@@ -205,7 +205,7 @@ func (s *Service) renderAnimation(ctx context.Context, r io.Reader, moves bool, 
 	if memory > s.config.ThumbnailMemory || moves && a.work() > mostWork*s.config.MaxPixels {
 		return nil, "", errStill
 	}
-	memory = s.atMost(memory + int64(len(b))*p.swelling)
+	memory = s.atMost(memory + p.codes(int64(len(b))))
 	if err := s.memory.Acquire(ctx, memory); err != nil {
 		return nil, "", err
 	}

@@ -27,6 +27,57 @@ func (a *animation) readWebP(b []byte) error {
 	return nil
 }
 
+const (
+	// webpCodes is how many bytes the prefix codes of a lossless WebP take at most:
+	// the decoder refuses more than 2,600 groups of them, and the trees of one are for
+	// 2,328, three times 256, and 40 symbols. A byte of the file makes webpSwelling of
+	// them, beside the tables that every tree has, be it of one symbol.
+	webpCodes    = 150 << 20
+	webpSwelling = 260
+	webpTables   = 2600 * 5 * 560
+
+	// webpDearest is what a pixel takes in a lossy image whose transparency is a
+	// lossless one.
+	webpDearest = 9 + 1 + 2
+)
+
+// webpCost is how many bytes decoding a WebP takes for each pixel, and for each byte
+// of the file at most. It looks for the chunk with the pixels; where header ends
+// before that, it is the dearest one.
+func webpCost(header []byte) (perPixel, swelling int64) {
+	c := &chunks{b: header}
+	c.take(12)
+	for head := c.take(8); head != nil; head = c.take(8) {
+		size := int(binary.LittleEndian.Uint32(head[4:]))
+		first := append(header[c.at:len(header):len(header)], 0)[0] // of the chunk's bytes
+		switch string(head[:4]) {
+		case "VP8X":
+			if first&2 != 0 { // animated: any of its pictures may be of any kind
+				return webpDearest, webpSwelling
+			}
+		case "VP8 ":
+			return 3, 0
+		case "VP8L": // 4 before colours are looked up in a palette, 4 behind, and a sixteenth of 4 for each of three images inside
+			return 9, webpSwelling
+		case "ALPH":
+			if first&3 == 0 { // not compressed
+				return 4, 0
+			}
+			return webpDearest, webpSwelling
+		}
+		c.take(size + size%2)
+	}
+	return webpDearest, webpSwelling
+}
+
+// codes is how many bytes the prefix codes in a file of a size take at most.
+func (p picture) codes(size int64) int64 {
+	if p.swelling == 0 {
+		return 0
+	}
+	return min(webpTables+size*p.swelling, webpCodes)
+}
+
 // riff gives the next chunk of a WebP, "" at the end.
 func (c *chunks) riff() (kind string, body []byte) {
 	head := c.take(8)
