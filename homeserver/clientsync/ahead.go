@@ -37,6 +37,9 @@ func (rd *reading) readAhead(part []store.Membership) error {
 	in := make(map[store.RoomNum]store.Membership, len(part))
 	for _, m := range part {
 		in[m.Room] = m
+		if whole {
+			a.Also = append(a.Also, m.Event)
+		}
 	}
 	nums = nums[:0]
 	var receipts []store.Receipt
@@ -45,13 +48,16 @@ func (rd *reading) readAhead(part []store.Membership) error {
 		if m.Membership != "join" || !rd.Filter.Room.wants(r.ID) || !whole && max(r.Last, m.Pos) <= rd.since.pos {
 			continue
 		}
-		a.Rooms, a.Also = append(a.Rooms, r), append(a.Also, m.Event)
+		a.Rooms = append(a.Rooms, r)
 		nums, receipts = append(nums, r.Num), append(receipts, rd.read[r.Num]...)
 	}
 	if rd.initial() {
 		rd.Unread.Receipts(rd.User, nums, receipts, rd.now.pos)
 	}
-	return rd.Rooms.ReadAhead(rd.ctx, a)
+	if err := rd.Rooms.ReadAhead(rd.ctx, a); err != nil || !whole {
+		return err
+	}
+	return rd.heroesAhead(a.Rooms)
 }
 
 // unshaped are events for which the answer has a place, but not yet in the shape

@@ -33,7 +33,8 @@ func (rd *reading) wanted(p part, state []*store.Event, found []room.Seen, sum *
 	known := rd.told(p)
 	for _, m := range members {
 		inTimeline := slices.ContainsFunc(found, func(e room.Seen) bool { return e.Num == m.Num })
-		if f.Wants(m) && !slices.Contains(list, m) && (!inTimeline || rd.StateAfter) && (f.Redundant || p.whole || !known.has(m)) {
+		inState := slices.ContainsFunc(list, func(e *store.Event) bool { return e.Num == m.Num })
+		if f.Wants(m) && !inState && (!inTimeline || rd.StateAfter) && (f.Redundant || p.whole || !known.has(m)) {
 			list = append(list, m)
 		}
 	}

@@ -315,10 +315,11 @@ func (rd *reading) summary(r *store.Room) (*summary, error) {
 func (rd *reading) heroesOf(r *store.Room) ([]matrix.UserID, error) {
 	h, known := rd.heroes.Find(r.Current)
 	if !known {
-		var err error
-		if h, err = rd.candidates(r); err != nil {
+		found, err := rd.candidates(r.Num)
+		if err != nil {
 			return nil, err
 		}
+		h = found[r.Num]
 		rd.heroes.Put(r.Current, h)
 	}
 	var users []matrix.UserID
@@ -346,32 +347,67 @@ func (rd *reading) named(r *store.Room) (bool, error) {
 	return false, nil
 }
 
-// candidates are the heroes of a room.
-func (rd *reading) candidates(r *store.Room) (heroes, error) {
-	present, err := rd.someMembers(r, "join", "invite")
-	if err != nil || len(present) > 1 {
-		return heroes{present: present}, err
+// candidates are the heroes of some rooms.
+func (rd *reading) candidates(rooms ...store.RoomNum) (map[store.RoomNum]heroes, error) {
+	found := make(map[store.RoomNum]heroes, len(rooms))
+	present, err := rd.someMembers(rooms, "join", "invite")
+	if err != nil {
+		return nil, err
 	}
-	past, err := rd.someMembers(r, "leave", "ban")
-	return heroes{present, past}, err
+	var empty []store.RoomNum
+	for _, room := range rooms {
+		if found[room] = (heroes{present: present[room]}); len(present[room]) < 2 {
+			empty = append(empty, room)
+		}
+	}
+	past, err := rd.someMembers(empty, "leave", "ban")
+	for _, room := range empty {
+		found[room] = heroes{present[room], past[room]}
+	}
+	return found, err
 }
 
-// someMembers lists a few of those who are one of the given.
-func (rd *reading) someMembers(r *store.Room, memberships ...string) ([]matrix.UserID, error) {
-	var list []matrix.UserID
+// someMembers lists, for each of some rooms, a few of those who are one of the given.
+func (rd *reading) someMembers(rooms []store.RoomNum, memberships ...string) (map[store.RoomNum][]matrix.UserID, error) {
+	found := make(map[store.RoomNum][]matrix.UserID, len(rooms))
 	for _, membership := range memberships {
-		if len(list) > mostHeroes {
-			break
+		var few []store.RoomNum
+		for _, room := range rooms {
+			if len(found[room]) <= mostHeroes {
+				few = append(few, room)
+			}
 		}
-		members, err := rd.Store.Members(rd.ctx, r.Num, membership, mostHeroes+1-len(list))
+		members, err := rd.Store.FirstMembers(rd.ctx, few, membership, mostHeroes+1)
 		if err != nil {
 			return nil, err
 		}
-		for _, m := range members {
-			list = append(list, m.User)
+		for room, list := range members {
+			found[room] = append(found[room], list[:min(len(list), mostHeroes+1-len(found[room]))]...)
 		}
 	}
-	return list, nil
+	return found, nil
+}
+
+// heroesAhead finds the heroes of those rooms that have no name.
+func (rd *reading) heroesAhead(rooms []*store.Room) error {
+	var nums []store.RoomNum
+	for _, r := range rooms {
+		if _, known := rd.heroes.Find(r.Current); known {
+			continue
+		}
+		if named, err := rd.named(r); err != nil {
+			return err
+		} else if !named {
+			nums = append(nums, r.Num)
+		}
+	}
+	found, err := rd.candidates(nums...)
+	for _, r := range rooms {
+		if h, ok := found[r.Num]; ok {
+			rd.heroes.Put(r.Current, h)
+		}
+	}
+	return err
 }
 
 // noticeNewcomers remembers who came into view, because their presence is news.

@@ -31,6 +31,7 @@ type members struct {
 type residence struct {
 	rooms map[RoomNum]Membership
 	last  int64 // the newest Pos
+	drops int   // see Forgettings
 }
 
 // of gives the residence of a user, an empty one for who never was in a room. m.mu
@@ -51,7 +52,9 @@ func (m *members) set(ms Membership) {
 		m.byUser[ms.User] = r
 	}
 	r.rooms[ms.Room] = ms
-	r.last = max(r.last, ms.Pos)
+	if r.last = max(r.last, ms.Pos); ms.Forgotten {
+		r.drops++
+	}
 	users := m.joined[ms.Room]
 	switch {
 	case ms.Membership == "join" && users == nil:
@@ -113,6 +116,14 @@ func (s *Store) MembershipNews(user matrix.UserID, rooms map[RoomNum]bool, since
 		}
 	}
 	return list
+}
+
+// Forgettings counts how often a user has forgotten a room. That has no position in
+// the log; the number says whether it has happened since an earlier look.
+func (s *Store) Forgettings(user matrix.UserID) int {
+	s.members.mu.RLock()
+	defer s.members.mu.RUnlock()
+	return s.members.of(user).drops
 }
 
 // Membership is what a user of this server is in a room; the zero value if the
@@ -212,6 +223,32 @@ func (s *Store) Members(ctx context.Context, room RoomNum, membership string, li
 		list = append(list, m)
 	}
 	return list, rows.Err()
+}
+
+// FirstMembers lists up to limit members of the given membership of each of some
+// rooms, as Members does.
+func (s *Store) FirstMembers(ctx context.Context, rooms []RoomNum, membership string, limit int) (map[RoomNum][]matrix.UserID, error) {
+	if len(rooms) == 0 {
+		return nil, nil
+	}
+	rows, err := s.db.Query(ctx, `SELECT m.room, m.user_id FROM rooms r CROSS JOIN memberships m
+		WHERE r.num IN LIST($1) AND m.room = r.num AND m.membership = $2 AND m.event <= COALESCE(
+			(SELECT x.event FROM memberships x WHERE x.room = r.num AND x.membership = $2 ORDER BY x.event LIMIT 1 OFFSET $3), 9223372036854775807)
+		ORDER BY m.room, m.event`, rooms, membership, limit-1)
+	if err != nil {
+		return nil, fmt.Errorf("read members: %w", err)
+	}
+	defer rows.Close()
+	found := make(map[RoomNum][]matrix.UserID, len(rooms))
+	for rows.Next() {
+		var room RoomNum
+		var user matrix.UserID
+		if err := rows.Scan(&room, &user); err != nil {
+			return nil, fmt.Errorf("read members: %w", err)
+		}
+		found[room] = append(found[room], user)
+	}
+	return found, rows.Err()
 }
 
 // GuestMembers lists the guests of this server who are joined to a room.
