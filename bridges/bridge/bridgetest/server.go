@@ -35,6 +35,7 @@ type Server struct {
 	client  http.Handler // nil while the server is down
 	dir     string
 	options Options
+	log     *log // of all runs
 	stop    func()
 }
 
@@ -67,6 +68,10 @@ type Options struct {
 	Database  string // of the bridge; empty means an SQLite file
 	Shared    bool   // the homeserver uses Database, too
 	NoMedia   bool   // the server offers no public links
+
+	// Wire, unless it is nil, is put around what carries the bridge's requests to
+	// the homeserver.
+	Wire func(bridge.Wire) bridge.Wire
 }
 
 // Start runs a homeserver with a bridge until the test ends.
@@ -86,7 +91,10 @@ func Start(t *testing.T, o Options) *Server {
 func (s *Server) Run() {
 	t := s.T
 	t.Helper()
-	logger := zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel).With().Timestamp().Logger()
+	if s.log == nil {
+		s.log = logOf(t)
+	}
+	logger := zerolog.New(s.log).Level(zerolog.WarnLevel).With().Timestamp().Logger()
 	ctx, cancel := context.WithCancel(logger.WithContext(context.Background()))
 
 	config := homeserver.DefaultConfig()
@@ -154,7 +162,11 @@ func (s *Server) attach(ctx context.Context, o Options, as *appservices.Service,
 	if o.NoMedia {
 		place.PublicURL = ""
 	}
-	host, err := bridge.New(ctx, place, o.Config, o.Connector, &appservices.Wire{Handler: client, Values: ctx})
+	var wire bridge.Wire = &appservices.Wire{Handler: client, Values: ctx}
+	if o.Wire != nil {
+		wire = o.Wire(wire)
+	}
+	host, err := bridge.New(ctx, place, o.Config, o.Connector, wire)
 	if err != nil {
 		s.T.Fatal(err)
 	}
