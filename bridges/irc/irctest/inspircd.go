@@ -9,10 +9,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"switchboard/cmd/dev/child"
 )
 
 // binary is where Debian puts InspIRCd.
@@ -41,12 +44,11 @@ func Start(t *testing.T, plain bool) *Server {
 		}
 		t.Skip("InspIRCd is not installed (apt-get install inspircd)")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := child.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{Address: l.Addr().String(), t: t, dir: t.TempDir()}
-	_ = l.Close()
+	s := &Server{Address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), t: t, dir: t.TempDir()}
 	if err := os.Chmod(s.dir, 0o777); err != nil { //nolint:gosec // the server may run as another user
 		t.Fatal(err)
 	}

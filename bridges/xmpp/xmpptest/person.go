@@ -115,7 +115,7 @@ func (s *Server) Person(name string) *Person {
 	t := s.t
 	t.Helper()
 	account := s.Account(name)
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	text, err := os.ReadFile(s.CAFile)
 	if err != nil {
@@ -194,10 +194,13 @@ func (p *Person) Stanzas() []Stanza {
 	return append([]Stanza(nil), p.seen...)
 }
 
+// patience is how long something may take that must happen.
+const patience = 2 * time.Minute
+
 // Await waits for a stanza.
 func (p *Person) Await(what string, match func(Stanza) bool) Stanza {
 	p.t.Helper()
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		for _, s := range p.Stanzas() {
 			if match(s) {
 				return s
