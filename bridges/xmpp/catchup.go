@@ -101,8 +101,8 @@ func (s *session) position(of jid.JID) Position {
 func (s *session) setPosition(of jid.JID, p Position) {
 	if of.Equal(jid.JID{}) {
 		s.update(func(m *LoginMetadata) { m.Position = p })
-	} else if _, ok := s.room(of); ok {
-		s.setRoom(of, func(st *RoomState) { st.Position = p })
+	} else {
+		s.changeRoom(of, func(st *RoomState) { st.Position = p })
 	}
 }
 

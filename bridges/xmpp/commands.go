@@ -101,7 +101,10 @@ func part(ce *commands.Event, s *session) {
 		ce.Reply("You are not in a room of that name. Usage: `$cmdprefix part [room@server]`")
 		return
 	}
-	s.leave(ce.Ctx, room, strings.Join(ce.Args[min(1, len(ce.Args)):], " "))
+	select {
+	case <-s.leave(ce.Ctx, room, strings.Join(ce.Args[min(1, len(ce.Args)):], " ")):
+	case <-ce.Ctx.Done():
+	}
 	ce.Reply("You have left %s.", room)
 }
 

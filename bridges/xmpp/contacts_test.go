@@ -1,12 +1,17 @@
 package xmpp_test
 
 import (
+	"bytes"
 	"context"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 
+	"maunium.net/go/mautrix/bridgev2/status"
 	"maunium.net/go/mautrix/event"
 
+	"switchboard/bridges/bridge"
 	"switchboard/bridges/bridge/bridgetest"
 	"switchboard/bridges/xmpp/xmpptest"
 )
@@ -65,6 +70,14 @@ func TestContacts(t *testing.T) {
 	})
 }
 
+// bookmark keeps a bookmark in the new form.
+func bookmark(phone *xmpptest.Person, room, autojoin string) {
+	phone.Send(`<iq type="set" id="new-`+autojoin+`"><pubsub xmlns="http://jabber.org/protocol/pubsub"><publish node="urn:xmpp:bookmarks:1"><item id="%s"><conference xmlns="urn:xmpp:bookmarks:1" autojoin="`+autojoin+`"/></item></publish>`+
+		`<publish-options><x xmlns="jabber:x:data" type="submit"><field var="FORM_TYPE" type="hidden"><value>http://jabber.org/protocol/pubsub#publish-options</value></field>`+
+		`<field var="pubsub#persist_items"><value>true</value></field><field var="pubsub#access_model"><value>whitelist</value></field></x></publish-options></pubsub></iq>`, room)
+	phone.Await("the answer", func(s xmpptest.Stanza) bool { return s.ID == "new-"+autojoin && s.Type == "result" })
+}
+
 // TestBookmarks goes where the account's other clients go.
 func TestBookmarks(t *testing.T) {
 	each(t, func(t *testing.T, server *xmpptest.Server) {
@@ -79,15 +92,9 @@ func TestBookmarks(t *testing.T) {
 		room := p.alice.Room(den)
 		bob.Await("alice, by her nick", func(s xmpptest.Stanza) bool { return s.From == den+"/ali" && s.Type == "" })
 		// The other in the new one, while it runs.
-		publish := func(autojoin string) {
-			phone.Send(`<iq type="set" id="new-`+autojoin+`"><pubsub xmlns="http://jabber.org/protocol/pubsub"><publish node="urn:xmpp:bookmarks:1"><item id="%s"><conference xmlns="urn:xmpp:bookmarks:1" autojoin="`+autojoin+`"/></item></publish>`+
-				`<publish-options><x xmlns="jabber:x:data" type="submit"><field var="FORM_TYPE" type="hidden"><value>http://jabber.org/protocol/pubsub#publish-options</value></field>`+
-				`<field var="pubsub#persist_items"><value>true</value></field><field var="pubsub#access_model"><value>whitelist</value></field></x></publish-options></pubsub></iq>`, hall)
-			phone.Await("the answer", func(s xmpptest.Stanza) bool { return s.ID == "new-"+autojoin && s.Type == "result" })
-		}
-		publish("true")
+		bookmark(phone, hall, "true")
 		other := p.alice.Room(hall)
-		publish("false")
+		bookmark(phone, hall, "false")
 		p.alice.Await("to be out again", bridgetest.Member(other, p.alice.UserID, event.MembershipLeave))
 		// What is left here is left there, in the form that it was kept in.
 		if _, err := p.alice.LeaveRoom(context.Background(), room); err != nil {
@@ -106,6 +113,59 @@ func TestBookmarks(t *testing.T) {
 				}
 			}
 			return true
+		})
+	})
+}
+
+// holdingWire holds back the answer to the making of a room.
+type holdingWire struct {
+	bridge.Wire
+	name            string // of the room
+	asked, released chan struct{}
+}
+
+// RoundTrip implements http.RoundTripper.
+func (w holdingWire) RoundTrip(r *http.Request) (*http.Response, error) {
+	var body []byte
+	if strings.HasSuffix(r.URL.Path, "/createRoom") {
+		body, _ = io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+	}
+	answer, err := w.Wire.RoundTrip(r)
+	if bytes.Contains(body, []byte(w.name)) {
+		close(w.asked)
+		<-w.released
+	}
+	return answer, err
+}
+
+// TestLeftWhileEntering lets another client go out of a room while the Matrix room
+// of it is being made.
+func TestLeftWhileEntering(t *testing.T) {
+	each(t, func(t *testing.T, server *xmpptest.Server) {
+		phone, bob := server.Person("alice"), server.Person("bob")
+		bob.Enter(hall, "bob")
+		hold := holdingWire{name: hall, asked: make(chan struct{}), released: make(chan struct{})}
+		o := options(server.Address, server.CAFile)
+		o.Wire = func(w bridge.Wire) bridge.Wire { hold.Wire = w; return hold }
+		matrix := bridgetest.Start(t, o)
+		alice := matrix.User("alice")
+		(&network{server: server}).LogIn(alice, alice.Manage("@xmppbot:"+bridgetest.ServerName))
+		bridgetest.Eventually(t, "alice is connected", func() bool {
+			logins := matrix.Host.Health().Logins
+			return len(logins) == 1 && logins[0].State == string(status.StateConnected)
+		})
+		bookmark(phone, hall, "true")
+		<-hold.asked
+		bookmark(phone, hall, "false")
+		bob.Send(`<message to="%s" type="chat" id="f"><body>behind it</body></message>`, phone.JID)
+		alice.Await("what came behind it", func(e *event.Event) bool {
+			return e.Type == event.EventMessage && e.Content.AsMessage().Body == "behind it"
+		})
+		close(hold.released)
+		bob.Await("that alice goes", func(s xmpptest.Stanza) bool { return s.From == hall+"/alice" && s.Type == "unavailable" })
+		alice.Await("to be out again", func(e *event.Event) bool {
+			return e.Type == event.StateMember && e.GetStateKey() == string(alice.UserID) && e.Content.AsMember().Membership == event.MembershipLeave
 		})
 	})
 }

@@ -21,7 +21,8 @@ import (
 // is known which of our own messages are already there.
 type lane struct {
 	session *session
-	room    jid.JID // zero for the account's
+	room    jid.JID     // zero for the account's
+	settled bridge.Line // what the server has confirmed; what comes later waits for it
 
 	mu        sync.Mutex // tier 1; guards what follows
 	free      *sync.Cond // tasks has room
@@ -122,6 +123,7 @@ func (l *lane) run(ctx context.Context) {
 		f := l.tasks[0]
 		l.tasks = l.tasks[1:]
 		l.mu.Unlock()
+		l.settled.Wait() // f may be an answer to one of our messages
 		bridge.Contain(ctx, "panic in the XMPP bridge", func() error { f(ctx); return nil })
 	}
 }
@@ -163,7 +165,7 @@ func (l *lane) flush() {
 	for _, o := range slices.Clone(l.out) {
 		if id, ok := l.delivered[o.id]; ok {
 			delete(l.delivered, o.id)
-			go l.settle(o.id, result{id: id})
+			l.settleSoon(o.id, id)
 			continue
 		}
 		if o.state.Load() == unsure {
@@ -181,12 +183,17 @@ func (l *lane) confirmed(o *outgoing, err error) {
 	switch {
 	case err == nil && o.echoed:
 	case err == nil:
-		go l.settle(o.id, result{id: o.id})
+		l.settleSoon(o.id, o.id)
 	case errors.Is(err, client.ErrOffline):
 		o.state.Store(waiting)
 	default:
 		o.state.Store(unsure)
 	}
+}
+
+// settleSoon is settle for a stanza that is there, while the lane may be locked.
+func (l *lane) settleSoon(id, reference string) {
+	l.settled.Add(l.session.context(), func() { l.settle(id, result{id: reference}) })
 }
 
 // settle ends the waiting for what became of a stanza. It reports whether anyone

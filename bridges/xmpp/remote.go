@@ -51,6 +51,10 @@ func (s *session) onEvent(e client.Event) {
 		s.lane(e.Room).add(true, func(ctx context.Context) { s.onGone(ctx, e) })
 	case client.OccupantRenamed:
 		s.lane(e.Room).add(true, func(ctx context.Context) { s.onRenamed(ctx, e) })
+	case client.BookmarkChanged:
+		s.lane(e.Room).add(true, func(ctx context.Context) { s.onBookmark(ctx, e.Bookmark) })
+	case client.AvatarChanged:
+		s.laneIn(e.Of).add(true, func(ctx context.Context) { s.avatarChanged(ctx, e.Of, e.Hash) })
 	default:
 		s.account.add(true, func(ctx context.Context) { s.onContact(ctx, e) })
 	}
@@ -70,10 +74,16 @@ func (s *session) laneOf(m *client.Message) *lane {
 	if m.Type == "groupchat" {
 		return s.lane(m.From.Bare())
 	}
-	if m.Type == "error" && m.From.Resourcepart() == "" {
-		if _, ok := s.room(m.From); ok {
-			return s.lane(m.From)
-		}
+	if m.Type == "error" {
+		return s.laneIn(m.From)
+	}
+	return s.account
+}
+
+// laneIn is the lane of a room that we are in, else the account's.
+func (s *session) laneIn(room jid.JID) *lane {
+	if _, in := s.room(room); in {
+		return s.lane(room)
 	}
 	return s.account
 }
@@ -340,14 +350,10 @@ func (s *session) onContact(ctx context.Context, e client.Event) {
 		s.renamed(ctx, e.Item.JID, "")
 	case client.NickChanged:
 		s.renamed(ctx, e.Of, e.Nick)
-	case client.AvatarChanged:
-		s.avatarChanged(ctx, e.Of, e.Hash)
 	case client.Presence:
 		if e.HasPhoto {
 			s.avatarChanged(ctx, e.From.Bare(), e.Photo)
 		}
-	case client.BookmarkChanged:
-		s.onBookmark(ctx, e.Bookmark)
 	case client.Subscribe:
 		bridge.Note(ctx, s.login, "%s asks to see when you are there. Say `accept %s` to allow it.", e.From, e.From)
 	case client.Invited:
@@ -425,7 +431,7 @@ func (s *session) GetUserInfo(_ context.Context, g *bridgev2.Ghost) (*bridgev2.U
 // GetChatInfo implements bridgev2.NetworkAPI.
 func (s *session) GetChatInfo(ctx context.Context, p *bridgev2.Portal) (*bridgev2.ChatInfo, error) {
 	chat := parse(p.ID)
-	if _, ok := s.room(chat); ok {
+	if p.Receiver == "" {
 		return s.roomInfo(ctx, chat)
 	}
 	return s.directInfo(chat), nil

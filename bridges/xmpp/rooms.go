@@ -34,7 +34,7 @@ func (s *session) roomInfo(ctx context.Context, room jid.JID) (*bridgev2.ChatInf
 	if err != nil {
 		zerolog.Ctx(ctx).Warn().Err(err).Msg("a room does not say what it is")
 	}
-	s.setRoom(room, func(st *RoomState) { st.Open = err == nil && !info.Anonymous })
+	s.changeRoom(room, func(st *RoomState) { st.Open = err == nil && !info.Anonymous })
 	name := info.Name
 	if name == "" || name == room.Localpart() {
 		name = room.String()
@@ -100,7 +100,8 @@ func (s *session) enterRooms(ctx context.Context) {
 	}
 }
 
-// onBookmark follows another client of the account into a room, or out of it.
+// onBookmark follows another client of the account into a room, or out of it. It
+// runs in the room's lane.
 func (s *session) onBookmark(ctx context.Context, b client.Bookmark) {
 	_, in := s.room(b.Room)
 	switch {
@@ -239,12 +240,17 @@ func (s *session) join(ctx context.Context, room jid.JID, nick, password string)
 	return nil
 }
 
-// leave goes out of a room for good, with the account's other clients.
-func (s *session) leave(ctx context.Context, room jid.JID, reason string) {
+// leave goes out of a room for good, with the account's other clients. Left is
+// closed when that is done.
+func (s *session) leave(ctx context.Context, room jid.JID, reason string) (left <-chan struct{}) {
+	done := make(chan struct{})
 	st, known := s.room(room)
-	s.quit(ctx, room, reason)
+	s.lane(room).add(false, func(ctx context.Context) {
+		defer close(done)
+		s.quit(ctx, room, reason)
+	})
 	if !known {
-		return
+		return done
 	}
 	err := ask(ctx, func(ctx context.Context) error {
 		return s.client.SetBookmark(ctx, client.Bookmark{Room: room, Nick: st.Nick, Password: st.Password})
@@ -252,9 +258,11 @@ func (s *session) leave(ctx context.Context, room jid.JID, reason string) {
 	if err != nil {
 		zerolog.Ctx(ctx).Debug().Err(err).Msg("a bookmark could not be changed")
 	}
+	return done
 }
 
-// quit goes out of a room.
+// quit goes out of a room. It runs in the room's lane: what is about to be entered
+// could not be left.
 func (s *session) quit(ctx context.Context, room jid.JID, reason string) {
 	self := bridgev2.EventSender{IsFromMe: true, SenderLogin: s.login.ID, Sender: s.GetUserID()}
 	if s.exists(ctx, room) { // by a command; who left on Matrix is gone already
@@ -369,7 +377,7 @@ func (s *session) onThrownOut(ctx context.Context, e client.OccupantGone, actor 
 // and another comes.
 func (s *session) onRenamed(ctx context.Context, e client.OccupantRenamed) {
 	if e.Self {
-		s.setRoom(e.Room, func(st *RoomState) { st.Nick = e.To })
+		s.changeRoom(e.Room, func(st *RoomState) { st.Nick = e.To })
 		s.save(true)
 		return
 	}

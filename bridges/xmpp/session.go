@@ -165,6 +165,16 @@ func (s *session) setRoom(room jid.JID, change func(*RoomState)) {
 	})
 }
 
+// changeRoom is setRoom for a room that was not left meanwhile.
+func (s *session) changeRoom(room jid.JID, change func(*RoomState)) {
+	s.update(func(m *LoginMetadata) {
+		if st, ok := m.Rooms[room.String()]; ok {
+			change(&st)
+			m.Rooms[room.String()] = st
+		}
+	})
+}
+
 func (s *session) dropRoom(room jid.JID) {
 	s.update(func(m *LoginMetadata) { delete(m.Rooms, room.String()) })
 	s.save(true)
