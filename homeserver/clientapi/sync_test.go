@@ -7,9 +7,7 @@ import (
 	"sync"
 	"testing"
 
-	"switchboard/homeserver/database"
 	"switchboard/homeserver/database/databasetest"
-	"switchboard/homeserver/store"
 	"switchboard/homeserver/store/storetest"
 )
 
@@ -24,15 +22,7 @@ func TestSyncFromMemory(t *testing.T) {
 			defer mu.Unlock()
 			ran = append(ran, strings.Join(strings.Fields(q), " "))
 		}
-		db, err := database.Open(t.Context(), address, database.Options{Volatile: true, Watch: watch})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer db.Close()
-		st, err := store.New(t.Context(), db, storetest.Budget)
-		if err != nil {
-			t.Fatal(err)
-		}
+		st := storetest.Watched(t, address, watch)
 		s := start(t, st)
 		bob := s.new("bob")
 		room := s.create(`{"preset":"public_chat"}`)

@@ -7,11 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"switchboard/homeserver/database"
 	"switchboard/homeserver/database/databasetest"
 	"switchboard/homeserver/ephemeral"
 	"switchboard/homeserver/room"
-	"switchboard/homeserver/store"
 	"switchboard/homeserver/store/storetest"
 )
 
@@ -40,15 +38,7 @@ func (q *queries) take() []string {
 func TestNoQueries(t *testing.T) {
 	databasetest.EachURL(t, func(t *testing.T, url string) {
 		var ran queries
-		db, err := database.Open(t.Context(), url, database.Options{Volatile: true, Watch: ran.add})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer db.Close()
-		st, err := store.New(t.Context(), db, storetest.Budget)
-		if err != nil {
-			t.Fatal(err)
-		}
+		st := storetest.Watched(t, url, ran.add)
 		w := newWorld(t, st)
 		id, other := w.create(room.Creation{}, bob), w.create(room.Creation{}, bob)
 		root := w.say(alice, id, "root")

@@ -84,27 +84,11 @@ func (s *Store) FindStateKeys(ctx context.Context, typ string, keys []string) er
 			missing = append(missing, key)
 		}
 	}
+	found := func(key string, k statetree.Key) { s.keepStateKey(typ, key, k) }
 	for part := range slices.Chunk(missing, keysAtOnce) {
-		if err := s.findStateKeys(ctx, typ, part); err != nil {
+		if err := eachStateKey(ctx, s.db, typ, part, found); err != nil {
 			return fmt.Errorf("read state keys: %w", err)
 		}
 	}
 	return nil
-}
-
-func (s *Store) findStateKeys(ctx context.Context, typ string, keys []string) error {
-	rows, err := s.db.Query(ctx, `SELECT num, state_key FROM state_keys WHERE state_key IN LIST($1) AND type = $2`, keys, typ)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var k statetree.Key
-		var key string
-		if err := rows.Scan(&k, &key); err != nil {
-			return err
-		}
-		s.keepStateKey(typ, key, k)
-	}
-	return rows.Err()
 }

@@ -176,20 +176,8 @@ func (tx *Tx) numberStateKeys(ctx context.Context, some []pair, numbers map[pair
 	for i, p := range some {
 		names[i] = p.key
 	}
-	rows, err := tx.Query(ctx, `SELECT num, state_key FROM state_keys WHERE state_key IN LIST($1) AND type = $2`, names, some[0].typ)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var k statetree.Key
-		var key string
-		if err := rows.Scan(&k, &key); err != nil {
-			return err
-		}
-		numbers[pair{some[0].typ, key}] = k
-	}
-	if err := rows.Err(); err != nil {
+	found := func(key string, k statetree.Key) { numbers[pair{some[0].typ, key}] = k }
+	if err := eachStateKey(ctx, tx, some[0].typ, names, found); err != nil {
 		return err
 	}
 	args := make([]any, 0, 3*len(some))
@@ -205,6 +193,24 @@ func (tx *Tx) numberStateKeys(ctx context.Context, some []pair, numbers map[pair
 		args = append(args, n, p.typ, p.key)
 	}
 	return tx.insert(ctx, `INSERT INTO state_keys (num, type, state_key)`, 3, args, "")
+}
+
+// eachStateKey gives the numbers of those of a type's state keys that have one.
+func eachStateKey(ctx context.Context, q querier, typ string, keys []string, found func(key string, k statetree.Key)) error {
+	rows, err := q.Query(ctx, `SELECT num, state_key FROM state_keys WHERE state_key IN LIST($1) AND type = $2`, keys, typ)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var k statetree.Key
+		var key string
+		if err := rows.Scan(&k, &key); err != nil {
+			return err
+		}
+		found(key, k)
+	}
+	return rows.Err()
 }
 
 // nodes loads nodes of state trees.

@@ -26,6 +26,22 @@ func Each(t *testing.T, f func(t *testing.T, st *store.Store)) {
 	})
 }
 
+// Watched opens a store on the database of a URL, and tells watch of each query.
+// It is closed with the test.
+func Watched(t *testing.T, url string, watch func(query string)) *store.Store {
+	t.Helper()
+	db, err := database.Open(t.Context(), url, database.Options{Volatile: true, Watch: watch})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	st, err := store.New(t.Context(), db, Budget)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
 // Bench runs f as a sub-benchmark on a store on SQLite.
 func Bench(b *testing.B, f func(b *testing.B, st *store.Store)) {
 	b.Run("SQLite", func(b *testing.B) {
