@@ -9,6 +9,7 @@ import (
 
 	"switchboard/homeserver/event"
 	"switchboard/homeserver/fedclient"
+	"switchboard/homeserver/federation"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/room"
 )
@@ -271,6 +272,64 @@ func TestByTime(t *testing.T) {
 					t.Errorf("event %d, %+d, backwards %v: got another event", i, tt.more, tt.back)
 				}
 			}
+		}
+	})
+}
+
+// TestUserByTime looks for events that a user may see, also in history that is
+// not here yet.
+func TestUserByTime(t *testing.T) {
+	together(t, 2, func(t *testing.T, hosts []*host) {
+		a, b := hosts[0], hosts[1]
+		alice, bob, carol := a.user("alice"), b.user("bob"), a.user("carol")
+		id := a.public(alice, "12")
+		a.state(alice, id, "m.room.history_visibility", `{"history_visibility":"shared"}`)
+		const first, apart = 1_500_000_000_000, 1000
+		var list []*event.PDU
+		for i := range 300 {
+			e, err := a.rooms.Send(a.ctx(), room.Sending{User: alice, Room: id, Type: "m.room.message", Content: json.RawMessage(`{"body":"x"}`), At: int64(first + apart*i)})
+			a.ok(err)
+			list = append(list, a.event(e))
+		}
+		b.join(bob, id, a)
+		here := func(at federation.Moment) bool {
+			e, err := b.st.Event(b.ctx(), at.Event)
+			return err == nil && e.Pos != 0 && e.PDU.OriginServerTS == at.TS
+		}
+
+		// So much history is more than one question is worth.
+		most := b.fed.Config.MaxBackfill
+		b.fed.Config.MaxBackfill = 5
+		at, err := b.fed.UserByTime(b.ctx(), bob, id, first+apart*10-1, false)
+		b.ok(err)
+		if at.TS <= first+apart*10 || !here(at) {
+			t.Errorf("got an event of %d, which is here: %v", at.TS, here(at))
+		}
+		b.fed.Config.MaxBackfill = most
+		for _, tt := range []struct {
+			more      int64
+			backwards bool
+			want      int
+		}{{0, false, 100}, {0, true, 100}, {500, true, 100}, {500, false, 101}} {
+			at, err := b.fed.UserByTime(b.ctx(), bob, id, list[100].OriginServerTS+tt.more, tt.backwards)
+			b.ok(err)
+			if at.Event != list[tt.want].ID || !here(at) {
+				t.Errorf("%+v: got an event of %d, which is here: %v", tt, at.TS, here(at))
+			}
+		}
+		_, err = b.fed.UserByTime(b.ctx(), bob, id, first-1, true)
+		b.refused(err, matrix.NotFound)
+
+		// Who may see little is shown the next of that.
+		closed := a.state(alice, id, "m.room.history_visibility", `{"history_visibility":"joined"}`)
+		for range 120 { // more than is looked at at once
+			a.say(alice, id, "not for carol")
+		}
+		a.ok(a.rooms.Join(a.ctx(), room.Change{Room: id, Actor: carol}))
+		at, err = a.fed.UserByTime(a.ctx(), carol, id, closed.OriginServerTS+1, false)
+		a.ok(err)
+		if e := a.event(at.Event); !e.Is(event.TypeMember, string(carol)) {
+			t.Errorf("carol was shown %s", e.JSON)
 		}
 	})
 }

@@ -222,11 +222,13 @@ func (s *Service) ByTime(ctx context.Context, origin matrix.ServerName, id matri
 	if err != nil {
 		return nil, err
 	}
-	e, err := s.Rooms.ByTime(ctx, r, ts, backwards)
+	e, err := s.Rooms.ByTime(ctx, r, ts, backwards, func(list []*store.Event) ([]*store.Event, error) {
+		return slices.DeleteFunc(list, func(e *store.Event) bool { return e.PDU.Local }), nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	if e == nil || e.PDU.Local {
+	if e == nil {
 		return nil, matrix.Errorf(matrix.NotFound, "there is no event at that time")
 	}
 	return e.PDU, nil

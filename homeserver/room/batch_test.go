@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/store"
 )
 
 const ghost = matrix.UserID("@irc_bot:a.test")
@@ -119,7 +120,7 @@ func TestBatchOrder(t *testing.T) {
 				t.Error("an event that other servers may get follows on a local one")
 			}
 		}
-		e, err := w.ByTime(w.ctx(), r, 1_000_001, false)
+		e, err := w.ByTime(w.ctx(), r, 1_000_001, false, func(list []*store.Event) ([]*store.Event, error) { return list, nil })
 		w.ok(err)
 		if e == nil || e.PDU.OriginServerTS != 1_000_001 {
 			t.Errorf("the event at that time is %v", e)
