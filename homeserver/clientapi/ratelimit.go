@@ -31,7 +31,7 @@ type Rates struct {
 	// Register counts registrations by address.
 	Register Rate `yaml:"register"`
 
-	// Message counts events sent by a user.
+	// Message counts events sent by a user, later ones and reports too.
 	Message Rate `yaml:"message"`
 
 	// Join counts joins and knocks by a user.
@@ -99,6 +99,9 @@ var classOf = map[string]class{
 	"POST /_matrix/client/v3/rooms/{roomId}/redact/{eventId}":                                          classMessage,
 	"PUT /_matrix/client/v3/rooms/{roomId}/delayed_event/{eventType}/{txnId}":                          classMessage,
 	"PUT /_matrix/client/unstable/org.matrix.msc4140/rooms/{roomId}/delayed_event/{eventType}/{txnId}": classMessage,
+	"POST /_matrix/client/v3/rooms/{roomId}/report/{eventId}":                                          classMessage,
+	"POST /_matrix/client/v3/rooms/{roomId}/report":                                                    classMessage,
+	"POST /_matrix/client/v3/users/{userId}/report":                                                    classMessage,
 	"POST /_matrix/client/v3/rooms/{roomId}/join":                                                      classJoin,
 	"POST /_matrix/client/v3/join/{roomIdOrAlias}":                                                     classJoin,
 	"POST /_matrix/client/v3/knock/{roomIdOrAlias}":                                                    classJoin,

@@ -85,10 +85,10 @@ func TestNetwork(t *testing.T) {
 	}
 }
 
-// TestEverythingSentIsLimited checks that no other way of sending an event is
-// free of the limit, and that no limit is of a route that does not exist.
+// TestEverythingSentIsLimited checks that no other way of sending an event, and no
+// report, is free of the limit, and that no limit is of a route that does not exist.
 func TestEverythingSentIsLimited(t *testing.T) {
-	sends := regexp.MustCompile(`^P.*/rooms/\{roomId\}/(send|state|redact|delayed_event)/`)
+	sends := regexp.MustCompile(`^P.*/rooms/\{roomId\}/(send|state|redact|delayed_event)/|/report(/|$)`)
 	known := map[string]bool{}
 	for _, rt := range routes() {
 		known[rt.pattern] = true

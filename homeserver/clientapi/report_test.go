@@ -18,6 +18,7 @@ func TestReport(t *testing.T) {
 		event, elsewhere := s.said(room, "1", `{"body":"rude"}`), s.said(other, "1", `{"body":"rude"}`)
 		bob.want(200, "{}", "POST", room+"/report/"+event, `{"reason":"rude"}`)
 		bob.want(200, "{}", "POST", room+"/report/"+event, `{"reason":"very rude","score":-100}`)
+		bob.want(200, "{}", "POST", room+"/report/"+event, `{}`) // takes nothing back
 		bob.want(200, "{}", "POST", room+"/report", `{"reason":"spam"}`)
 		eve.want(200, "{}", "POST", v3+"users/"+url.PathEscape(string(s.user))+"/report", `{"reason":""}`)
 		eve.want(404, "M_NOT_FOUND", "POST", room+"/report/"+event, `{"reason":"rude"}`)

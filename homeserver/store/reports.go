@@ -19,10 +19,12 @@ type Report struct {
 	TS       int64 // milliseconds
 }
 
-// PutReport stores a report, in place of an older one by the same user of the same.
+// PutReport stores a report, in place of an older one by the same user of the same;
+// without a reason it has that of the older one.
 func (tx *Tx) PutReport(ctx context.Context, r Report) error {
 	err := tx.Exec(ctx, `INSERT INTO reports (reporter, room_id, event_id, user_id, reason, ts) VALUES ($1, $2, $3, $4, $5, $6)
-		ON CONFLICT (reporter, room_id, event_id, user_id) DO UPDATE SET reason = excluded.reason, ts = excluded.ts`,
+		ON CONFLICT (reporter, room_id, event_id, user_id) DO UPDATE
+		SET reason = CASE WHEN excluded.reason = '' THEN reports.reason ELSE excluded.reason END, ts = excluded.ts`,
 		r.Reporter, r.Room, r.Event, r.User, r.Reason, r.TS)
 	if err != nil {
 		return fmt.Errorf("put report: %w", err)
