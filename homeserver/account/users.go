@@ -171,8 +171,8 @@ func (s *Service) Deactivate(ctx context.Context, id matrix.UserID, erase bool) 
 	return err
 }
 
-// addUser writes a new account with its push rules. The error is
-// M_USER_IN_USE if the name is taken.
+// addUser writes a new account with its push rules and, of who has chosen it, the
+// name as the first display name. The error is M_USER_IN_USE if the name is taken.
 func (s *Service) addUser(ctx context.Context, tx *store.Tx, u store.User) error {
 	added, err := tx.AddUser(ctx, u)
 	if err != nil {
@@ -188,8 +188,14 @@ func (s *Service) addUser(ctx context.Context, tx *store.Tx, u store.User) error
 	if err != nil {
 		return fmt.Errorf("default push rules: %w", err)
 	}
-	_, err = tx.PutAccountData(ctx, store.AccountData{User: u.ID, Type: pushRulesType, Content: rules})
-	return err
+	if _, err := tx.PutAccountData(ctx, store.AccountData{User: u.ID, Type: pushRulesType, Content: rules}); err != nil || u.Kind == store.Guest {
+		return err
+	}
+	name, err := json.Marshal(u.ID.Localpart()) // until the user chooses another
+	if err != nil {
+		return fmt.Errorf("display name: %w", err)
+	}
+	return tx.SetProfileField(ctx, u.ID, DisplayName, name)
 }
 
 // userID makes the ID of a new user. Capitals become small.

@@ -81,6 +81,7 @@ func TestNoPassword(t *testing.T) {
 		s.nobody().want(403, "M_FORBIDDEN", "POST", v3+"login", `{"type":"m.login.password","user":"nopass","password":""}`)
 		as := s.appservice("irc")
 		as.want(200, "irc_x", "POST", v3+"register", `{"type":"m.login.application_service","username":"irc_x"}`)
+		as.want(200, `{}`, "GET", v3+"profile/@irc_x:a.test", "")
 		a := as.want(200, "access_token", "POST", v3+"login", `{"type":"m.login.application_service","identifier":{"type":"m.id.user","user":"irc_x"}}`)
 		puppet := s.with("@irc_x:a.test", a.text("access_token"), "")
 		puppet.want(403, "M_FORBIDDEN", "POST", v3+"account/deactivate", `{}`)

@@ -253,7 +253,7 @@ func TestUserSearch(t *testing.T) {
 			t.Errorf("eve finds %q", got)
 		}
 		s.want(200, `{"results":[{"user_id":"@bob:a.test","display_name":"Émile \"B\" Łąka","avatar_url":"mxc://a.test/b"}],"limited":false}`, "POST", v3+"user_directory/search", `{"search_term":"bob"}`)
-		s.want(200, `{"results":[{"user_id":"@frank:a.test"}],"limited":false}`, "POST", v3+"user_directory/search", `{"search_term":"frank"}`)
+		s.want(200, `{"results":[{"user_id":"@frank:a.test","display_name":"frank"}],"limited":false}`, "POST", v3+"user_directory/search", `{"search_term":"frank"}`)
 		s.want(200, `"limited":true`, "POST", v3+"user_directory/search", `{"search_term":"a.test","limit":2}`)
 		for body, want := range map[string]string{`{}`: "M_MISSING_PARAM", `{`: "M_NOT_JSON", `{"search_term":5}`: "M_BAD_JSON", `{"search_term":"x","limit":"x"}`: "M_BAD_JSON"} {
 			s.want(400, want, "POST", v3+"user_directory/search", body)

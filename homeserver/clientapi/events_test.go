@@ -182,7 +182,7 @@ func TestMembers(t *testing.T) {
 		s.want(400, "M_INVALID_PARAM", "GET", room+"/members?at=x", "")
 		dave.want(403, "M_FORBIDDEN", "GET", room+"/members", "")
 		s.want(200, `{}`, "PUT", v3+"profile/@alice:a.test/displayname", `{"displayname":"Al"}`)
-		s.want(200, `{"joined":{"@alice:a.test":{"display_name":"Al","avatar_url":null},"@carol:a.test":{"display_name":null,"avatar_url":null}}}`, "GET", room+"/joined_members", "")
+		s.want(200, `{"joined":{"@alice:a.test":{"display_name":"Al","avatar_url":null},"@carol:a.test":{"display_name":"carol","avatar_url":null}}}`, "GET", room+"/joined_members", "")
 	})
 }
 

@@ -12,6 +12,8 @@ func TestProfile(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
 		const mine = v3 + "profile/@alice:a.test"
 		s := start(t, st)
+		s.want(200, `{"displayname":"alice"}`, "GET", mine, "")
+		s.want(200, `{}`, "DELETE", mine+"/displayname", "")
 		s.want(200, `{}`, "GET", mine, "")
 		s.want(200, "{}", "GET", mine+"/displayname", "")
 		s.want(200, `{}`, "PUT", mine+"/displayname", `{"displayname":"Alice A"}`)

@@ -96,8 +96,8 @@ func TestCreatedState(t *testing.T) {
 			"m.room.canonical_alias": `{"alias":"#tea:a.test"}`, "m.room.join_rules": `{"join_rule":"invite"}`, "m.room.guest_access": `{"guest_access":"can_join"}`,
 			"m.room.topic":                `"topic":"Leaves"`,
 			"m.room.create":               `{"additional_creators":["@bob:a.test"],"room_version":"12","x":1}`,
-			"m.room.member/@bob:a.test":   `{"is_direct":true,"membership":"invite"}`,
-			"m.room.member/%40bob:a.test": `{"is_direct":true,"membership":"invite"}`,
+			"m.room.member/@bob:a.test":   `{"displayname":"bob","is_direct":true,"membership":"invite"}`,
+			"m.room.member/%40bob:a.test": `{"displayname":"bob","is_direct":true,"membership":"invite"}`,
 		} {
 			s.want(200, want, "GET", room+"/state/"+path, "")
 		}
@@ -168,7 +168,7 @@ func TestMembershipContent(t *testing.T) {
 		bob := s.new("bob")
 		room := s.create(`{"preset":"public_chat"}`)
 		bob.want(200, "room_id", "POST", room+"/join", `{"membership":"ban","join_authorised_via_users_server":"@alice:a.test","displayname":5,"x":1}`)
-		bob.want(200, `{"membership":"join","x":1}`, "GET", room+"/state/m.room.member/@bob:a.test", "")
+		bob.want(200, `{"displayname":"bob","membership":"join","x":1}`, "GET", room+"/state/m.room.member/@bob:a.test", "")
 		for body, want := range map[string]string{
 			`{"membership":"banished"}`: "M_", `{"membership":5}`: "M_BAD_JSON", `{}`: "M_BAD_JSON", `{"membership":"invite"}`: "M_FORBIDDEN",
 		} {
@@ -205,7 +205,7 @@ func TestGuestInRoom(t *testing.T) {
 			s.want(200, `{"membership":"leave"}`, "GET", room+"/state/m.room.member/"+string(guest.user), "")
 			guest.want(200, `{"joined_rooms":[]}`, "GET", v3+"joined_rooms", "")
 		}
-		s.want(200, `{"membership":"join"}`, "GET", room+"/state/m.room.member/@alice:a.test", "")
+		s.want(200, `{"displayname":"alice","membership":"join"}`, "GET", room+"/state/m.room.member/@alice:a.test", "")
 		g.want(403, "M_GUEST_ACCESS_FORBIDDEN", "POST", room+"/join", "{}")
 	})
 }

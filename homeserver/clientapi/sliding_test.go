@@ -77,7 +77,7 @@ func TestSlidingRooms(t *testing.T) {
 		if bodies(back.at("chunk")) != "m0" {
 			t.Errorf("behind prev_batch: %v", back)
 		}
-		if r := a.of(second); r.at("name") != nil || fmt.Sprint(r.at("heroes")) != "[map[user_id:@bob:a.test]]" {
+		if r := a.of(second); r.at("name") != nil || fmt.Sprint(r.at("heroes")) != "[map[displayname:bob user_id:@bob:a.test]]" {
 			t.Errorf("room without a name: %v", r)
 		}
 

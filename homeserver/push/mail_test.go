@@ -141,7 +141,7 @@ func TestMailKinds(t *testing.T) {
 		w.ok(err)
 		w.start()
 		l := w.letter(server, 1)
-		for _, want := range []string{"@alice:a.test sent a message\n", "@alice:a.test sent an image:\n    cat.jpg", "Elsewhere\n", "@alice:a.test invites you"} {
+		for _, want := range []string{"  alice sent a message\n", "  alice sent an image:\n    cat.jpg", "Elsewhere\n", "  alice invites you"} {
 			if !strings.Contains(l.text, want) {
 				t.Errorf("the text lacks %q: %s", want, l.text)
 			}
