@@ -129,7 +129,7 @@ func TestAhead(t *testing.T) {
 	eachOpener(t, func(t *testing.T, open opener, _ *queries) {
 		w := newWorld(t, open(storetest.Budget))
 		c := w.client(bob, "")
-		middle := token{pos: w.village(100, c.device)}
+		middle := token{pos: w.village(50, c.device)}
 		age := regexp.MustCompile(`"age":\d+`)
 		answers := func() (list []string) {
 			for _, r := range requests {
@@ -165,13 +165,13 @@ func TestAhead(t *testing.T) {
 func TestAheadQueries(t *testing.T) {
 	eachOpener(t, func(t *testing.T, open opener, ran *queries) {
 		w := newWorld(t, open(storetest.Budget))
-		w.inhabit(3*roomsAtOnce, 15)
+		w.inhabit(2*roomsAtOnce, 6)
 		w.Store = open(storetest.Budget)
-		for _, most := range []int{75, 40} { // when memory is empty, and then
+		for _, most := range []int{45, 25} { // when memory is empty, and then
 			w.restart()
-			c := w.client(bob, `{"room":{"timeline":{"limit":17},"state":{"lazy_load_members":true}}}`)
+			c := w.client(bob, `{"room":{"timeline":{"limit":8},"state":{"lazy_load_members":true}}}`)
 			ran.take()
-			if a := c.sync(); len(a.Rooms.Join) != 3*roomsAtOnce {
+			if a := c.sync(); len(a.Rooms.Join) != 2*roomsAtOnce {
 				t.Fatal(len(a.Rooms.Join), "rooms")
 			}
 			if list := ran.take(); len(list) > most {
