@@ -241,10 +241,17 @@ func joinPath(room string, via *homeserver) string {
 	return client("join", room, "?"+url.Values{"server_name": {via.Name}, "via": {via.Name}}.Encode())
 }
 
-// join joins a room through a server.
+// join joins a room through a server. Where that takes long, Dendrite goes on in
+// the background (202), and is asked again until it has (429 until then).
 func (u *user) join(room string, via *homeserver) {
 	u.t.Helper()
-	u.must("POST", joinPath(room, via), object{})
+	u.eventually("to be in "+room, func() bool {
+		status, answer := u.do("POST", joinPath(room, via), object{})
+		if !slices.Contains([]int{http.StatusOK, http.StatusAccepted, http.StatusTooManyRequests}, status) {
+			u.t.Fatalf("%s on %s: join %s: %d %s", u.id, u.server.program, room, status, answer)
+		}
+		return status == http.StatusOK
+	})
 }
 
 // member does something to a member of a room: invite, kick, ban, unban.
