@@ -99,10 +99,11 @@ func testCutOff(t *testing.T, server *xmpptest.Server, name string, forget map[s
 	}
 }
 
-// execute changes a database that nobody has open.
+// execute changes a database whose bridge has stopped. What was under way there may
+// hold it for a moment still.
 func execute(t *testing.T, file, statement string) {
 	t.Helper()
-	db, err := sql.Open("sqlite", file)
+	db, err := sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(120000)")
 	if err == nil {
 		_, err = db.Exec(statement)
 		_ = db.Close()
