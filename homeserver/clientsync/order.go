@@ -30,6 +30,7 @@ type kind struct {
 type order struct {
 	pos    int64
 	places []*place
+	nums   []store.RoomNum // of places: to find one there is quicker
 }
 
 // orderOf gives the order of the user's rooms as of now. What is known of it is
@@ -44,18 +45,21 @@ func (sl *slide) orderOf(user matrix.UserID) (*order, error) {
 	}
 	sl.now.pos = pos
 	var list []store.Membership
-	var rooms map[store.RoomNum]bool // that are read anew
 	sure := false
 	if old != nil {
+		var rooms map[store.RoomNum]bool
 		if rooms, sure = sl.Store.RoomsChanged(old.pos, pos); sure {
 			list = sl.Store.MembershipNews(user, rooms, old.pos)
 		}
 	}
 	if !sure {
-		old, list, rooms = &order{}, sl.Store.Memberships(user), map[store.RoomNum]bool{}
+		old, list = &order{}, sl.Store.Memberships(user)
 	}
+	var anew []int // places of old that are read anew, or given up
 	for _, m := range list {
-		rooms[m.Room] = true
+		if i := slices.Index(old.nums, m.Room); i >= 0 {
+			anew = append(anew, i)
+		}
 	}
 	list, err := sl.asOf(list)
 	if err != nil {
@@ -71,17 +75,39 @@ func (sl *slide) orderOf(user matrix.UserID) (*order, error) {
 	}
 	byActivity := func(a, b *place) int { return cmp.Or(cmp.Compare(b.at, a.at), cmp.Compare(b.own.Room, a.own.Room)) }
 	slices.SortFunc(fresh, byActivity)
-	next := &order{pos: pos, places: fresh}
-	for _, p := range old.places {
-		if !rooms[p.own.Room] {
-			next.places = append(next.places, p)
-		}
+	next := &order{pos, old.places, old.nums}
+	if len(fresh)+len(anew) > 0 {
+		next.places, next.nums = old.renew(anew, fresh)
 	}
 	if len(fresh) > 0 && len(fresh) < len(next.places) && byActivity(fresh[len(fresh)-1], next.places[len(fresh)]) > 0 {
 		slices.SortFunc(next.places, byActivity)
+		for i, p := range next.places {
+			next.nums[i] = p.own.Room
+		}
 	}
-	orders.Put(user, next, 200+300*len(next.places))
+	orders.Put(user, next, 200+310*len(next.places))
 	return next, nil
+}
+
+// renew gives the places of the order with fresh ones at the head and without those
+// that are named, and their rooms. Where the state is the same, what is known of a
+// room still is.
+func (o *order) renew(without []int, fresh []*place) (places []*place, nums []store.RoomNum) {
+	places, nums = make([]*place, 0, len(o.places)+len(fresh)), make([]store.RoomNum, 0, len(o.places)+len(fresh))
+	for _, p := range fresh {
+		places, nums = append(places, p), append(nums, p.own.Room)
+	}
+	slices.Sort(without)
+	from := 0
+	for _, i := range without {
+		places, nums = append(places, o.places[from:i]...), append(nums, o.nums[from:i]...)
+		from = i + 1
+		was := o.places[i]
+		if j := slices.Index(nums[:len(fresh)], was.own.Room); j >= 0 && fresh[j].own.Event == was.own.Event && fresh[j].room.Current == was.room.Current {
+			fresh[j].kind.Store(was.kind.Load())
+		}
+	}
+	return append(places, o.places[from:]...), append(nums, o.nums[from:]...)
 }
 
 // placeOf is a room of the user with what is new in it.

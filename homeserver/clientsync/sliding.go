@@ -87,6 +87,8 @@ type sliding struct {
 	order   *order
 	configs []*combined
 	wanted  map[rule]*combined
+	counts  []int // of the rooms of each list, in the order of their names
+	drops   int   // how many rooms the user had forgotten
 }
 
 // size is about how many bytes it takes; what several share counts for each.
@@ -198,10 +200,11 @@ func (s *Service) Slide(ctx context.Context, w Window) (*SlidingAnswer, error) {
 		defer t.Stop()
 		timer = t.C
 	}
+	same := reflect.DeepEqual(known.asked, w.asked())
 	for late := w.Pos == "" || w.Timeout <= 0; ; {
 		rung := s.Bell.Listen(string(w.User))
-		if late || !s.still(known, w, has) {
-			sl := &slide{Window: w, known: known, has: has, reading: &reading{Service: s, ctx: ctx, since: known.at, Request: Request{User: w.User, Device: w.Device, Filter: &Filter{}}}}
+		if late || !same || !s.still(known, w, has) {
+			sl := &slide{Window: w, known: known, same: same, has: has, reading: &reading{Service: s, ctx: ctx, since: known.at, Request: Request{User: w.User, Device: w.Device, Filter: &Filter{}}}}
 			a, next, err := sl.read()
 			if err != nil {
 				return nil, err
@@ -242,8 +245,7 @@ func (w Window) asked() Window {
 // still tells at little cost that there is nothing new for a client which looks at
 // what it has looked at before. Of the messages to its device it has all up to has.
 func (s *Service) still(known *sliding, w Window, has int64) bool {
-	return known.at == token{s.Store.Position(), s.Ephemeral.Serial()} && (w.Extensions.ToDevice == nil || has == known.at.pos) &&
-		reflect.DeepEqual(known.asked, w.asked())
+	return known.at == token{s.Store.Position(), s.Ephemeral.Serial()} && (w.Extensions.ToDevice == nil || has == known.at.pos)
 }
 
 // known gives what the client knows at the position of its request. A loop that
@@ -290,9 +292,11 @@ type slide struct {
 	*reading
 	Window
 	known *sliding
+	same  bool  // the client asks what it asked before
 	has   int64 // position up to which the device has its messages
 	next  *sliding
 	order *order
+	depth int // see findDepth
 	*scratch
 
 	// Where settled is set, a place at which the client looked and looks now has
@@ -304,7 +308,8 @@ type slide struct {
 	news    []store.Receipt             // behind what the client knows
 	direct  map[matrix.RoomID]bool      // rooms that are direct chats
 	asked   int                         // calls of seatOf
-	index   map[store.RoomNum]*seat     // of scope; see seatOf
+	index   map[store.RoomNum]int       // of the order; see seatOf
+	deep    map[int]*seat               // below depth; see seatOf
 	back    []*seat                     // rooms that the client knows and looks at again
 	looked  map[store.RoomNum]bool      // see lookedAt
 	told    map[store.RoomNum]*toldRoom // what the client learns
@@ -324,7 +329,7 @@ func (sl *slide) read() (*SlidingAnswer, *sliding, error) {
 		pool.Put(sl.scratch)
 	}()
 	sl.now.typing = sl.Ephemeral.Serial()
-	sl.next = &sliding{at: sl.now, order: sl.order}
+	sl.next = &sliding{at: sl.now, order: sl.order, drops: sl.Store.Forgettings(sl.reading.User)}
 	sl.told, sl.results = map[store.RoomNum]*toldRoom{}, map[store.RoomNum]*RoomResult{}
 	a := &SlidingAnswer{Lists: map[string]ListResult{}, Rooms: map[matrix.RoomID]*RoomResult{}}
 	for _, step := range []func(*SlidingAnswer) error{sl.prepare, sl.readLists, sl.readRooms, sl.readExtensions} {

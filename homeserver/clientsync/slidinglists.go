@@ -49,16 +49,25 @@ type ListResult struct {
 
 // readLists finds the rooms that the window shows.
 func (sl *slide) readLists(a *SlidingAnswer) error {
+	if err := sl.findDepth(); err != nil {
+		return err
+	}
 	if err := sl.findEligible(); err != nil {
 		return err
 	}
+	all := sl.depth == len(sl.order.places)
 	for i, name := range sl.names {
 		l := sl.Lists[name]
 		in, err := sl.sifted(l.Filters)
 		if err != nil {
 			return err
 		}
-		a.Lists[name] = ListResult{len(in)}
+		count := len(in)
+		if !all {
+			count = sl.known.counts[i]
+		}
+		a.Lists[name] = ListResult{count}
+		sl.next.counts = append(sl.next.counts, count)
 		ranges := l.Ranges
 		if ranges == nil {
 			ranges = [][2]int{{0, len(in) - 1}}
@@ -73,10 +82,69 @@ func (sl *slide) readLists(a *SlidingAnswer) error {
 	return nil
 }
 
-// findEligible makes a seat for each place, and lists those that may be in a list.
+// findDepth finds out how far down the order something may be different from what
+// the client knows: what stands below is what it was, at the same place of each
+// list. Where that is not sure it is the whole order.
+func (sl *slide) findDepth() error {
+	now := sl.order.places
+	sl.depth = len(now)
+	user, since := sl.reading.User, sl.known.at
+	if _, sure := sl.Ephemeral.TypingRooms(since.typing); !sure || !sl.same || !sl.settled || len(now) != len(sl.known.order.places) ||
+		sl.next.drops != sl.known.drops || sl.Store.SettingsChangedSince(user, since.pos) {
+		return nil
+	}
+	for _, l := range sl.Lists {
+		if l.Filters.Spaces != nil {
+			return nil // what is in it another room says
+		}
+	}
+	old, n := sl.known.order.places, len(now)
+	for n > 0 && now[n-1] == old[n-1] {
+		n--
+	}
+	same, err := sl.alike(old[:n], now[:n])
+	if same {
+		sl.depth = n
+	}
+	return err
+}
+
+// alike tells whether two parts of orders hold the same rooms, each of which is in
+// the same lists wherever it stands.
+func (sl *slide) alike(old, now []*place) (bool, error) {
+	next, moved := 0, 0
+	for _, p := range now {
+		if !sl.touched[p.own.Room] {
+			for next < len(old) && sl.touched[old[next].own.Room] {
+				next++
+			}
+			if next == len(old) || old[next] != p {
+				return false, nil
+			}
+			next++
+			continue
+		}
+		was := slices.IndexFunc(old, func(o *place) bool { return o.own.Room == p.own.Room })
+		if moved++; moved > fewAsked || was < 0 || p.own.Membership != "join" || old[was].own.Membership != "join" {
+			return false, nil
+		}
+		before, err := sl.kindOf(old[was])
+		if err != nil {
+			return false, err
+		}
+		is, err := sl.kindOf(p)
+		if err != nil || !is.equal(before) {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// findEligible makes a seat for each place down to the depth, and lists those that
+// may be in a list.
 func (sl *slide) findEligible() error {
-	sl.take(len(sl.order.places))
-	for i, p := range sl.order.places {
+	sl.take(sl.depth)
+	for i, p := range sl.order.places[:sl.depth] {
 		in, err := sl.listed(p)
 		if err != nil {
 			return err
@@ -92,30 +160,52 @@ func (sl *slide) findEligible() error {
 // configure finds out what the client wants of each room, and at which rooms it
 // looks.
 func (sl *slide) configure() {
-	seats := sl.seats
-	sl.next.wanted, sl.next.configs = map[rule]*combined{}, make([]*combined, len(seats))
+	own := sl.depth == len(sl.order.places) // the list of configs is not shared
+	if own {
+		sl.next.wanted, sl.next.configs = map[rule]*combined{}, make([]*combined, sl.depth)
+	} else {
+		sl.next.wanted, sl.next.configs = maps.Clone(sl.known.wanted), sl.known.configs
+	}
 	before := 0 // place in the order that the client knows
-	for i := range seats {
+	for i := range sl.seats {
+		s := &sl.seats[i]
 		was := sl.wantedBefore(sl.order.places[i], &before)
-		s := &seats[i]
-		if s.place == nil {
-			continue
+		sl.choose(s)
+		if sl.next.configs[i] != s.config {
+			if !own {
+				sl.next.configs, own = slices.Clone(sl.next.configs), true
+			}
+			sl.next.configs[i] = s.config
 		}
-		var sub *RoomConfig
-		if c, ok := sl.Window.Rooms[s.room.ID]; ok {
-			sub = &c
+		if s.config != nil {
+			s.quiet = was != nil && was == s.config
+			sl.scope = append(sl.scope, s)
 		}
-		if sub == nil && s.lists == (listSet{}) {
-			continue
+	}
+	for _, r := range sl.news {
+		if s := sl.seatOf(r.Room); s != nil && s.quiet {
+			s.quiet = false
+			sl.scope = append(sl.scope, s)
 		}
-		if last := len(sl.scope) - 1; sub == nil && last >= 0 && sl.scope[last].lists == s.lists && !sl.scope[last].subscribed {
-			s.config = sl.scope[last].config
-		} else {
-			s.config, s.subscribed = sl.combine(s.lists, sub), sub != nil
-		}
-		s.quiet = was != nil && was == s.config
-		sl.next.configs[i] = s.config
-		sl.scope = append(sl.scope, s)
+	}
+}
+
+// choose finds out what the client wants of a room.
+func (sl *slide) choose(s *seat) {
+	if s.place == nil {
+		return
+	}
+	var sub *RoomConfig
+	if c, ok := sl.Window.Rooms[s.room.ID]; ok {
+		sub = &c
+	}
+	last := len(sl.scope) - 1
+	switch {
+	case sub == nil && s.lists == (listSet{}):
+	case sub == nil && last >= 0 && sl.scope[last].lists == s.lists && !sl.scope[last].subscribed:
+		s.config = sl.scope[last].config
+	default:
+		s.config, s.subscribed = sl.combine(s.lists, sub), sub != nil
 	}
 }
 
@@ -154,19 +244,33 @@ const fewAsked = 16
 
 // seatOf is the seat of a room at which the client looks, else nil.
 func (sl *slide) seatOf(room store.RoomNum) *seat {
+	i := -1
 	if sl.asked++; sl.asked <= fewAsked {
-		if i := slices.IndexFunc(sl.scope, func(s *seat) bool { return s.own.Room == room }); i >= 0 {
-			return sl.scope[i]
+		i = slices.Index(sl.order.nums, room)
+	} else {
+		if sl.index == nil {
+			sl.index = make(map[store.RoomNum]int, len(sl.order.nums))
+			for i, num := range sl.order.nums {
+				sl.index[num] = i
+			}
 		}
+		if at, ok := sl.index[room]; ok {
+			i = at
+		}
+	}
+	switch {
+	case i < 0 || sl.next.configs[i] == nil:
 		return nil
-	}
-	if sl.index == nil {
-		sl.index = make(map[store.RoomNum]*seat, len(sl.scope))
-		for _, s := range sl.scope {
-			sl.index[s.own.Room] = s
+	case i < sl.depth:
+		return &sl.seats[i]
+	case sl.deep[i] == nil:
+		if sl.deep == nil {
+			sl.deep = map[int]*seat{}
 		}
+		c := sl.next.configs[i]
+		sl.deep[i] = &seat{place: sl.order.places[i], config: c, lists: c.lists, quiet: true}
 	}
-	return sl.index[room]
+	return sl.deep[i]
 }
 
 // listed tells whether a room belongs in lists: where the user is, is invited or
@@ -244,6 +348,11 @@ func (f *RoomSieve) wants(k *kind) bool {
 		return t == nil && k.typ == nil || t != nil && k.typ != nil && *t == *k.typ
 	}
 	return (f.Encrypted == nil || *f.Encrypted == k.encrypted) && (f.Types == nil || slices.ContainsFunc(f.Types, is)) && !slices.ContainsFunc(f.NotTypes, is)
+}
+
+// equal tells whether two rooms are of one kind.
+func (k *kind) equal(o *kind) bool {
+	return k == o || k.encrypted == o.encrypted && (k.typ == o.typ || k.typ != nil && o.typ != nil && *k.typ == *o.typ)
 }
 
 // children are the rooms that spaces name which the user is in.

@@ -10,6 +10,7 @@ import (
 // combined is what all rules together want to know of a room. It is shared by
 // the rooms for which it is the same, and never changed.
 type combined struct {
+	lists listSet // that show the room
 	limit int
 	state []RequiredState
 	text  string // of state, to compare
@@ -31,7 +32,7 @@ func (sl *slide) combine(lists listSet, sub *RoomConfig) *combined {
 	if c := sl.next.wanted[key]; c != nil {
 		return c
 	}
-	c := &combined{}
+	c := &combined{lists: lists}
 	add := func(one RoomConfig) {
 		c.limit = max(c.limit, one.Limit)
 		c.state = append(c.state, one.State)

@@ -58,7 +58,7 @@ func dropDeleted(list []AccountData) []AccountData {
 // that were written behind since and not behind upto, in order of position. From the
 // beginning on, those that were deleted are left out.
 func (s *Store) AccountDataSince(ctx context.Context, user matrix.UserID, since, upto int64) ([]AccountData, error) {
-	if !s.ChangedSince(AccountDataChanged, string(user), since) {
+	if !s.SettingsChangedSince(user, since) {
 		return nil, nil
 	}
 	type key struct {
@@ -157,6 +157,12 @@ func settingKey(user matrix.UserID, typ string) string { return string(user) + "
 // may have been written behind since.
 func (s *Store) SettingChangedSince(user matrix.UserID, typ string, since int64) bool {
 	return s.ChangedSince(AccountDataChanged, settingKey(user, typ), since)
+}
+
+// SettingsChangedSince tells whether any setting of a user may have been written
+// behind since.
+func (s *Store) SettingsChangedSince(user matrix.UserID, since int64) bool {
+	return s.ChangedSince(AccountDataChanged, string(user), since)
 }
 
 // ChangeAccountData replaces a setting with what change makes of it; nil is
