@@ -102,6 +102,8 @@ var classOf = map[string]class{
 	"POST /_matrix/client/v3/rooms/{roomId}/report/{eventId}":                                          classMessage,
 	"POST /_matrix/client/v3/rooms/{roomId}/report":                                                    classMessage,
 	"POST /_matrix/client/v3/users/{userId}/report":                                                    classMessage,
+	"POST /_matrix/client/unstable/org.matrix.msc4151/rooms/{roomId}/report":                           classMessage,
+	"POST /_matrix/client/unstable/org.matrix.msc4260/users/{userId}/report":                           classMessage,
 	"POST /_matrix/client/v3/rooms/{roomId}/join":                                                      classJoin,
 	"POST /_matrix/client/v3/join/{roomIdOrAlias}":                                                     classJoin,
 	"POST /_matrix/client/v3/knock/{roomIdOrAlias}":                                                    classJoin,

@@ -10,6 +10,9 @@ var reportRoutes = []route{
 	{"reportEvent", "POST /_matrix/client/v3/rooms/{roomId}/report/{eventId}", users, (*API).reportEvent},
 	{"reportRoom", "POST /_matrix/client/v3/rooms/{roomId}/report", users, (*API).reportRoom},
 	{"reportUser", "POST /_matrix/client/v3/users/{userId}/report", users, (*API).reportUser},
+	// Where clients of ruma, such as Element X, look on a server that does not say v1.14.
+	{"", "POST /_matrix/client/unstable/org.matrix.msc4151/rooms/{roomId}/report", users, (*API).reportRoom},
+	{"", "POST /_matrix/client/unstable/org.matrix.msc4260/users/{userId}/report", users, (*API).reportUser},
 }
 
 // reportEvent tells the administrators of an event.

@@ -20,6 +20,9 @@ func TestReport(t *testing.T) {
 		bob.want(200, "{}", "POST", room+"/report/"+event, `{"reason":"very rude","score":-100}`)
 		bob.want(200, "{}", "POST", room+"/report/"+event, `{}`) // takes nothing back
 		bob.want(200, "{}", "POST", room+"/report", `{"reason":"spam"}`)
+		const unstable = "/_matrix/client/unstable/org.matrix."
+		eve.want(200, "{}", "POST", unstable+"msc4151/"+strings.TrimPrefix(room, v3)+"/report", `{"reason":"odd"}`)
+		eve.want(200, "{}", "POST", unstable+"msc4260/users/"+url.PathEscape(string(s.user))+"/report", `{"reason":"ill"}`)
 		eve.want(200, "{}", "POST", v3+"users/"+url.PathEscape(string(s.user))+"/report", `{"reason":""}`)
 		eve.want(404, "M_NOT_FOUND", "POST", room+"/report/"+event, `{"reason":"rude"}`)
 		bob.want(404, "M_NOT_FOUND", "POST", room+"/report/"+elsewhere, `{"reason":"rude"}`)
@@ -39,13 +42,14 @@ func TestReport(t *testing.T) {
 		for key, want := range map[string]string{
 			"@bob:a.test " + id(room) + " " + plain + " @alice:a.test": "very rude",
 			"@bob:a.test " + id(room) + "  ":                           "spam",
-			"@eve:a.test   @alice:a.test":                              "",
+			"@eve:a.test " + id(room) + "  ":                           "odd",
+			"@eve:a.test   @alice:a.test":                              "ill",
 		} {
 			if reason, ok := got[key]; !ok || reason != want {
 				t.Errorf("%s: %q; all reports: %v", key, reason, got)
 			}
 		}
-		if len(got) != 3 {
+		if len(got) != 4 {
 			t.Errorf("reports: %v", got)
 		}
 	})

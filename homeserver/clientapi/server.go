@@ -48,7 +48,7 @@ var features = map[string]bool{
 	"org.matrix.msc3981":                             true, // relations of relations
 	"org.matrix.msc4140":                             true, // delayed events
 	"org.matrix.msc4140.stable":                      true,
-	"org.matrix.msc4323":                             true, // locking and suspending accounts
+	"uk.timedout.msc4323.stable":                     true, // locking and suspending accounts
 	"org.matrix.msc4380":                             true, // blocking invitations
 	"org.matrix.msc4380.stable":                      true,
 	"uk.half-shot.msc2666.query_mutual_rooms":        true,
