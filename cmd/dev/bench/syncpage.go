@@ -40,8 +40,8 @@ An account in %d rooms syncs. Rounds measured: %d; each figure is the median. In
 round each server is started anew over the same data; each time is that of the
 client, on the same machine. The members of rooms load lazily, and timelines have up
 to 20 events. A wake-up is one answer to a client that waits: the processor time of
-the server for sending %d messages to %d clients that wait, or %d of the account in
-many rooms, less that for as many messages that nobody waits for.
+the server, without PostgreSQL's, for sending %d messages to %d clients that wait, or
+%d of the account in many rooms, less that for as many messages that nobody waits for.
 
 `, p.sync.rooms, p.rounds, p.sync.sends, waiters, wideWaiters)
 	if p.date != "" {
