@@ -1,6 +1,9 @@
 package clientapi
 
-import "switchboard/homeserver/federation"
+import (
+	"switchboard/homeserver/federation"
+	"switchboard/homeserver/matrix"
+)
 
 var spaceRoutes = []route{
 	{"getSpaceHierarchy", "GET /_matrix/client/v1/rooms/{roomId}/hierarchy", users, (*API).getSpaceHierarchy},
@@ -27,7 +30,9 @@ func (a *API) getSpaceHierarchy(r *request) (any, error) {
 	if q.Limit, err = r.Number("limit", usualSpace, mostSpace); err != nil {
 		return nil, err
 	}
-	q.Limit = max(q.Limit, 1)
+	if q.Limit == 0 {
+		return nil, matrix.Errorf(matrix.InvalidParam, "limit must be greater than zero")
+	}
 	if r.URL.Query().Has("max_depth") {
 		if q.Depth, err = r.Number("max_depth", 0, 100); err != nil {
 			return nil, err

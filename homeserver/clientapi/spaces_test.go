@@ -19,7 +19,9 @@ func TestSpaceHierarchy(t *testing.T) {
 		s.want(200, `"children_state":[]`, "GET", path, "")
 		s.want(200, `"room_id":"`+string(id)+`"`, "GET", path+"?limit=1&max_depth=3&suggested_only=true", "")
 		s.want(400, "M_INVALID_PARAM", "GET", path+"?from=nowhere", "")
-		s.want(400, "M_INVALID_PARAM", "GET", path+"?limit=some", "")
+		for _, limit := range []string{"some", "-1", "0"} {
+			s.want(400, "M_INVALID_PARAM", "GET", path+"?limit="+limit, "")
+		}
 		s.new("bob").want(403, "M_FORBIDDEN", "GET", path, "")
 	})
 }

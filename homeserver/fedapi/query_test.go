@@ -226,5 +226,31 @@ func TestSpaces(t *testing.T) {
 		a.refused(err, matrix.InvalidParam)
 		_, err = a.fed.UserHierarchy(a.ctx(), alice, federation.SpaceQuery{Room: "!none:x.test", Limit: 1})
 		a.refused(err, matrix.Forbidden)
+		walk := func(top matrix.RoomID) (got string) {
+			p, err := a.fed.UserHierarchy(a.ctx(), alice, federation.SpaceQuery{Room: top, Depth: -1, Limit: 50})
+			a.ok(err)
+			for _, r := range p.Rooms {
+				got += names[r.ID] + " "
+			}
+			return got
+		}
+
+		// A space whose servers are out of reach is what the one above it tells.
+		far := space(b, bob)
+		names[far] = "far"
+		key := string(far)
+		b.send(bob, sub, "m.space.child", &key, `{"via":["127.0.0.1:1"],"order":"z"}`)
+		if got := walk(top); got != "top sub two far one " {
+			t.Errorf("with a space out of reach: %s", got)
+		}
+
+		// A closed space can be seen by who is invited, by way of who invited.
+		b.state(bob, sub, "m.room.join_rules", `{"join_rule":"invite"}`)
+		_, err = a.fed.UserHierarchy(a.ctx(), alice, federation.SpaceQuery{Room: sub, Limit: 1})
+		a.refused(err, matrix.Forbidden)
+		b.ok(b.fed.Invite(b.ctx(), room.Change{Room: sub, Actor: bob, Target: alice}))
+		if got := walk(sub); got != "sub two top one far " {
+			t.Errorf("who is invited sees %s", got)
+		}
 	})
 }

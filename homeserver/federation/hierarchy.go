@@ -12,6 +12,7 @@ import (
 	"switchboard/homeserver/event"
 	"switchboard/homeserver/fedclient"
 	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/room"
 	"switchboard/homeserver/store"
 )
 
@@ -75,7 +76,11 @@ func (s *Service) UserHierarchy(ctx context.Context, user matrix.UserID, q Space
 		return nil, err
 	}
 	w := &walk{s: s, user: user, query: q, enough: min(start+q.Limit+1, mostWalked), seen: map[matrix.RoomID]bool{}, told: map[matrix.RoomID]*fedclient.SpaceRoom{}}
-	if err := w.visit(ctx, q.Room, nil, 0); err != nil {
+	via, err := s.candidates(ctx, room.Change{Room: q.Room, Actor: user}, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.visit(ctx, q.Room, via, 0); err != nil {
 		return nil, err
 	}
 	if len(w.found) == 0 {
@@ -113,18 +118,18 @@ func (w *walk) visit(ctx context.Context, id matrix.RoomID, via []matrix.ServerN
 	if err != nil || d == nil {
 		return err
 	}
-	room := SpaceRoom{*d, []json.RawMessage{}}
-	room.SpaceRoom.Children = nil
+	found := SpaceRoom{*d, []json.RawMessage{}}
+	found.SpaceRoom.Children = nil
 	var below []child
 	if d.Type == "m.space" {
 		for _, raw := range d.Children {
 			if c, ok := readChild(raw); ok && (c.Content.Suggested || !w.query.Suggested) {
-				room.Children = append(room.Children, raw)
+				found.Children = append(found.Children, raw)
 				below = append(below, c)
 			}
 		}
 	}
-	w.found = append(w.found, room)
+	w.found = append(w.found, found)
 	if depth == w.query.Depth {
 		return nil
 	}
@@ -163,8 +168,9 @@ func (w *walk) describe(ctx context.Context, id matrix.RoomID, via []matrix.Serv
 	if resident {
 		return w.own(ctx, id)
 	}
-	if d := w.told[id]; d != nil && d.Type != "m.space" {
-		return w.visible(ctx, d)
+	told := w.told[id]
+	if told != nil && told.Type != "m.space" {
+		return w.visible(ctx, told)
 	}
 	asked := 0
 	for _, name := range via {
@@ -183,6 +189,9 @@ func (w *walk) describe(ctx context.Context, id matrix.RoomID, via []matrix.Serv
 			w.told[h.Children[i].ID] = &h.Children[i]
 		}
 		return w.visible(ctx, &h.Room)
+	}
+	if told != nil { // what is in it remains unknown
+		return w.visible(ctx, told)
 	}
 	return nil, nil
 }

@@ -72,15 +72,12 @@ type link struct {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#ordering-of-children-within-a-space
 func (s *Service) children(ctx context.Context, r *store.Room) ([]link, error) {
-	events, err := s.Rooms.StateEvents(ctx, r.Current)
+	events, err := s.Rooms.OfType(ctx, r.Current, "m.space.child")
 	if err != nil {
 		return nil, err
 	}
 	var list []link
 	for _, e := range events {
-		if e.PDU.Type != "m.space.child" {
-			continue
-		}
 		var c struct {
 			Via       []matrix.ServerName `json:"via"`
 			Suggested bool                `json:"suggested"`

@@ -74,9 +74,15 @@ func (s *Service) StateOfType(ctx context.Context, user matrix.UserID, id matrix
 	if err != nil {
 		return nil, err
 	}
+	return s.OfType(ctx, a.root, typ)
+}
+
+// OfType gives the events of one type in the state with a root, ordered by their
+// place.
+func (s *Service) OfType(ctx context.Context, root statetree.ID, typ string) ([]*store.Event, error) {
 	nums := map[statetree.Key]store.EventNum{}
 	var keys []statetree.Key
-	err = s.tree(a.root).Walk(s.Store.Nodes(ctx), func(k statetree.Key, v statetree.Value) bool {
+	err := s.tree(root).Walk(s.Store.Nodes(ctx), func(k statetree.Key, v statetree.Value) bool {
 		nums[k] = store.EventNum(v)
 		keys = append(keys, k)
 		return true

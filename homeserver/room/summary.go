@@ -78,15 +78,18 @@ func (s *Service) Preview(ctx context.Context, id matrix.RoomID, user matrix.Use
 	}
 	sum.Version = r.Version.ID
 	sum.Encryption = h.view.content("m.room.encryption", "algorithm")
-	if rules := h.view.Event("m.room.join_rules", ""); rules != nil {
+	if rules := h.view.Event("m.room.join_rules", ""); sum.JoinRule == "restricted" || sum.JoinRule == "knock_restricted" {
 		var c struct {
 			Allow []struct {
+				Type string        `json:"type"`
 				Room matrix.RoomID `json:"room_id"`
 			} `json:"allow"`
 		}
 		if json.Unmarshal(rules.Content, &c) == nil {
 			for _, a := range c.Allow {
-				sum.Allowed = append(sum.Allowed, a.Room)
+				if a.Type == "m.room_membership" {
+					sum.Allowed = append(sum.Allowed, a.Room)
+				}
 			}
 		}
 	}
