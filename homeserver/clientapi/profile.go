@@ -1,11 +1,11 @@
 package clientapi
 
 import (
+	"context"
 	"encoding/json"
 
-	"switchboard/homeserver/edge"
-
 	"switchboard/homeserver/account"
+	"switchboard/homeserver/edge"
 	"switchboard/homeserver/matrix"
 )
 
@@ -111,7 +111,7 @@ func (a *API) putProfile(r *request, fields map[string]json.RawMessage) (any, er
 		return nil, err
 	}
 	if inRooms {
-		return edge.Empty{}, a.Rooms.UpdateProfile(r.Context(), r.User)
+		return edge.Empty{}, a.Rooms.UpdateProfile(context.WithoutCancel(r.Context()), r.User) // not in half of them
 	}
 	return edge.Empty{}, nil
 }

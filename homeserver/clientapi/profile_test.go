@@ -1,6 +1,9 @@
 package clientapi
 
 import (
+	"context"
+	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -81,5 +84,29 @@ func TestSuspendedProfile(t *testing.T) {
 		}
 		s.want(403, "M_USER_SUSPENDED", "PUT", v3+"profile/@alice:a.test/displayname", `{"displayname":"A"}`)
 		s.want(200, "alice", "GET", v3+"account/whoami", "")
+	})
+}
+
+// TestProfileInAllRooms has a client leave when its new name is in the first of its
+// rooms: the others get it, too.
+func TestProfileInAllRooms(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		s := start(t, st)
+		rooms := make([]string, 20)
+		for i := range rooms {
+			rooms[i] = s.room()
+		}
+		ctx, leave := context.WithCancel(t.Context())
+		first := s.api.Rooms.Bell.Listen(store.LogBell)
+		go func() {
+			<-first
+			leave()
+		}()
+		r := httptest.NewRequestWithContext(ctx, "PUT", v3+"profile/@alice:a.test/displayname", strings.NewReader(`{"displayname":"Al"}`))
+		r.Header.Set("Authorization", "Bearer "+s.token)
+		s.handler.ServeHTTP(httptest.NewRecorder(), r)
+		for _, room := range rooms {
+			s.want(200, `{"displayname":"Al","membership":"join"}`, "GET", v3+"rooms/"+url.PathEscape(room)+"/state/m.room.member/@alice:a.test", "")
+		}
 	})
 }

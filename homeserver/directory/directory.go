@@ -204,7 +204,7 @@ func (s *Service) DeleteAlias(ctx context.Context, c Caller, alias matrix.RoomAl
 	if err := s.Store.Update(ctx, func(tx *store.Tx) error { return tx.DropAlias(ctx, alias) }); err != nil {
 		return err
 	}
-	return s.Rooms.ForgetAlias(ctx, a.Room, c.User, alias)
+	return s.Rooms.ForgetAlias(context.WithoutCancel(ctx), a.Room, c.User, alias) // the name is gone, whoever waits for it
 }
 
 // moderates tells whether a member of a room may send a state event there.
