@@ -39,7 +39,7 @@ conformance: ## Complement; ARGS="-run regexp -logs directory -update", "-with s
 	go run ./cmd/dev/conformance $(ARGS)
 
 federation: ## federation with Dendrite and Synapse; ARGS="-run living/synapse/v12/join -v"
-	SWITCHBOARD_TEST_PEERS=$(or $(PEERS),dendrite,synapse) go test -count=1 -tags $(TAGS) -timeout 15m -parallel 8 ./cmd/dev/federate $(ARGS)
+	SWITCHBOARD_TEST_PEERS=$(or $(PEERS),dendrite,synapse) go test -count=1 -tags $(TAGS) -timeout 30m -parallel 8 ./cmd/dev/federate $(ARGS)
 
 alone: ## bridges as programs of their own, beside our server and Synapse; ARGS="-run synapse -v"
 	SWITCHBOARD_TEST_PEERS=synapse go run ./cmd/dev/withpostgres go test -count=1 -tags $(TAGS) ./cmd/dev/alone $(ARGS)

@@ -220,7 +220,7 @@ func (c *check) ratchet(ctx context.Context, suite string, args ...string) tally
 
 // federation lets the program talk with other homeservers.
 func federation(ctx context.Context, c *check) tally {
-	return c.goTest(ctx, "federation", tests{[]string{"SWITCHBOARD_TEST_PEERS=dendrite,synapse"}, []string{"-count=1", "-timeout", "15m", "-parallel", "8"}, []string{"./cmd/dev/federate"}})
+	return c.goTest(ctx, "federation", tests{[]string{"SWITCHBOARD_TEST_PEERS=dendrite,synapse"}, []string{"-count=1", "-timeout", "30m", "-parallel", "8"}, []string{"./cmd/dev/federate"}})
 }
 
 // alone runs each bridge as a program of its own beside Synapse; that it runs

@@ -20,7 +20,7 @@ import (
 )
 
 // patience is how long anything may take to arrive.
-const patience = 90 * time.Second
+const patience = 3 * time.Minute
 
 // object is a body of a request.
 type object = map[string]any
