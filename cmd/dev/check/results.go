@@ -41,11 +41,11 @@ func newResults(line, block func(string)) *results {
 	return &results{line: line, block: block, outputs: map[string]*strings.Builder{}, failed: map[string]*failure{}}
 }
 
-// pattern is an argument of "go test -run" that picks the leaves.
-func (f *failure) pattern() string {
+// pattern is an argument of "go test -run" that picks tests by their paths.
+func pattern(tests []string) string {
 	var paths []string
-	for _, leaf := range f.leaves {
-		names := strings.Split(leaf, "/")
+	for _, test := range tests {
+		names := strings.Split(test, "/")
 		for i, name := range names {
 			names[i] = "^" + regexp.QuoteMeta(name) + "$"
 		}

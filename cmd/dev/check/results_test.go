@@ -72,7 +72,7 @@ func TestFailure(t *testing.T) {
 	if got := strings.Join(a.tests, " "); got != "TestOne TestOneMore" || a.final || !b.final {
 		t.Errorf("failed: %s; %v %v", got, a.final, b.final)
 	}
-	if got, want := a.pattern(), `^TestOne$/^x\.y$/^z$|^TestOneMore$`; got != want {
+	if got, want := pattern(a.leaves), `^TestOne$/^x\.y$/^z$|^TestOneMore$`; got != want {
 		t.Errorf("to repeat: %s, want %s", got, want)
 	}
 }
@@ -105,16 +105,27 @@ func TestBroken(t *testing.T) { t.Error("always") }
 			t.Fatal(err)
 		}
 	}
-	c := &check{root: dir, env: os.Environ(), out: &printer{start: time.Now()}}
-	sum := c.goTest(t.Context(), "test", tests{packages: []string{"./..."}})
-	if want := (tally{passed: 2, failed: 1}); sum != want {
-		t.Errorf("counted %+v, want %+v", sum, want)
-	}
-	if len(c.shaky) != 1 || !strings.HasPrefix(c.shaky[0], "test: example TestShaky/sub: ") {
-		t.Errorf("shaky: %q", c.shaky)
-	}
-	if want := []string{"test: example/y TestBroken"}; !slices.Equal(c.failures, want) {
-		t.Errorf("failed: %q", c.failures)
+	for _, of := range []struct {
+		tests tests
+		shaky string
+	}{
+		{tests{packages: []string{"./..."}}, "test: example TestShaky"},
+		{tests{packages: []string{"./..."}, flags: []string{"-count=1"}, apart: true}, "test: example TestShaky/sub"},
+	} {
+		c := &check{root: dir, env: os.Environ(), out: &printer{start: time.Now()}}
+		sum := c.goTest(t.Context(), "test", of.tests)
+		if want := (tally{passed: 2, failed: 1}); sum != want {
+			t.Errorf("counted %+v, want %+v", sum, want)
+		}
+		if len(c.shaky) != 1 || !strings.HasPrefix(c.shaky[0], of.shaky+": ") {
+			t.Errorf("shaky: %q, want %s", c.shaky, of.shaky)
+		}
+		if want := []string{"test: example/y TestBroken"}; !slices.Equal(c.failures, want) {
+			t.Errorf("failed: %q", c.failures)
+		}
+		if err := os.Remove(filepath.Join(dir, "been")); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -114,11 +114,14 @@ func (c *check) detectRaces(ctx context.Context, suite string, patterns ...strin
 			packages = append(packages, fields[0])
 		}
 	}
-	return c.goTest(ctx, suite, tests{[]string{"CGO_ENABLED=1"}, []string{"-race", "-gcflags=" + unraced + "=-race=false", "-timeout", "20m"}, packages})
+	return c.goTest(ctx, suite, tests{env: []string{"CGO_ENABLED=1"}, flags: []string{"-race", "-gcflags=" + unraced + "=-race=false", "-timeout", "20m"}, packages: packages})
 }
 
 // tests is a run of "go test".
-type tests struct{ env, flags, packages []string }
+type tests struct {
+	env, flags, packages []string
+	apart                bool // a subtest needs nothing of those before it, and can be repeated by itself
+}
 
 // mostRepeated is how many tests of a package are run once more when they fail.
 // Where more fail, something is broken.
@@ -136,13 +139,17 @@ func (c *check) goTest(ctx context.Context, suite string, t tests) tally {
 			continue
 		}
 		if !f.final && len(f.leaves) <= mostRepeated && ctx.Err() == nil {
-			c.out.line(suite, "repeating "+pkg+" "+strings.Join(f.leaves, " "))
-			again := c.goTestOnce(ctx, suite, tests{t.env, append(slices.Clip(t.flags), "-count=1", "-run", f.pattern()), []string{pkg}})
+			names := f.tests
+			if t.apart {
+				names = f.leaves
+			}
+			c.out.line(suite, "repeating "+pkg+" "+strings.Join(names, " "))
+			again := c.goTestOnce(ctx, suite, tests{env: t.env, flags: append(slices.Clip(t.flags), "-count=1", "-run", pattern(names)), packages: []string{pkg}})
 			if again.sum.failed == 0 && again.sum.passed == len(f.tests) {
 				r.sum.failed -= len(f.tests)
 				r.sum.passed += len(f.tests)
-				for _, leaf := range f.leaves {
-					c.shaken(suite, pkg+" "+leaf)
+				for _, name := range names {
+					c.shaken(suite, pkg+" "+name)
 				}
 				continue
 			}
@@ -220,18 +227,18 @@ func (c *check) ratchet(ctx context.Context, suite string, args ...string) tally
 
 // federation lets the program talk with other homeservers.
 func federation(ctx context.Context, c *check) tally {
-	return c.goTest(ctx, "federation", tests{[]string{"SWITCHBOARD_TEST_PEERS=dendrite,synapse"}, []string{"-count=1", "-timeout", "30m", "-parallel", "8"}, []string{"./cmd/dev/federate"}})
+	return c.goTest(ctx, "federation", tests{env: []string{"SWITCHBOARD_TEST_PEERS=dendrite,synapse"}, flags: []string{"-count=1", "-timeout", "30m", "-parallel", "8"}, packages: []string{"./cmd/dev/federate"}, apart: true})
 }
 
 // alone runs each bridge as a program of its own beside Synapse; that it runs
 // beside our server is among the tests.
 func alone(ctx context.Context, c *check) tally {
-	return c.goTest(ctx, "alone", tests{[]string{"SWITCHBOARD_TEST_PEERS=synapse"}, []string{"-count=1", "-timeout", "15m", "-run", "TestAlone/synapse"}, []string{"./cmd/dev/alone"}})
+	return c.goTest(ctx, "alone", tests{env: []string{"SWITCHBOARD_TEST_PEERS=synapse"}, flags: []string{"-count=1", "-timeout", "15m", "-run", "TestAlone/synapse"}, packages: []string{"./cmd/dev/alone"}, apart: true})
 }
 
 // toybridge runs a bridge with the main program of mautrix beside our server.
 func toybridge(ctx context.Context, c *check) tally {
-	return c.goTest(ctx, "toybridge", tests{[]string{"SWITCHBOARD_TEST_TOYBRIDGE=1"}, []string{"-count=1", "-timeout", "20m"}, []string{"./cmd/dev/toybridge"}})
+	return c.goTest(ctx, "toybridge", tests{env: []string{"SWITCHBOARD_TEST_TOYBRIDGE=1"}, flags: []string{"-count=1", "-timeout", "20m"}, packages: []string{"./cmd/dev/toybridge"}})
 }
 
 // calls lets browsers call each other.
@@ -250,7 +257,7 @@ func (c *check) inBrowser(ctx context.Context, suite, env string) tally {
 		c.out.block(suite, fmt.Sprintf("FAIL make: %v\n%s", err, out))
 		return single(false)
 	}
-	return c.goTest(ctx, suite, tests{[]string{env}, []string{"-count=1", "-timeout", "20m"}, []string{"./cmd/dev/" + suite}})
+	return c.goTest(ctx, suite, tests{env: []string{env}, flags: []string{"-count=1", "-timeout", "20m"}, packages: []string{"./cmd/dev/" + suite}})
 }
 
 // demo runs the conversation with real clients, which counts as one, and once
