@@ -37,19 +37,19 @@ func (rd *reading) readAhead(part []store.Membership) error {
 	in := make(map[store.RoomNum]store.Membership, len(part))
 	for _, m := range part {
 		in[m.Room] = m
-		if whole {
-			a.Also = append(a.Also, m.Event)
-		}
 	}
 	nums = nums[:0]
 	var receipts []store.Receipt
 	for _, r := range rooms {
 		m := in[r.Num]
-		if m.Membership != "join" || !rd.Filter.Room.wants(r.ID) || !whole && max(r.Last, m.Pos) <= rd.since.pos {
+		if !rd.Filter.Room.wants(r.ID) || !whole && max(r.Last, m.Pos) <= rd.since.pos {
 			continue
 		}
-		a.Rooms = append(a.Rooms, r)
-		nums, receipts = append(nums, r.Num), append(receipts, rd.read[r.Num]...)
+		a.Also = append(a.Also, m.Event)
+		if m.Membership == "join" {
+			a.Rooms = append(a.Rooms, r)
+			nums, receipts = append(nums, r.Num), append(receipts, rd.read[r.Num]...)
+		}
 	}
 	if rd.initial() {
 		rd.Unread.Receipts(rd.User, nums, receipts, rd.now.pos)
