@@ -17,6 +17,10 @@ const (
 	settling   = 3 * time.Second  // in which a server writes down what it has
 )
 
+// late are the times after coming online at which an archive may show what it did
+// not before. A server that has much to do takes longer to write it down.
+var late = []time.Duration{settling, 4 * settling, 20 * settling}
+
 // ask calls f with a limited time.
 func ask(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
@@ -55,20 +59,26 @@ func (s *session) begin(ctx context.Context) {
 	}
 }
 
-// lookAgain reads the account's archive on from a position, once the server has
-// written down what came while we were about to be there: ejabberd takes that for
-// the archive alone, but shows it a moment later than we look.
+// lookAgain reads the account's archive once more from a moment before a
+// position, when the server has written down what came while we were about to be
+// there: ejabberd takes that for the archive alone, but shows it later than we
+// look, and perhaps later than what came after it.
 func (s *session) lookAgain(ctx context.Context, at Position) {
-	time.AfterFunc(settling, func() {
-		if ctx.Err() != nil {
-			return
-		}
-		s.account.add(false, func(ctx context.Context) {
-			if err := s.readOn(ctx, jid.JID{}, at); err != nil && ctx.Err() == nil {
-				zerolog.Ctx(ctx).Warn().Err(err).Msg("the archive of the account could not be read again")
+	if !at.Time.IsZero() {
+		at = Position{Time: at.Time.Add(-10 * settling)}
+	}
+	for _, after := range late {
+		time.AfterFunc(after, func() {
+			if ctx.Err() != nil {
+				return
 			}
+			s.account.add(false, func(ctx context.Context) {
+				if err := s.readOn(ctx, jid.JID{}, at); err != nil && ctx.Err() == nil {
+					zerolog.Ctx(ctx).Warn().Err(err).Msg("the archive of the account could not be read again")
+				}
+			})
 		})
-	})
+	}
 }
 
 func (s *session) loadRoster(ctx context.Context) {
@@ -144,10 +154,28 @@ func (s *session) recall(ctx context.Context, l *lane, archived bool) error {
 	l.archived = archived
 	l.mu.Unlock()
 	list := l.doubtful()
-	for at := (Position{}); archived && len(list) > 0; {
-		if at == (Position{}) {
-			at = list[0].after
+	for look := 0; archived && len(list) > 0 && look < 2; look++ {
+		if look > 0 { // it may have been taken a moment ago, and not be written down yet
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(settling):
+			}
 		}
+		if err := s.recognize(ctx, l, list[0].after); err != nil {
+			return err
+		}
+		list = l.doubtful()
+	}
+	for _, o := range list {
+		o.state.CompareAndSwap(unsure, waiting)
+	}
+	return nil
+}
+
+// recognize settles what is ours in a lane's archive from a position on.
+func (s *session) recognize(ctx context.Context, l *lane, at Position) error {
+	for {
 		page, err := s.page(ctx, l.room, at, pageSize)
 		if err != nil {
 			return err
@@ -159,13 +187,9 @@ func (s *session) recall(ctx context.Context, l *lane, archived bool) error {
 			at = Position{ID: m.Archive, Time: m.Time}
 		}
 		if page.Complete || len(page.Messages) == 0 {
-			break
+			return nil
 		}
 	}
-	for _, o := range list {
-		o.state.CompareAndSwap(unsure, waiting)
-	}
-	return nil
 }
 
 // remind is recall for what was cut off, when the lane is ready already.
