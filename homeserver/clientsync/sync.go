@@ -88,7 +88,8 @@ func parseToken(s string) (token, error) {
 }
 
 // Sync answers with what is new, at once if there is something, else when there
-// is or the time is up.
+// is or the time is up. A token from the future, as clients have after a server
+// got its data back from a backup, is answered as if there was none.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync
 func (s *Service) Sync(ctx context.Context, r Request) (*Answer, error) {
@@ -97,7 +98,7 @@ func (s *Service) Sync(ctx context.Context, r Request) (*Answer, error) {
 		return nil, err
 	}
 	if since.pos > s.Store.Position() {
-		return nil, matrix.Errorf(matrix.InvalidParam, "the since token is from the future of this server")
+		since, r.Since = token{}, ""
 	}
 	if err := s.Keys.Acknowledge(ctx, r.User, r.Device, since.pos); err != nil {
 		return nil, err
