@@ -50,7 +50,14 @@ func (c *mediaList) do(ctx context.Context, s *homeserver.Server, out io.Writer)
 }
 
 func (c *mediaList) own(ctx context.Context, s *homeserver.Server, w io.Writer) error {
-	list, err := s.Store.MediaOf(ctx, matrix.UserID(c.User), time.Now().UnixMilli()+1, c.Limit)
+	var user matrix.UserID
+	if c.User != "" {
+		var err error
+		if user, err = userID(s, c.User); err != nil {
+			return err
+		}
+	}
+	list, err := s.Store.MediaOf(ctx, user, time.Now().UnixMilli()+1, c.Limit)
 	fmt.Fprintln(w, "UPLOADED\tUSED\tBY\tSIZE\tTYPE\tFILE\tNAME")
 	for _, m := range list {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", shownTime(m.CreatedTS), shownTime(m.UsedTS), m.Uploader, m.Size, m.Type, s.Media.URI(m.ID), strconv.Quote(m.Name))
@@ -137,7 +144,11 @@ func (c *mediaDelete) do(ctx context.Context, s *homeserver.Server, out io.Write
 		n++
 	}
 	if c.User != "" {
-		if n, err = s.Media.DeleteOf(ctx, matrix.UserID(c.User), time.Now().Add(-time.Duration(c.Before)), forgotten(far)); err != nil {
+		user, err := userID(s, c.User)
+		if err != nil {
+			return err
+		}
+		if n, err = s.Media.DeleteOf(ctx, user, time.Now().Add(-time.Duration(c.Before)), forgotten(far)); err != nil {
 			return err
 		}
 	}
@@ -178,7 +189,10 @@ func (c *mediaQuarantine) do(ctx context.Context, s *homeserver.Server, out io.W
 	switch {
 	case err != nil:
 	case c.User != "":
-		n, err = s.Media.QuarantineOf(ctx, matrix.UserID(c.User))
+		var user matrix.UserID
+		if user, err = userID(s, c.User); err == nil {
+			n, err = s.Media.QuarantineOf(ctx, user)
+		}
 	case c.Room != "":
 		n, err = s.Media.QuarantineRoom(ctx, matrix.RoomID(c.Room))
 	default:

@@ -83,7 +83,7 @@ func TestMediaCommands(t *testing.T) {
 		}
 	}
 	want(`@alice:localhost +5 .*`+first, "media", "list")
-	want(`@alice:localhost +6 .*`+second, "media", "list", "--user", "@alice:localhost")
+	want(`@alice:localhost +6 .*`+second, "media", "list", "--user", "alice")
 	want(`in quarantine: 2 files`, "media", "quarantine", "--user", "@alice:localhost")
 	wantStatus(404, first)
 	want(first, "media", "list", "--quarantined")
@@ -116,7 +116,7 @@ func TestMediaCommands(t *testing.T) {
 	if n := bucket.Objects(); n != 0 {
 		t.Errorf("%d objects are left in the bucket", n)
 	}
-	for _, args := range [][]string{{"delete"}, {"delete", "x"}, {"delete", first}, {"quarantine", first, "--user", "@a:b"}, {"quarantine", "--room", "!nothing:localhost"}} {
+	for _, args := range [][]string{{"delete"}, {"delete", "x"}, {"delete", first}, {"quarantine", first, "--user", "@a:b"}, {"quarantine", "--room", "!nothing:localhost"}, {"list", "--user", "@a:b"}} {
 		if status, _, errs := command(t, "", append([]string{"media"}, args...)...); status == 0 || errs == "" {
 			t.Errorf("%v: status %d, %s", args, status, errs)
 		}

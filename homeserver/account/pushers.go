@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/url"
+	"slices"
 	"time"
 
 	"switchboard/homeserver/matrix"
@@ -18,6 +19,9 @@ const (
 	longestAppID   = 64
 	longestPusher  = 16 << 10 // data
 )
+
+// mostPushers is how many pushers a user may have: each is told of each message.
+const mostPushers = 100
 
 // mailApp is the app_id of pushers of kind "email".
 const mailApp = "m.email"
@@ -43,6 +47,14 @@ func (s *Service) SetPusher(ctx context.Context, p store.Pusher, share bool) err
 		if err := s.ownEmail(ctx, &p); err != nil {
 			return err
 		}
+	}
+	have, err := s.Store.Pushers(ctx, p.User)
+	if err != nil {
+		return err
+	}
+	same := func(q store.Pusher) bool { return q.AppID == p.AppID && q.Pushkey == p.Pushkey }
+	if len(have) >= mostPushers && !slices.ContainsFunc(have, same) {
+		return matrix.Errorf(matrix.InvalidParam, "you have %d pushers, which is the most: delete one first", len(have))
 	}
 	p.CreatedTS, p.Pos = time.Now().UnixMilli(), s.Store.Position()
 	defer s.Bell.Ring(store.PushersBell)
@@ -92,7 +104,7 @@ func checkPusher(p store.Pusher) error {
 		}
 		u, err := url.Parse(gateway)
 		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Path != "/_matrix/push/v1/notify" {
-			return matrix.Errorf(matrix.InvalidParam, "data.url must be https:// with the path /_matrix/push/v1/notify")
+			return matrix.Errorf(matrix.InvalidParam, "data.url must be an https:// or http:// address with the path /_matrix/push/v1/notify")
 		}
 		return nil
 	case Email:

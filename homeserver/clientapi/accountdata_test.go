@@ -177,6 +177,12 @@ func TestPushers(t *testing.T) {
 		if list := s.want(200, `"pushkey":"mine"`, "GET", path, "").at("pushers").([]any); len(list) != 1 {
 			t.Errorf("got %v", list)
 		}
+
+		for i := range 99 {
+			s.want(200, `{}`, "POST", path+"/set", pusher(fmt.Sprint(i), ""))
+		}
+		s.want(400, `you have 100 pushers`, "POST", path+"/set", pusher("one more", ""))
+		s.want(200, `{}`, "POST", path+"/set", pusher("mine", ""))
 	})
 }
 

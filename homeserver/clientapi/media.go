@@ -204,7 +204,8 @@ func (f *fileAnswer) Respond(w http.ResponseWriter, r *http.Request) {
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("ETag", `"`+f.file.Digest+`"`)
 	h.Set("Cache-Control", cacheMedia(r))
-	if strings.Count(r.Header.Get("Range"), ",") >= mostRanges { // each may be a request to S3
+	ranges := r.Header.Get("Range")
+	if !strings.HasPrefix(ranges, "bytes=") || strings.Count(ranges, ",") >= mostRanges { // another unit is to be ignored (RFC 9110, 14.2); each part may be a request to S3
 		r.Header.Del("Range")
 	}
 	http.ServeContent(w, r, "", time.Time{}, f.file)
