@@ -161,6 +161,32 @@ func TestDelayedRestart(t *testing.T) {
 	})
 }
 
+// TestDelayedOvertaken: what another user put in the place of a state event just
+// before the server ended cancels it afterwards.
+func TestDelayedOvertaken(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		s := start(t, st)
+		bob := s.new("bob")
+		room := s.create(`{"preset":"public_chat","power_level_content_override":{"events":{"m.x":0}}}`)
+		bob.want(200, "room_id", "POST", room+"/join", "{}")
+		ids := map[string]string{}
+		for _, key := range []string{"overtaken", "own", "none"} {
+			ids[key] = s.want(200, "delay_id", "PUT", room+"/delayed_event/m.x/"+key, `{"delay":3600000,"state_key":"`+key+`","content":{}}`).text("delay_id")
+		}
+		bob.want(200, "event_id", "PUT", room+"/state/m.x/overtaken", `{"by":"bob"}`)
+		s.want(200, "event_id", "PUT", room+"/state/m.x/own", `{"by":"alice"}`)
+		was := s.api.Delayed
+		s.api.Delayed = &delayed.Service{Store: was.Store, Rooms: was.Rooms, Bell: was.Bell}
+		waiting := fmt.Sprint(s.waiting())
+		for key, id := range ids {
+			if strings.Contains(waiting, id) != (key != "overtaken") {
+				t.Errorf("%s waits: %v", key, key == "overtaken")
+			}
+		}
+		s.want(200, "finalised_ts", "GET", "/_matrix/client/v1/delayed_events/"+ids["overtaken"], "")
+	})
+}
+
 func TestDelayedRefuses(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
 		s := start(t, st)

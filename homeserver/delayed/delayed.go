@@ -48,6 +48,7 @@ type Service struct {
 	Bell  *notify.Bell
 
 	sending sync.Mutex // tier 2; held by who sends what is due
+	adding  sync.Mutex // tier 2; held by who adds to all
 
 	mu   sync.Mutex                     // tier 1; guards all below
 	all  map[string]*store.DelayedEvent // that are to be sent; nil until they are read
@@ -74,21 +75,12 @@ func (s *Service) Schedule(ctx context.Context, d room.Sending, delay time.Durat
 	if err := s.load(ctx); err != nil {
 		return "", err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if id := s.repeated(d); id != "" {
+	s.adding.Lock()
+	defer s.adding.Unlock()
+	if id := s.Repeated(d); id != "" {
 		return id, nil
 	}
-	first, mine := int64(0), 0
-	for _, e := range s.all {
-		if e.User != d.User {
-			continue
-		}
-		if mine++; first == 0 || e.Due() < first {
-			first = e.Due()
-		}
-	}
-	if mine >= MostScheduled {
+	if mine, first := s.scheduled(d.User); mine >= MostScheduled {
 		wait := max(time.Until(time.UnixMilli(first)), time.Second)
 		return "", &matrix.Error{Code: matrix.LimitExceeded, Text: fmt.Sprintf("you may have up to %d delayed events", MostScheduled), RetryAfter: wait}
 	}
@@ -99,9 +91,26 @@ func (s *Service) Schedule(ctx context.Context, d room.Sending, delay time.Durat
 	if err := s.Store.Update(ctx, func(tx *store.Tx) error { return tx.PutDelayedEvent(ctx, *e) }); err != nil {
 		return "", err
 	}
+	s.mu.Lock()
 	s.all[e.ID] = e
+	s.mu.Unlock()
 	s.Bell.Ring(bell)
 	return e.ID, nil
+}
+
+// scheduled is how many events of a user wait, and when the first is due.
+func (s *Service) scheduled(user matrix.UserID) (n int, first int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.all {
+		if e.User != user {
+			continue
+		}
+		if n++; first == 0 || e.Due() < first {
+			first = e.Due()
+		}
+	}
+	return n, first
 }
 
 // Repeated gives the ID of the event that the same request has scheduled, "" if
@@ -109,11 +118,6 @@ func (s *Service) Schedule(ctx context.Context, d room.Sending, delay time.Durat
 func (s *Service) Repeated(d room.Sending) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.repeated(d)
-}
-
-// repeated is Repeated under mu.
-func (s *Service) repeated(d room.Sending) string {
 	for _, e := range s.all {
 		if d.Txn != "" && e.Txn == d.Txn && e.User == d.User && e.Device == d.Device && e.Room == d.Room && e.Type == d.Type {
 			return e.ID
@@ -122,22 +126,57 @@ func (s *Service) repeated(d room.Sending) string {
 	return ""
 }
 
-// load reads what is scheduled, once.
+// load reads what is scheduled, once. What was overtaken just before an earlier
+// server ended is cancelled.
 func (s *Service) load(ctx context.Context) error {
+	s.adding.Lock()
+	defer s.adding.Unlock()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.all != nil {
+	loaded := s.all != nil
+	s.mu.Unlock()
+	if loaded {
 		return nil
 	}
 	list, err := s.Store.ScheduledEvents(ctx)
 	if err != nil {
 		return err
 	}
-	s.all, s.busy = map[string]*store.DelayedEvent{}, map[string]bool{}
+	all := map[string]*store.DelayedEvent{}
 	for i := range list {
-		s.all[list[i].ID] = &list[i]
+		e := &list[i]
+		by, err := s.inPlaceOf(ctx, e)
+		if err != nil {
+			return err
+		}
+		if by == nil || !overtakes(by, e) {
+			all[e.ID] = e
+			continue
+		}
+		e.FinalTS = time.Now().UnixMilli()
+		if err := s.Store.Update(ctx, func(tx *store.Tx) error { return tx.PutDelayedEvent(ctx, *e) }); err != nil {
+			return err
+		}
 	}
+	s.mu.Lock()
+	s.all, s.busy = all, map[string]bool{}
+	s.mu.Unlock()
 	return nil
+}
+
+// inPlaceOf is the event that stands where a state event would; nil if there is
+// none.
+func (s *Service) inPlaceOf(ctx context.Context, e *store.DelayedEvent) (*store.Event, error) {
+	if e.StateKey == nil {
+		return nil, nil
+	}
+	r, err := s.Store.Room(ctx, e.Room)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.Rooms.StateEvent(ctx, r.Current, e.Type, *e.StateKey)
 }
 
 // Manage carries out an action on a delayed event: "send", "cancel" or "restart".
@@ -440,12 +479,18 @@ func (s *Service) overtake(ctx context.Context, since int64) (int64, error) {
 	}
 }
 
+// overtakes reports whether a state event of another user has come in the place
+// of one that is to be sent.
+func overtakes(by *store.Event, e *store.DelayedEvent) bool {
+	return e.StateKey != nil && e.Room == by.PDU.Room && by.PDU.Is(e.Type, *e.StateKey) && e.User != by.PDU.Sender && by.PDU.OriginServerTS >= e.SinceTS
+}
+
 // cancelFor cancels what a state event has overtaken.
 func (s *Service) cancelFor(ctx context.Context, by *store.Event) error {
 	var over []string
 	s.mu.Lock()
 	for id, e := range s.all {
-		if e.StateKey != nil && e.Room == by.PDU.Room && by.PDU.Is(e.Type, *e.StateKey) && e.User != by.PDU.Sender && by.PDU.OriginServerTS >= e.SinceTS {
+		if overtakes(by, e) {
 			over = append(over, id)
 		}
 	}
