@@ -197,14 +197,15 @@ func (s *Service) ring(sent []store.ToDevice) {
 
 // Pending gives the messages for a device that stand behind since and not
 // behind upto, oldest first. If there are more than fit into one sync, the rest
-// moves behind upto, so that a sync with the token upto finds it.
+// moves behind upto, so that a sync with the token upto finds it, with what has
+// come meanwhile.
 func (s *Service) Pending(ctx context.Context, user matrix.UserID, device matrix.DeviceID, since, upto int64) ([]store.ToDevice, error) {
 	list, err := s.Store.ToDevice(ctx, user, device, since, upto, batch+1)
 	if err != nil || len(list) <= batch {
 		return list, err
 	}
 	list = list[:batch]
-	err = s.Store.Update(ctx, func(tx *store.Tx) error { return tx.PutOffToDevice(ctx, list[batch-1], upto) })
+	err = s.Store.Update(ctx, func(tx *store.Tx) error { return tx.PutOffToDevice(ctx, list[batch-1]) })
 	if err == nil {
 		s.Bell.Ring(string(user))
 	}

@@ -76,6 +76,38 @@ func TestToDevice(t *testing.T) {
 	})
 }
 
+// TestToDeviceOrder sends a message while a sync that gets many reads them: it comes
+// behind those that the sync puts off.
+func TestToDeviceOrder(t *testing.T) {
+	each(t, func(t *testing.T, s *Service) {
+		const n = batch + 50
+		var upto int64
+		for i := range n {
+			upto = s.Store.Position()
+			if err := s.SendToDevice(t.Context(), bob, "B1", "m.test", fmt.Sprint(i), Messages{alice: {"A1": json.RawMessage(fmt.Sprint(`{"n":`, i, `}`))}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := s.Pending(t.Context(), alice, "A1", 0, upto)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			var list []store.ToDevice
+			list, upto = syncOnce(t, s, alice, "A1", upto)
+			got = append(got, list...)
+		}
+		for i, m := range got {
+			if string(m.Content) != fmt.Sprint(`{"n":`, i, `}`) {
+				t.Fatalf("message %d is %s", i, m.Content)
+			}
+		}
+		if len(got) != n {
+			t.Errorf("%d messages of %d came", len(got), n)
+		}
+	})
+}
+
 // TestToDeviceMany sends more than fits into one sync: all of it comes once and
 // in order, also when an answer is lost on the way.
 func TestToDeviceMany(t *testing.T) {

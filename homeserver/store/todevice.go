@@ -108,17 +108,16 @@ func (tx *Tx) DropToDevice(ctx context.Context, user matrix.UserID, device matri
 }
 
 // PutOffToDevice moves the messages for a device that stand behind last, a
-// message, and not behind upto, to the next position of the log. They keep
-// their order.
-func (tx *Tx) PutOffToDevice(ctx context.Context, last ToDevice, upto int64) error {
+// message, to the next position of the log. They keep their order.
+func (tx *Tx) PutOffToDevice(ctx context.Context, last ToDevice) error {
 	pos, err := tx.NextPosition(ctx)
 	if err != nil {
 		return fmt.Errorf("put off to-device messages: %w", err)
 	}
 	const q = `
 		UPDATE to_device SET pos = $1 WHERE user_id = $2 AND device_id = $3
-		AND (pos > $4 OR pos = $4 AND num > $5) AND pos <= $6`
-	if err := tx.Exec(ctx, q, pos, last.User, last.Device, last.Pos, last.Num, upto); err != nil {
+		AND (pos > $4 OR pos = $4 AND num > $5)`
+	if err := tx.Exec(ctx, q, pos, last.User, last.Device, last.Pos, last.Num); err != nil {
 		return fmt.Errorf("put off to-device messages: %w", err)
 	}
 	tx.Note(ToDeviceChanged, string(last.User), pos)
