@@ -15,11 +15,12 @@ const (
 	askTimeout = 30 * time.Second // for the server to answer
 	pageSize   = 100              // messages of an archive that are asked for at once
 	settling   = 3 * time.Second  // in which a server writes down what it has
+	again      = 5 * settling     // after which an archive that did not answer is asked again
 )
 
 // late are the times after coming online at which an archive may show what it did
 // not before. A server that has much to do takes longer to write it down.
-var late = []time.Duration{settling, 4 * settling, 20 * settling}
+var late = []time.Duration{settling, 4 * settling}
 
 // ask calls f with a limited time.
 func ask(ctx context.Context, f func(context.Context) error) error {
@@ -43,7 +44,7 @@ func (s *session) begin(ctx context.Context) {
 		err = s.recall(ctx, s.account, archived)
 	}
 	if err == nil && archived {
-		err = s.catchUp(ctx, jid.JID{})
+		err = s.catchUp(ctx, s.account)
 	}
 	if err != nil {
 		log.Warn().Err(err).Msg("the archive of the account could not be read")
@@ -55,7 +56,7 @@ func (s *session) begin(ctx context.Context) {
 	s.online()
 	s.enterRooms(ctx)
 	if archived && err == nil {
-		s.lookAgain(ctx, s.position(jid.JID{}))
+		s.lookAgain(s.position(jid.JID{}))
 	}
 }
 
@@ -63,21 +64,27 @@ func (s *session) begin(ctx context.Context) {
 // position, when the server has written down what came while we were about to be
 // there: ejabberd takes that for the archive alone, but shows it later than we
 // look, and perhaps later than what came after it.
-func (s *session) lookAgain(ctx context.Context, at Position) {
+func (s *session) lookAgain(at Position) {
 	if !at.Time.IsZero() {
 		at = Position{Time: at.Time.Add(-10 * settling)}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range s.looks {
+		t.Stop() // this look sees what they would
+	}
+	s.looks = nil
 	for _, after := range late {
-		time.AfterFunc(after, func() {
-			if ctx.Err() != nil {
-				return
-			}
+		s.looks = append(s.looks, time.AfterFunc(after, func() {
 			s.account.add(false, func(ctx context.Context) {
+				if s.account.hasGap() {
+					return // all that is read before this comes to an end
+				}
 				if err := s.readOn(ctx, jid.JID{}, at); err != nil && ctx.Err() == nil {
 					zerolog.Ctx(ctx).Warn().Err(err).Msg("the archive of the account could not be read again")
 				}
 			})
-		})
+		}))
 	}
 }
 
@@ -124,6 +131,9 @@ func (s *session) reached(m *client.Message) {
 	of := jid.JID{}
 	if m.Type == "groupchat" {
 		of = m.From.Bare()
+	}
+	if s.lane(of).hasGap() {
+		return
 	}
 	s.setPosition(of, Position{ID: m.Archive, Time: m.Time})
 	s.save(false)
@@ -223,15 +233,37 @@ func (s *session) resumed(ctx context.Context, l *lane) {
 	if !archived {
 		return
 	}
-	if err := s.catchUp(ctx, l.room); err != nil {
+	at := s.position(l.room)
+	if err := s.catchUp(ctx, l); err != nil {
 		zerolog.Ctx(ctx).Warn().Err(err).Msg("the archive could not be read after a break")
+	} else if l == s.account {
+		s.lookAgain(at)
 	}
 }
 
 // catchUp reads an archive from where it was left: at first an account's from the
-// log-in on, and of a room's the newest page.
-func (s *session) catchUp(ctx context.Context, of jid.JID) error {
-	return s.readOn(ctx, of, s.position(of))
+// log-in on, and of a room's the newest page. When it does not answer it is asked
+// again, and what the stream brings moves the position only after that: else what
+// the archive alone has would be passed by.
+func (s *session) catchUp(ctx context.Context, l *lane) error {
+	l.setGap(true)
+	err := s.readOn(ctx, l.room, s.position(l.room))
+	var refused *client.StanzaError
+	if err == nil || errors.As(err, &refused) {
+		l.setGap(false)
+		return err
+	}
+	time.AfterFunc(again, func() {
+		l.add(false, func(ctx context.Context) {
+			if !l.hasGap() || !s.client.Online() {
+				return // it was read, or is when we are back
+			}
+			if err := s.catchUp(ctx, l); err != nil && ctx.Err() == nil {
+				zerolog.Ctx(ctx).Warn().Err(err).Msg("an archive still does not answer")
+			}
+		})
+	})
+	return err
 }
 
 // readOn reads an archive from a position on.

@@ -30,6 +30,7 @@ type lane struct {
 	running   bool
 	ready     bool
 	archived  bool              // there is an archive in which to look for our own messages
+	gap       bool              // the archive has what was not read yet: its position stays
 	out       []*outgoing       // not confirmed, in order
 	delivered map[string]string // our messages in the history of a room without archive, to their IDs
 }
@@ -126,6 +127,19 @@ func (l *lane) run(ctx context.Context) {
 		l.settled.Wait() // f may be an answer to one of our messages
 		bridge.Contain(ctx, "panic in the XMPP bridge", func() error { f(ctx); return nil })
 	}
+}
+
+// setGap says whether the archive has what was not read yet.
+func (l *lane) setGap(gap bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.gap = gap
+}
+
+func (l *lane) hasGap() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.gap
 }
 
 // submit sends a stanza as soon as the lane is ready, in the order of the calls.

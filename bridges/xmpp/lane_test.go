@@ -6,6 +6,12 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"maunium.net/go/mautrix/bridgev2"
+	"maunium.net/go/mautrix/bridgev2/database"
+	"mellium.im/xmpp/jid"
+
+	"switchboard/bridges/xmpp/client"
 )
 
 // TestConfirmedFirst lets an answer come right behind the server's confirmation of
@@ -27,4 +33,27 @@ func TestConfirmedFirst(t *testing.T) {
 			t.Errorf("handled were %q, want %q", seen, want)
 		}
 	})
+}
+
+// TestGap lets the stream bring a message while the archive has what was not read
+// yet: the position stays before that, so that the next look finds it.
+func TestGap(t *testing.T) {
+	s := &session{
+		ctx: t.Context(), saved: time.Now(), // not again soon
+		login: &bridgev2.UserLogin{UserLogin: &database.UserLogin{Metadata: &LoginMetadata{}}},
+	}
+	s.account = &lane{session: s}
+	first := Position{ID: "1", Time: time.Unix(1, 0)}
+	s.setPosition(jid.JID{}, first)
+	m := &client.Message{Type: "chat", Archive: "3", Time: time.Unix(3, 0)}
+	s.account.setGap(true)
+	s.reached(m)
+	if at := s.position(jid.JID{}); at != first {
+		t.Errorf("the position moved to %+v over what was not read", at)
+	}
+	s.account.setGap(false)
+	s.reached(m)
+	if at := s.position(jid.JID{}); at.ID != "3" {
+		t.Errorf("the position is %+v", at)
+	}
 }

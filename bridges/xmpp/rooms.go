@@ -189,7 +189,7 @@ func (s *session) enter(ctx context.Context, room jid.JID) error {
 	}
 	if info.Archived {
 		if err = s.recall(ctx, l, true); err == nil {
-			err = s.catchUp(ctx, room)
+			err = s.catchUp(ctx, l)
 		}
 		if err != nil {
 			zerolog.Ctx(ctx).Warn().Err(err).Msg("the archive of a room could not be read")

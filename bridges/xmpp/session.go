@@ -35,6 +35,7 @@ type session struct {
 	refused error         // why the server does not want this login any more
 	lanes   map[string]*lane
 	roster  map[string]client.RosterItem
+	looks   []*time.Timer // at the archive, see lookAgain
 }
 
 var (
