@@ -204,7 +204,7 @@ func TestTokens(t *testing.T) {
 	each(t, func(w *world) {
 		c := w.client(alice, "")
 		c.sync()
-		for _, since := range []string{"x", "s", "s_", "5", "t5", "s-1_2", "sabc", "s5_x", "s99999999_0", "s99999999999999999999", "\x00", "s1_2_3"} {
+		for _, since := range []string{"x", "s", "s_", "5", "t5", "s-1_2", "sabc", "s5_x", "s99999999999999999999", "\x00", "s1_2_3"} {
 			c.since = since
 			_, err := c.Sync(w.ctx(), c.request())
 			w.refused(err, matrix.InvalidParam)
