@@ -65,8 +65,11 @@ func (s *session) begin(ctx context.Context) {
 // there: ejabberd takes that for the archive alone, but shows it later than we
 // look, and perhaps later than what came after it.
 func (s *session) lookAgain(at Position) {
-	if !at.Time.IsZero() {
-		at = Position{Time: at.Time.Add(-10 * settling)}
+	s.saving.Lock()
+	since := s.meta().Since
+	s.saving.Unlock()
+	if before := at.Time.Add(-10 * settling); before.After(since) {
+		at = Position{Time: before}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -287,6 +290,9 @@ func (s *session) readOn(ctx context.Context, of jid.JID, at Position) error {
 				return ctx.Err()
 			}
 			at = Position{ID: m.Archive, Time: m.Time}
+		}
+		if first && of.Equal(jid.JID{}) {
+			s.update(func(m *LoginMetadata) { m.Since = time.Now() })
 		}
 		if at.ID == "" && at.Time.IsZero() {
 			at.Time = time.Now()

@@ -72,6 +72,7 @@ func stanzaID(id networkid.MessageID) string {
 type LoginMetadata struct {
 	Password string               `json:"password,omitempty"`
 	Position Position             `json:"position"`
+	Since    time.Time            `json:"since,omitzero"`  // when the archive was first read: what is older is the past
 	Rooms    map[string]RoomState `json:"rooms,omitempty"` // by JID; those to enter
 }
 

@@ -48,7 +48,7 @@ func meet(w *world, alice, bob *person) {
 	bob.enters("Kitchen")
 	bob.press("Accept")
 	bob.press("Later") // to secure his keys
-	alice.sees(".mx_EventTile", "/bob:localhost joined/")
+	alice.sees(".mx_EventTile", "/bob joined/")
 }
 
 // write lets them send, edit, reply and react.
