@@ -347,6 +347,9 @@ func TestMoveFiles(t *testing.T) {
 			t.Errorf("%d files, %d told, %v", n, last, err)
 		}
 		wg.Wait()
+		if err := s.Reap(t.Context(), quietly); err != nil { // what was on its way when it was to be deleted
+			t.Error(err)
+		}
 		if n := server.Objects(); n != 20 {
 			t.Errorf("%d objects, want 20", n)
 		}

@@ -82,7 +82,7 @@ type check struct {
 func (c *check) failed(suite, name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.failures = append(c.failures, suite+": "+name)
+	c.failures = append(c.failures, "FAIL "+suite+": "+name)
 }
 
 // shaken notes the name of something that passed when it was repeated.

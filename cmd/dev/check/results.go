@@ -25,6 +25,8 @@ type results struct {
 	line  func(string) // prints progress
 	block func(string) // prints the output of what failed
 
+	repeated bool // what fails is to be run once more: it is not yet called a failure
+
 	sum     tally
 	outputs map[string]*strings.Builder // "package" or "package test" -> output
 	failed  map[string]*failure         // by package
@@ -122,6 +124,8 @@ func (r *results) endTest(e event, key string) {
 		output := r.output(key).String()
 		if fatal.MatchString(output) {
 			r.failed[e.Package].final = true
+		} else if r.repeated {
+			output = strings.ReplaceAll(output, "--- FAIL: ", "--- to be repeated: ")
 		}
 		r.block(shorten(output))
 	}
@@ -135,8 +139,13 @@ func (r *results) endPackage(e event) {
 	case "pass":
 		r.line(fmt.Sprintf("ok   %s %.1fs", e.Package, e.Elapsed))
 	case "fail":
-		r.line(fmt.Sprintf("FAIL %s %.1fs", e.Package, e.Elapsed))
-		if r.failed[e.Package] == nil {
+		f := r.failed[e.Package]
+		word := "FAIL"
+		if r.repeated && f != nil && !f.final {
+			word = "again"
+		}
+		r.line(fmt.Sprintf("%s %s %.1fs", word, e.Package, e.Elapsed))
+		if f == nil {
 			r.failed[e.Package] = &failure{final: true}
 			r.sum.failed++
 			var text strings.Builder
@@ -166,7 +175,7 @@ const most = 120
 var fatal = regexp.MustCompile(`(?m)^(panic: |fatal error: |WARNING: DATA RACE)`)
 
 // telling are the lines that say what went wrong.
-var telling = regexp.MustCompile(`^\s*(--- FAIL|\w+_test\.go:\d+: |panic: |fatal error: |WARNING: DATA RACE)`)
+var telling = regexp.MustCompile(`^\s*(--- (FAIL|to be repeated): |\w+_test\.go:\d+: |panic: |fatal error: |WARNING: DATA RACE)`)
 
 // shorten keeps the last lines of an output, and of those before only what says
 // what went wrong.

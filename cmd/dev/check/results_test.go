@@ -57,20 +57,27 @@ func TestFailure(t *testing.T) {
 	const events = `{"Action":"fail","Package":"a","Test":"TestOne/x.y/z"}
 {"Action":"fail","Package":"a","Test":"TestOne/x.y"}
 {"Action":"pass","Package":"a","Test":"TestOne/w"}
+{"Action":"output","Package":"a","Test":"TestOne","Output":"--- FAIL: TestOne\n"}
 {"Action":"fail","Package":"a","Test":"TestOne"}
 {"Action":"fail","Package":"a","Test":"TestOneMore"}
 {"Action":"fail","Package":"a"}
-{"Action":"output","Package":"b","Test":"TestTwo","Output":"WARNING: DATA RACE\n"}
+{"Action":"output","Package":"b","Test":"TestTwo","Output":"WARNING: DATA RACE\n--- FAIL: TestTwo\n"}
 {"Action":"fail","Package":"b","Test":"TestTwo"}
 {"Action":"fail","Package":"b"}
 `
-	r := newResults(func(string) {}, func(string) {})
+	var printed strings.Builder
+	print := func(s string) { printed.WriteString(s) }
+	r := newResults(print, print)
+	r.repeated = true
 	for line := range strings.Lines(events) {
 		r.take([]byte(line))
 	}
 	a, b := r.failed["a"], r.failed["b"]
 	if got := strings.Join(a.tests, " "); got != "TestOne TestOneMore" || a.final || !b.final {
 		t.Errorf("failed: %s; %v %v", got, a.final, b.final)
+	}
+	if got, want := printed.String(), "--- to be repeated: TestOne\nagain a 0.0sWARNING: DATA RACE\n--- FAIL: TestTwo\nFAIL b 0.0s"; got != want {
+		t.Errorf("printed %q, want %q", got, want)
 	}
 	if got, want := pattern(a.leaves), `^TestOne$/^x\.y$/^z$|^TestOneMore$`; got != want {
 		t.Errorf("to repeat: %s, want %s", got, want)
@@ -120,7 +127,7 @@ func TestBroken(t *testing.T) { t.Error("always") }
 		if len(c.shaky) != 1 || !strings.HasPrefix(c.shaky[0], of.shaky+": ") {
 			t.Errorf("shaky: %q, want %s", c.shaky, of.shaky)
 		}
-		if want := []string{"test: example/y TestBroken"}; !slices.Equal(c.failures, want) {
+		if want := []string{"FAIL test: example/y TestBroken"}; !slices.Equal(c.failures, want) {
 			t.Errorf("failed: %q", c.failures)
 		}
 		if err := os.Remove(filepath.Join(dir, "been")); err != nil {

@@ -131,7 +131,7 @@ const mostRepeated = 8
 // more, by itself: a test that passes then counts as passed, and is named at the
 // end for somebody to mend.
 func (c *check) goTest(ctx context.Context, suite string, t tests) tally {
-	r := c.goTestOnce(ctx, suite, t)
+	r := c.goTestOnce(ctx, suite, t, true)
 	for _, pkg := range slices.Sorted(maps.Keys(r.failed)) {
 		f := r.failed[pkg]
 		if len(f.tests) == 0 {
@@ -144,7 +144,7 @@ func (c *check) goTest(ctx context.Context, suite string, t tests) tally {
 				names = f.leaves
 			}
 			c.out.line(suite, "repeating "+pkg+" "+strings.Join(names, " "))
-			again := c.goTestOnce(ctx, suite, tests{env: t.env, flags: append(slices.Clip(t.flags), "-count=1", "-run", pattern(names)), packages: []string{pkg}})
+			again := c.goTestOnce(ctx, suite, tests{env: t.env, flags: append(slices.Clip(t.flags), "-count=1", "-run", pattern(names)), packages: []string{pkg}}, false)
 			if again.sum.failed == 0 && again.sum.passed == len(f.tests) {
 				r.sum.failed -= len(f.tests)
 				r.sum.passed += len(f.tests)
@@ -162,10 +162,11 @@ func (c *check) goTest(ctx context.Context, suite string, t tests) tally {
 }
 
 // goTestOnce runs "go test -json".
-func (c *check) goTestOnce(ctx context.Context, suite string, t tests) *results {
+func (c *check) goTestOnce(ctx context.Context, suite string, t tests, repeated bool) *results {
 	cmd := c.command(ctx, "go", slices.Concat([]string{"test", "-json", "-vet=off", "-tags", tags}, t.flags, t.packages)...)
 	cmd.Env = append(cmd.Env, t.env...)
 	r := newResults(func(line string) { c.out.line(suite, line) }, func(output string) { c.out.block(suite, output) })
+	r.repeated = repeated
 	if err := c.stream(cmd, r.take); err != nil && r.sum.failed == 0 && ctx.Err() == nil {
 		c.out.line(suite, "FAIL "+err.Error())
 		r.sum.failed++
