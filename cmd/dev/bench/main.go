@@ -62,7 +62,7 @@ func main() {
 	flag.DurationVar(&opts.join.limit, "join-limit", 20*time.Minute, "how long one join may take, and its messages")
 	flag.IntVar(&opts.sync.rooms, "sync-rooms", 2000, "rooms of the account that syncs")
 	flag.IntVar(&opts.sync.messages, "sync-messages", 1, "messages in each, where they are made through the API")
-	flag.IntVar(&opts.sync.sends, "sync-sends", 30, "messages that wake clients")
+	flag.IntVar(&opts.sync.sends, "sync-sends", 100, "messages that wake clients")
 	flag.Parse()
 	if *servers == "" {
 		*servers = map[string]string{"load": "switchboard,dendrite", "sync": "switchboard,dendrite", "join": "switchboard,dendrite,synapse"}[opts.only]
