@@ -27,13 +27,19 @@ func newThrottle(rate, burst float64) *throttle {
 	return &throttle{rate: rate, burst: burst, seed: maphash.MakeSeed()}
 }
 
-// take tells whether a source may be answered now. All of an IPv6 /64 is one
-// source.
-func (t *throttle) take(source netip.Addr, now time.Time) bool {
-	b := source.Unmap().As16()
-	if !source.Unmap().Is4() {
-		clear(b[8:])
+// Source is as whom limits count an address: all of an IPv6 /64 is one source,
+// since whoever has one address of it has them all.
+func Source(a netip.Addr) netip.Addr {
+	if a = a.Unmap(); a.Is4() {
+		return a
 	}
+	p, _ := a.WithZone("").Prefix(64) // no address stays none
+	return p.Addr()
+}
+
+// take tells whether a source may be answered now.
+func (t *throttle) take(a netip.Addr, now time.Time) bool {
+	b := Source(a).As16()
 	i := maphash.Bytes(t.seed, b[:]) % slots
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -16,16 +16,19 @@ type peers struct {
 }
 
 // allowed tells whether a may be a peer. An address of this machine may be one
-// as that of a relay, which is checked with each packet, or if it is allowed by
-// itself and not just the network around it.
+// as that of a relay, which is checked with each packet, whatever else is at
+// that address and denied; or if it is allowed by itself and not just the
+// network around it.
 func (p *peers) allowed(a netip.Addr) bool {
 	if !a.IsValid() || a.Zone() != "" || a.Is4In6() {
 		return false
 	}
-	switch {
+	switch named := p.named(a); {
+	case p.external(a) && !named:
+		return true
 	case within(p.deny, a):
 		return false
-	case p.external(a), p.named(a):
+	case named:
 		return true
 	case slices.Contains(p.own(), a):
 		return false

@@ -123,17 +123,21 @@ func TestAllowed(t *testing.T) {
 	own := netip.MustParseAddr("192.168.1.2")
 	p := &peers{
 		allow:    []netip.Prefix{netip.MustParsePrefix("192.168.1.0/24"), netip.MustParsePrefix("fd00::/8"), netip.MustParsePrefix("10.0.0.9/32")},
-		deny:     []netip.Prefix{netip.MustParsePrefix("192.168.1.7/32")},
+		deny:     []netip.Prefix{netip.MustParsePrefix("192.168.1.7/32"), netip.MustParsePrefix("198.41.0.0/24")},
 		own:      func() []netip.Addr { return []netip.Addr{own, netip.MustParseAddr("10.0.0.9")} },
 		external: func(a netip.Addr) bool { return a == netip.MustParseAddr("198.41.0.4") },
 	}
 	for text, want := range map[string]bool{
 		"192.168.1.3": true, "192.168.1.2": false, "192.168.1.7": false, "192.168.2.3": false, "fd00::5": true, "fe80::1": false,
-		"10.0.0.9": true, "10.0.0.8": false, "198.41.0.4": true, "9.9.9.9": true, "::ffff:192.168.1.3": false,
+		"10.0.0.9": true, "10.0.0.8": false, "198.41.0.4": true, "198.41.0.5": false, "9.9.9.9": true, "::ffff:192.168.1.3": false,
 	} {
 		if got := p.allowed(netip.MustParseAddr(text)); got != want {
 			t.Errorf("%s: %v, want %v", text, got, want)
 		}
+	}
+	p.allow = append(p.allow, netip.MustParsePrefix("198.41.0.4/32"))
+	if p.allowed(netip.MustParseAddr("198.41.0.4")) { // now all of it would be reached
+		t.Error("what is allowed by itself is not denied")
 	}
 	if p.allowed(netip.Addr{}) || p.allowed(netip.MustParseAddr("fd00::5%eth0")) {
 		t.Error("what is no address is allowed")
@@ -161,6 +165,20 @@ func TestThrottle(t *testing.T) {
 	now = now.Add(time.Second)
 	if n := count("192.0.2.1", 1000); n != 10 {
 		t.Errorf("%d answers a second later", n)
+	}
+}
+
+// TestSource counts what belongs together as one.
+func TestSource(t *testing.T) {
+	for text, want := range map[string]string{
+		"192.0.2.7": "192.0.2.7", "::ffff:192.0.2.7": "192.0.2.7", "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::", "fe80::1%eth0": "fe80::",
+	} {
+		if got := Source(netip.MustParseAddr(text)); got.String() != want {
+			t.Errorf("%s counts as %s, want %s", text, got, want)
+		}
+	}
+	if Source(netip.Addr{}).IsValid() {
+		t.Error("what is no address counts as one")
 	}
 }
 

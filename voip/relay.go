@@ -300,7 +300,10 @@ func (r *Relay) URIs() []string {
 		add("turns", "tcp", uint16(l.Addr().(*net.TCPAddr).Port))
 	}
 	for _, port := range r.options.HTTPS {
-		add("turns", "tcp", port)
+		// Beside 443, another one helps nobody, and a browser asks all for addresses.
+		if port == 443 || !slices.Contains(r.options.HTTPS, 443) {
+			add("turns", "tcp", port)
+		}
 	}
 	return uris
 }

@@ -161,6 +161,25 @@ func TestGrace(t *testing.T) {
 	}
 }
 
+// TestURIs tells clients of each way once, and of no second port of HTTPS beside
+// the usual one.
+func TestURIs(t *testing.T) {
+	for _, c := range []struct {
+		https []uint16
+		want  []string
+	}{
+		{nil, nil},
+		{[]uint16{8448, 443}, []string{"turns:127.0.0.1:443?transport=tcp"}},
+		{[]uint16{8443, 8448}, []string{"turns:127.0.0.1:8443?transport=tcp", "turns:127.0.0.1:8448?transport=tcp"}},
+	} {
+		r := startRelay(t, func(o *Options) { o.HTTPS = c.https })
+		want := append([]string{"turn:" + udpAddress(r) + "?transport=udp", "turn:" + r.tcp[0].Addr().String() + "?transport=tcp"}, c.want...)
+		if got := r.URIs(); !slices.Equal(got, want) {
+			t.Errorf("with HTTPS on %d: %s, want %s", c.https, got, want)
+		}
+	}
+}
+
 // TestMetrics names nobody.
 func TestMetrics(t *testing.T) {
 	r := startRelay(t, nil)

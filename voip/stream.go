@@ -20,7 +20,7 @@ const (
 	writeTime     = 10 * time.Second
 	maxStreams    = 8192
 	maxUnknown    = 512 // streams without a relayed address, all together
-	maxUnknownOne = 64  // and from one address
+	maxUnknownOne = 64  // and from one source
 )
 
 // gate bounds the connections of those who have shown no credentials yet.
@@ -174,8 +174,8 @@ func (r *Relay) ServeConn(conn net.Conn) {
 		return
 	}
 	remote = netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
-	s := newStream(conn)
-	if !r.gate.enter(s, remote.Addr()) {
+	s, from := newStream(conn), Source(remote.Addr())
+	if !r.gate.enter(s, from) {
 		r.count.dropped(tooMany)
 		return
 	}
@@ -187,7 +187,7 @@ func (r *Relay) ServeConn(conn net.Conn) {
 		s.mu.Lock()
 		known := s.known
 		s.mu.Unlock()
-		r.gate.leave(s, remote.Addr(), known)
+		r.gate.leave(s, from, known)
 	}()
 	conn.SetDeadline(time.Now().Add(authTime))
 	if t, ok := conn.(*tls.Conn); ok {
@@ -225,7 +225,7 @@ func (r *Relay) know(p path, known bool) {
 	if !changed {
 		return
 	}
-	r.gate.know(p.remote.Addr(), known)
+	r.gate.know(Source(p.remote.Addr()), known)
 	deadline := time.Time{}
 	if !known {
 		deadline = time.Now().Add(authTime)

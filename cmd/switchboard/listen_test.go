@@ -68,7 +68,7 @@ func TestForwardedFor(t *testing.T) {
 }
 
 // pair writes a certificate for a name, signed by itself.
-func pair(t *testing.T, dir, name string) (cert, key string) {
+func pair(t testing.TB, dir, name string) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -178,7 +178,7 @@ func TestStalls(t *testing.T) {
 	mux.HandleFunc("/wait", func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		select {
-		case <-time.After(300 * time.Millisecond):
+		case <-time.After(2 * time.Second):
 		case <-r.Context().Done():
 			ended <- r.Context().Err()
 		}
@@ -196,7 +196,7 @@ func TestStalls(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := newServer(zerolog.Nop(), HTTPConfig{HeaderTimeout: time.Minute, StallTimeout: 100 * time.Millisecond, IdleTimeout: time.Minute, MaxHeader: 8 << 10}, mux)
+	server := newServer(zerolog.Nop(), HTTPConfig{HeaderTimeout: time.Minute, StallTimeout: time.Second, IdleTimeout: time.Minute, MaxHeader: 8 << 10}, mux)
 	go server.Serve(l)
 	defer server.Close()
 	open := func(request string) (net.Conn, *bufio.Reader) {

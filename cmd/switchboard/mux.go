@@ -6,15 +6,22 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
+
+	"switchboard/voip"
 )
 
 // alpnTURN is TURN among the protocols inside TLS (RFC 7443).
 const alpnTURN = "stun.turn"
 
-// maxPending is how many connections may be in their handshake.
-const maxPending = 1024
+// How many connections may be in their handshake: all together, and of one
+// source.
+const (
+	maxPending    = 1024
+	maxPendingOne = 128
+)
 
 // mux is a listener for HTTPS that keeps the connections of TURN for somebody
 // else: those that name the protocol, or that begin as a STUN message does, over
@@ -31,13 +38,14 @@ type mux struct {
 
 	mu      sync.Mutex // tier 1; guards what follows
 	err     error      // why there are no more connections
-	pending map[net.Conn]struct{}
+	pending map[net.Conn]netip.Addr // of which source
+	from    map[netip.Addr]int      // how many of each
 }
 
 func newMux(l net.Listener, config *tls.Config, timeout time.Duration, turn func(net.Conn)) *mux {
 	return &mux{
 		Listener: l, config: config, timeout: timeout, turn: turn,
-		https: make(chan net.Conn), closed: make(chan struct{}), pending: map[net.Conn]struct{}{},
+		https: make(chan net.Conn), closed: make(chan struct{}), pending: map[net.Conn]netip.Addr{}, from: map[netip.Addr]int{},
 	}
 }
 
@@ -89,15 +97,41 @@ func (m *mux) acceptAll() {
 }
 
 // wait counts a connection of which it is not clear what it is; false if there
-// are too many.
+// are too many of its source. If there are too many of all sources, it takes the
+// place of another one, which chance finds: those who only hold places lose them
+// sooner or later, and those who use them are seldom in one.
 func (m *mux) wait(conn net.Conn) bool {
+	var from netip.Addr // of a socket that has no addresses, none
+	if at, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil {
+		from = voip.Source(at.Addr())
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.err != nil || len(m.pending) >= maxPending {
+	if m.err != nil || from.IsValid() && m.from[from] >= maxPendingOne {
 		return false
 	}
-	m.pending[conn] = struct{}{}
+	if len(m.pending) >= maxPending {
+		for other := range m.pending {
+			m.forget(other)
+			other.Close()
+			break
+		}
+	}
+	m.pending[conn] = from
+	m.from[from]++
 	return true
+}
+
+// forget counts one less, if it is counted. The lock is held.
+func (m *mux) forget(conn net.Conn) {
+	from, ok := m.pending[conn]
+	if !ok {
+		return
+	}
+	delete(m.pending, conn)
+	if m.from[from]--; m.from[from] == 0 {
+		delete(m.from, from)
+	}
 }
 
 // sort finds out what a connection is and hands it on.
@@ -108,7 +142,7 @@ func (m *mux) sort(raw net.Conn) {
 	}
 	conn, turn, err := m.look(raw)
 	m.mu.Lock()
-	delete(m.pending, raw)
+	m.forget(raw)
 	m.mu.Unlock()
 	switch {
 	case err != nil:

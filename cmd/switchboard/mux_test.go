@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -101,4 +103,115 @@ func TestMux(t *testing.T) {
 	if _, err := silent.Read(make([]byte, 1)); err == nil {
 		t.Error("a connection outlives its listener")
 	}
+}
+
+// TestMuxPending holds connections open that never say what they are: one source
+// cannot keep others out by that, and many cannot for long.
+func TestMuxPending(t *testing.T) {
+	raw, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan struct{})
+	m := newMux(raw, nil, time.Hour, func(conn net.Conn) {
+		conn.Close()
+		close(served)
+	})
+	ended := make(chan error, 1)
+	go func() {
+		_, err := m.Accept()
+		ended <- err
+	}()
+	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	silent := func() net.Conn {
+		conn, err := from.Dial("tcp", raw.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		conn.SetReadDeadline(time.Now().Add(2 * time.Minute))
+		return conn
+	}
+	for range maxPendingOne {
+		silent()
+	}
+	// Whichever of them comes last is refused.
+	for end := time.Now().Add(2 * time.Minute); m.waiting() < maxPendingOne; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d are waiting", m.waiting())
+		}
+	}
+	if _, err := silent().Read(make([]byte, 1)); err == nil {
+		t.Error("one more of the same source is let in")
+	}
+	other, err := net.Dial("tcp", raw.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	other.Write(stun.MustBuild(stun.TransactionID, stun.BindingRequest).Raw)
+	<-served
+
+	for i := range 2 * maxPending {
+		if !m.wait(&strangerConn{i: i}) {
+			t.Fatalf("stranger %d finds no place", i)
+		}
+	}
+	if n := m.waiting(); n != maxPending {
+		t.Errorf("%d are waiting, want %d", n, maxPending)
+	}
+	m.Close()
+	<-ended
+}
+
+// waiting is how many connections are in their handshake.
+func (m *mux) waiting() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.pending)
+}
+
+// strangerConn is a connection of one of many.
+type strangerConn struct {
+	net.Conn
+	i int
+}
+
+// RemoteAddr implements net.Conn.
+func (c *strangerConn) RemoteAddr() net.Addr {
+	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.AddrFrom4([4]byte{9, 9, byte(c.i >> 8), byte(c.i)}), 9))
+}
+
+// Close implements net.Conn.
+func (*strangerConn) Close() error { return nil }
+
+// FuzzMux sends anything to a port of HTTPS: what begins as STUN does is TURN's,
+// whole, and all else has to be TLS.
+func FuzzMux(f *testing.F) {
+	f.Add(stun.MustBuild(stun.TransactionID, stun.BindingRequest).Raw)
+	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
+	f.Add([]byte{22, 3, 1, 0, 5, 1, 0, 0, 1, 3})
+	c, err := loadCertificate(pair(f, f.TempDir(), "localhost"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	m := newMux(nil, c.config(), time.Minute, nil)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		here, there := net.Pipe()
+		var client sync.WaitGroup
+		client.Go(func() { there.Write(b); there.Close() })
+		client.Go(func() { io.Copy(io.Discard, there) })
+		defer client.Wait()
+		defer here.Close()
+		conn, turn, err := m.look(here)
+		if want := len(b) > 0 && b[0] == 0; turn != want || (err == nil) != want {
+			t.Fatalf("%x is TURN: %v, %v", b, turn, err)
+		}
+		if !turn {
+			return
+		}
+		if got, err := io.ReadAll(conn); err != nil || !bytes.Equal(got, b) {
+			t.Errorf("%x becomes %x, %v", b, got, err)
+		}
+	})
 }
