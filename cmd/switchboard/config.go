@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -300,8 +301,8 @@ func loadConfig(path string, environment []string) (*loaded, error) {
 		return nil, fmt.Errorf("read the configuration: %w", err)
 	}
 	l.environment(environment, &c.Config)
-	if len(l.mistakes) == 0 { // half a configuration would be blamed for what is not its fault
-		l.checked(c.Check())
+	if doubtful, all := l.doubtful(fields(reflect.ValueOf(c.Config))); !all {
+		l.checked(c.Check(), doubtful)
 	}
 	c.origins, c.warnings = l.origins, l.warnings
 	if err := l.err(); err != nil {

@@ -119,6 +119,12 @@ func TestConfigMistakes(t *testing.T) {
 			"switchboard.yaml:5: media.max_upload: must be at least 1K",
 			"switchboard.yaml:4: pprof.address: must be an address of this computer",
 		}},
+		{"misspelt and senseless", "presence: maybe\nhttp: {max_header: 1}\nacme: {emial: a@b.c, directory: x}\nlisteners: [{address: ':1', tls: {acme: true}}]", nil, []string{
+			"switchboard.yaml:1: presence: must be",
+			`switchboard.yaml:3: acme.emial: unknown key; did you mean "email"?`,
+			"switchboard.yaml:2: http.max_header: must be at least 4K",
+		}},
+		{"misspelt section", "acmee: {email: a@b.c}\nlisteners: [{address: ':1', tls: {acme: true}}]", nil, []string{`switchboard.yaml:1: acmee: unknown key; did you mean "acme"?`}},
 		{"policies", "moderation:\n  policy_lists: ['!a:b', '#a:b', '@a:b']\n  policy_server_key: short\nfederation:\n  max_join_complexity: -1", nil, []string{
 			`switchboard.yaml:2: moderation.policy_lists[2]: "@a:b" is neither a room's ID`,
 			"switchboard.yaml:3: moderation.policy_server_key: a key must be base64 of 32 bytes",
@@ -213,7 +219,7 @@ func FuzzConfig(f *testing.F) {
 		if l.err() != nil {
 			return
 		}
-		l.checked(first.Check())
+		l.checked(first.Check(), nil)
 		var out strings.Builder
 		if err := printConfig(&out, first); err != nil {
 			t.Fatal(err)

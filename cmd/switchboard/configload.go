@@ -258,24 +258,45 @@ func flowExample(t reflect.Type) string {
 	return "[{key: value}]"
 }
 
-// checked adds what a Check found, each error beginning with its key, and says
-// where the value of the key stands.
-func (l *loader) checked(err error) {
-	if err == nil {
-		return
-	}
-	if many, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, e := range many.Unwrap() {
-			l.checked(e)
+// doubtful are the sections in which there is a mistake: a Check would blame
+// them, or others on their account, for what was only misspelt. All are if the
+// mistake is none of a section that is known.
+func (l *loader) doubtful(known []field) (sections []string, all bool) {
+	for _, err := range l.mistakes {
+		var m *mistake
+		if !errors.As(err, &m) {
+			return nil, true
 		}
-		return
+		name := topmost(m.key)
+		if !slices.ContainsFunc(known, func(f field) bool { return f.name == name }) {
+			return nil, true
+		}
+		sections = append(sections, name)
 	}
-	key, text, ok := strings.Cut(err.Error(), ": ")
-	if !ok {
-		l.mistakes = append(l.mistakes, err)
-		return
+	return sections, false
+}
+
+// topmost is the section of a key.
+func topmost(key string) string {
+	if i := strings.IndexAny(key, ".["); i >= 0 {
+		return key[:i]
 	}
-	l.bad(l.origin(key), key, "%s", text)
+	return key
+}
+
+// checked adds what a Check found, each error beginning with its key, and says
+// where the value of the key stands. What has to do with a doubtful section is
+// left out.
+func (l *loader) checked(err error, doubtful []string) {
+	for _, err := range flatten(err) {
+		key, text, ok := strings.Cut(err.Error(), ": ")
+		switch {
+		case !ok:
+			l.mistakes = append(l.mistakes, err)
+		case !slices.ContainsFunc(doubtful, func(s string) bool { return topmost(key) == s || strings.Contains(text, s) }):
+			l.bad(l.origin(key), key, "%s", text)
+		}
+	}
 }
 
 // origin is the place of a key, or of the nearest one above it that is set.

@@ -96,8 +96,11 @@ func describeError(err error) string {
 	return text
 }
 
-// flatten lists the errors that were joined in err.
+// flatten lists the errors that were joined in err; none for nil.
 func flatten(err error) []error {
+	if err == nil {
+		return nil
+	}
 	many, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		return []error{err}
