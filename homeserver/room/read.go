@@ -371,10 +371,42 @@ func (s *Service) JoinedRooms(ctx context.Context, user matrix.UserID) ([]matrix
 	return rooms, nil
 }
 
+// SharedRooms is a part of the rooms that two users share.
+type SharedRooms struct {
+	Joined []matrix.RoomID `json:"joined"`
+	Count  int             `json:"count"` // of all parts
+	Next   string          `json:"next_batch,omitempty"`
+}
+
+// mostShared is how many rooms a part of them has.
+const mostShared = 500
+
 // SharedRooms lists the rooms that two users are joined to, as far as this server
-// knows.
-func (s *Service) SharedRooms(ctx context.Context, a, b matrix.UserID) ([]matrix.RoomID, error) {
-	return s.Store.SharedRooms(ctx, a, b)
+// knows. From is the Next of the part before; "" begins.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1mutual_rooms
+func (s *Service) SharedRooms(ctx context.Context, a, b matrix.UserID, from string) (*SharedRooms, error) {
+	last := 0 // number of the last room of the part before: leaving and joining rooms moves no other
+	if from != "" {
+		var err error
+		if last, err = strconv.Atoi(from); err != nil || last <= 0 {
+			return nil, matrix.Errorf(matrix.InvalidParam, "%q is no next_batch of this server", from)
+		}
+	}
+	nums, ids, err := s.Store.SharedRooms(ctx, a, b)
+	if err != nil {
+		return nil, err
+	}
+	begin, there := slices.BinarySearch(nums, store.RoomNum(last))
+	if there {
+		begin++
+	}
+	end := min(begin+mostShared, len(ids))
+	part := &SharedRooms{Joined: append([]matrix.RoomID{}, ids[begin:end]...), Count: len(ids)}
+	if end < len(ids) {
+		part.Next = strconv.Itoa(int(nums[end-1]))
+	}
+	return part, nil
 }
 
 // Event gives one event that user may see.

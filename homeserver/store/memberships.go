@@ -186,23 +186,23 @@ func (s *Store) Neighbours(users ...matrix.UserID) []matrix.UserID {
 }
 
 // SharedRooms lists the rooms that two users are joined to, whatever servers they
-// are on.
-func (s *Store) SharedRooms(ctx context.Context, a, b matrix.UserID) ([]matrix.RoomID, error) {
-	rows, err := s.db.Query(ctx, `SELECT r.room_id FROM memberships x JOIN memberships y ON y.room = x.room JOIN rooms r ON r.num = x.room
-		WHERE x.user_id = $1 AND y.user_id = $2 AND x.membership = 'join' AND y.membership = 'join' ORDER BY r.room_id`, a, b)
+// are on, in order of their numbers, which are in nums.
+func (s *Store) SharedRooms(ctx context.Context, a, b matrix.UserID) (nums []RoomNum, ids []matrix.RoomID, err error) {
+	rows, err := s.db.Query(ctx, `SELECT r.num, r.room_id FROM memberships x JOIN memberships y ON y.room = x.room JOIN rooms r ON r.num = x.room
+		WHERE x.user_id = $1 AND y.user_id = $2 AND x.membership = 'join' AND y.membership = 'join' ORDER BY r.num`, a, b)
 	if err != nil {
-		return nil, fmt.Errorf("read shared rooms: %w", err)
+		return nil, nil, fmt.Errorf("read shared rooms: %w", err)
 	}
 	defer rows.Close()
-	list := []matrix.RoomID{}
 	for rows.Next() {
+		var num RoomNum
 		var id matrix.RoomID
-		if err := rows.Scan(&id); err != nil {
-			return nil, fmt.Errorf("read shared rooms: %w", err)
+		if err := rows.Scan(&num, &id); err != nil {
+			return nil, nil, fmt.Errorf("read shared rooms: %w", err)
 		}
-		list = append(list, id)
+		nums, ids = append(nums, num), append(ids, id)
 	}
-	return list, rows.Err()
+	return nums, ids, rows.Err()
 }
 
 // Members lists the members of a room of the given membership, users of other
