@@ -4,8 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -251,6 +254,77 @@ func TestSpaces(t *testing.T) {
 		b.ok(b.fed.Invite(b.ctx(), room.Change{Room: sub, Actor: bob, Target: alice}))
 		if got := walk(sub); got != "sub two top one far " {
 			t.Errorf("who is invited sees %s", got)
+		}
+	})
+}
+
+// TestSpacePages checks that whoever goes through a space page by page asks each
+// server once for each room, that a page can be asked for again, and that a token
+// outlives what memory keeps.
+func TestSpacePages(t *testing.T) {
+	together(t, 2, func(t *testing.T, hosts []*host) {
+		a, b := hosts[0], hosts[1]
+		alice, bob := a.user("alice"), b.user("bob")
+		var asked atomic.Int32
+		b.front = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.Contains(r.URL.Path, "/hierarchy/") {
+				asked.Add(1)
+			}
+			b.api.Handler().ServeHTTP(w, r)
+		})
+		space := func(h *host, user matrix.UserID) matrix.RoomID {
+			id, err := h.rooms.Create(h.ctx(), room.Creation{Creator: user, Preset: "public_chat", CreationContent: map[string]json.RawMessage{"type": json.RawMessage(`"m.space"`)}})
+			h.ok(err)
+			return id
+		}
+		top := space(a, alice)
+		var want []matrix.RoomID
+		for i := range 4 { // spaces of b with two rooms each
+			sub := space(b, bob)
+			key := string(sub)
+			a.send(alice, top, "m.space.child", &key, fmt.Sprintf(`{"via":[%q],"order":"%d"}`, b.name, i))
+			want = append(want, sub)
+			for j := range 2 {
+				in := b.public(bob, "12")
+				key := string(in)
+				b.send(bob, sub, "m.space.child", &key, fmt.Sprintf(`{"via":[%q],"order":"%d"}`, b.name, j))
+				want = append(want, in)
+			}
+		}
+		want = append([]matrix.RoomID{top}, want...)
+		page := func(from string) (ids []matrix.RoomID, next string) {
+			p, err := a.fed.UserHierarchy(a.ctx(), alice, federation.SpaceQuery{Room: top, Depth: -1, Limit: 3, From: from})
+			a.ok(err)
+			for _, r := range p.Rooms {
+				ids = append(ids, r.ID)
+			}
+			return ids, p.Next
+		}
+		whole := func(each func(next string)) (got []matrix.RoomID) {
+			for next := ""; ; {
+				var ids []matrix.RoomID
+				ids, next = page(next)
+				if got = append(got, ids...); next == "" {
+					return got
+				}
+				each(next)
+			}
+		}
+		if got := whole(func(string) {}); !slices.Equal(got, want) || asked.Swap(0) != 4 {
+			t.Errorf("got %v, want %v, with 4 questions", got, want)
+		}
+		got := whole(func(next string) {
+			once, _ := page(next)
+			if again, _ := page(next); !slices.Equal(once, again) {
+				t.Errorf("a page has %v, and then %v", once, again)
+			}
+		})
+		if !slices.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+		got = whole(func(string) { a.wire() }) // as after a restart
+		if !slices.Equal(got, want) {
+			t.Errorf("with tokens of before a restart: %v, want %v", got, want)
 		}
 	})
 }

@@ -50,6 +50,7 @@ type Service struct {
 	invitations   rates
 	inbox         inbox
 	policyServers policyServers
+	walks         walks
 }
 
 // Run does what is done beside requests, until ctx is done: it asks again for

@@ -2,10 +2,13 @@ package federation
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -50,13 +53,13 @@ func (q *SpaceQuery) token(n int) string {
 	return fmt.Sprintf("h%d_%d_%t", n, q.Depth, q.Suggested)
 }
 
-// start reads q.From.
-func (q *SpaceQuery) start() (int, error) {
+// start reads the place in q.From.
+func (q *SpaceQuery) start() (n int, err error) {
 	if q.From == "" {
 		return 0, nil
 	}
-	var n int
-	if _, err := fmt.Sscanf(q.From, "h%d_", &n); err != nil || n < 0 || q.From != q.token(n) {
+	place, _, _ := strings.Cut(q.From, ".")
+	if _, err := fmt.Sscanf(place, "h%d_", &n); err != nil || n < 0 || place != q.token(n) {
 		return 0, matrix.Errorf(matrix.InvalidParam, "from is not a token of this query")
 	}
 	return n, nil
@@ -75,68 +78,99 @@ func (s *Service) UserHierarchy(ctx context.Context, user matrix.UserID, q Space
 	if err != nil {
 		return nil, err
 	}
-	w := &walk{s: s, user: user, query: q, enough: min(start+q.Limit+1, mostWalked), seen: map[matrix.RoomID]bool{}, told: map[matrix.RoomID]*fedclient.SpaceRoom{}}
-	via, err := s.candidates(ctx, room.Change{Room: q.Room, Actor: user}, nil)
-	if err != nil {
+	w := s.walks.find(walkKey{user, q.Room, q.From})
+	if w == nil {
+		if w, err = s.walk(ctx, user, q); err != nil {
+			return nil, err
+		}
+	}
+	end := start - w.shown + q.Limit
+	if err := w.find(ctx, end+1); err != nil {
 		return nil, err
 	}
-	if err := w.visit(ctx, q.Room, via, 0); err != nil {
-		return nil, err
-	}
-	if len(w.found) == 0 {
+	if w.shown+len(w.found) == 0 {
 		return nil, matrix.Errorf(matrix.Forbidden, "there is no such space, or you may not see it")
 	}
-	page := &SpacePage{Rooms: []SpaceRoom{}}
-	if start < len(w.found) {
-		end := min(start+q.Limit, len(w.found))
-		page.Rooms = w.found[start:end]
-		if end < len(w.found) {
-			page.Next = q.token(end)
-		}
+	end = min(end, len(w.found))
+	page := &SpacePage{Rooms: append([]SpaceRoom{}, w.found[min(start-w.shown, end):end]...)}
+	w.found, w.shown = slices.Clone(w.found[end:]), w.shown+end
+	if len(w.found) > 0 {
+		page.Next = q.token(w.shown) + "." + rand.Text()
+		s.walks.keep(walkKey{user, q.Room, page.Next}, w)
 	}
 	return page, nil
 }
 
-// walk goes through a space, the rooms in a room before its next ones.
-type walk struct {
-	s      *Service
-	user   matrix.UserID
-	query  SpaceQuery
-	enough int // rooms to find
-	seen   map[matrix.RoomID]bool
-	told   map[matrix.RoomID]*fedclient.SpaceRoom // by other servers, without their children
-	found  []SpaceRoom
+// walk begins one at the top of a space.
+func (s *Service) walk(ctx context.Context, user matrix.UserID, q SpaceQuery) (*walk, error) {
+	via, err := s.candidates(ctx, room.Change{Room: q.Room, Actor: user}, nil)
+	return &walk{
+		s: s, user: user, query: q, begun: time.Now(), next: []step{{q.Room, via, 0}},
+		seen: map[matrix.RoomID]bool{}, told: map[matrix.RoomID]*fedclient.SpaceRoom{},
+	}, err
 }
 
-// visit adds a room and those below it.
-func (w *walk) visit(ctx context.Context, id matrix.RoomID, via []matrix.ServerName, depth int) error {
-	if w.seen[id] || len(w.found) >= w.enough || ctx.Err() != nil {
-		return ctx.Err()
+// walk goes through a space, the rooms in a room before its next ones.
+type walk struct {
+	s     *Service
+	user  matrix.UserID
+	query SpaceQuery
+	begun time.Time
+	shown int         // rooms of the pages before
+	found []SpaceRoom // rooms behind these
+	next  []step      // what is to be visited, the first one last
+	seen  map[matrix.RoomID]bool
+	told  map[matrix.RoomID]*fedclient.SpaceRoom // by other servers, without their children
+}
+
+// step is a room to visit.
+type step struct {
+	room  matrix.RoomID
+	via   []matrix.ServerName
+	depth int
+}
+
+// find goes on until so many rooms are found, or all.
+func (w *walk) find(ctx context.Context, enough int) error {
+	for len(w.next) > 0 && len(w.found) < min(enough, mostWalked-w.shown) {
+		to := w.next[len(w.next)-1]
+		w.next = w.next[:len(w.next)-1]
+		if w.seen[to.room] {
+			continue
+		}
+		w.seen[to.room] = true
+		if err := w.visit(ctx, to); err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 	}
-	w.seen[id] = true
-	d, err := w.describe(ctx, id, via)
+	return nil
+}
+
+// visit adds a room, and those in it to what is to be visited.
+func (w *walk) visit(ctx context.Context, to step) error {
+	d, err := w.describe(ctx, to.room, to.via)
+	delete(w.told, to.room)
 	if err != nil || d == nil {
 		return err
 	}
 	found := SpaceRoom{*d, []json.RawMessage{}}
 	found.SpaceRoom.Children = nil
-	var below []child
+	var below []step
 	if d.Type == "m.space" {
-		for _, raw := range d.Children {
+		for _, raw := range d.Children[:min(len(d.Children), mostChildren)] {
 			if c, ok := readChild(raw); ok && (c.Content.Suggested || !w.query.Suggested) {
 				found.Children = append(found.Children, raw)
-				below = append(below, c)
+				below = append(below, step{c.Room, c.Content.Via, to.depth + 1})
 			}
 		}
 	}
 	w.found = append(w.found, found)
-	if depth == w.query.Depth {
-		return nil
-	}
-	for _, c := range below {
-		if err := w.visit(ctx, c.Room, c.Content.Via, depth+1); err != nil {
-			return err
-		}
+	if to.depth < w.query.Depth {
+		slices.Reverse(below)
+		w.next = append(w.next, below...)
 	}
 	return nil
 }
@@ -186,7 +220,9 @@ func (w *walk) describe(ctx context.Context, id matrix.RoomID, via []matrix.Serv
 			continue
 		}
 		for i := range h.Children {
-			w.told[h.Children[i].ID] = &h.Children[i]
+			if d := &h.Children[i]; !w.seen[d.ID] {
+				w.told[d.ID] = d
+			}
 		}
 		return w.visible(ctx, &h.Room)
 	}
