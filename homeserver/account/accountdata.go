@@ -12,13 +12,31 @@ import (
 // serverOwned are the types of account data that have an API of their own.
 var serverOwned = map[string]bool{"m.fully_read": true, pushRulesType: true}
 
-// longestType is how long a type of account data may be, in bytes.
-const longestType = 255
+// The bounds of account data, in bytes.
+const (
+	longestType = 255
+	largestData = 1 << 20  // of one type
+	mostData    = 64 << 20 // of all types and rooms together
+)
+
+// bound refuses a setting that is too large, and one with which all that a user has
+// stored is.
+func bound(ctx context.Context, tx *store.Tx, user matrix.UserID, content json.RawMessage) error {
+	if len(content) > largestData {
+		return matrix.Errorf(matrix.TooLarge, "account data may have %d bytes for each type", largestData)
+	}
+	size, err := tx.AccountDataSize(ctx, user)
+	if err == nil && size > mostData {
+		err = matrix.Errorf(matrix.ResourceLimitExceeded, "all account data of a user may take %d bytes: delete some first", mostData)
+	}
+	return err
+}
 
 // SetData stores one of user's settings and wakes the user's waiting syncs.
 // Room is empty for a global setting. Without a content the setting is deleted,
-// which a sync tells as an empty one. The error is M_BAD_JSON with status 405 for a
-// type that the server owns.
+// which a sync tells as an empty one. The errors are M_BAD_JSON with status 405 for a
+// type that the server owns, M_TOO_LARGE, and M_RESOURCE_LIMIT_EXCEEDED where all
+// settings of the user together are too large.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3useruseridaccount_datatype
 func (s *Service) SetData(ctx context.Context, user matrix.UserID, room matrix.RoomID, typ string, content json.RawMessage) error {
@@ -35,7 +53,10 @@ func (s *Service) SetData(ctx context.Context, user matrix.UserID, room matrix.R
 	}
 	err := s.Store.Update(ctx, func(tx *store.Tx) error {
 		_, err := tx.PutAccountData(ctx, store.AccountData{User: user, Room: room, Type: typ, Content: content})
-		return err
+		if err != nil || content == nil {
+			return err
+		}
+		return bound(ctx, tx, user, content)
 	})
 	if err != nil {
 		return err
@@ -110,7 +131,8 @@ func (s *Service) SetTag(ctx context.Context, user matrix.UserID, room matrix.Ro
 		return err
 	}
 	err := s.Store.Update(ctx, func(tx *store.Tx) error {
-		return tx.ChangeAccountData(ctx, user, room, tagType, func(old json.RawMessage) (json.RawMessage, error) {
+		var all json.RawMessage
+		err := tx.ChangeAccountData(ctx, user, room, tagType, func(old json.RawMessage) (_ json.RawMessage, err error) {
 			tags := readTags(old)
 			if content == nil {
 				delete(tags, tag)
@@ -120,8 +142,13 @@ func (s *Service) SetTag(ctx context.Context, user matrix.UserID, room matrix.Ro
 			if len(tags) > mostTags {
 				return nil, matrix.Errorf(matrix.InvalidParam, "a room may have %d tags", mostTags)
 			}
-			return json.Marshal(map[string]Tags{"tags": tags})
+			all, err = json.Marshal(map[string]Tags{"tags": tags})
+			return all, err
 		})
+		if err != nil || content == nil {
+			return err
+		}
+		return bound(ctx, tx, user, all)
 	})
 	if err != nil {
 		return err

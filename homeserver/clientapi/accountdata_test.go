@@ -1,6 +1,7 @@
 package clientapi
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"strings"
@@ -36,6 +37,40 @@ func TestAccountData(t *testing.T) {
 		default:
 			t.Error("no sync was woken")
 		}
+	})
+}
+
+// TestAccountDataBounds fills what a user may store, with settings of their own, of
+// rooms, and tags.
+func TestAccountDataBounds(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		s := start(t, st)
+		const mine, room = v3 + "user/@alice:a.test/account_data/", v3 + "user/@alice:a.test/rooms/!r:a.test/"
+		of := func(size int) string { return `{"x":"` + strings.Repeat("x", size-len(`{"x":""}`)) + `"}` }
+		s.want(413, "M_TOO_LARGE", "PUT", mine+"org.x", of(1<<20+1))
+		s.want(413, "M_TOO_LARGE", "PUT", room+"account_data/org.x", of(1<<20+1))
+		s.want(413, "M_TOO_LARGE", "PUT", room+"tags/u.x", of(1<<20))
+		s.want(404, "M_NOT_FOUND", "GET", mine+"org.x", "")
+		s.want(200, `{"tags":{}}`, "GET", room+"tags", "")
+		err := st.Update(t.Context(), func(tx *store.Tx) (err error) {
+			for i := 0; i < 63 && err == nil; i++ {
+				_, err = tx.PutAccountData(t.Context(), store.AccountData{User: s.user, Type: fmt.Sprint("org.x", i), Content: json.RawMessage(of(1 << 20))})
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		const full = "M_RESOURCE_LIMIT_EXCEEDED"
+		s.want(403, full, "PUT", mine+"org.one", of(1<<20))
+		s.want(403, full, "PUT", room+"account_data/org.one", of(1<<20))
+		s.want(403, full, "PUT", room+"tags/u.x", of(1<<20-100))
+		s.want(404, "M_NOT_FOUND", "GET", mine+"org.one", "")
+		s.want(200, `{}`, "PUT", mine+"org.x1", of(1<<20)) // in its own place
+		s.want(200, `{}`, "PUT", mine+"org.small", `{}`)
+		s.new("bob").want(200, `{}`, "PUT", strings.Replace(mine, "alice", "bob", 1)+"org.one", of(1<<20))
+		s.want(200, `{}`, "DELETE", "/_matrix/client/unstable/org.matrix.msc3391/user/@alice:a.test/account_data/org.x1", "")
+		s.want(200, `{}`, "PUT", mine+"org.one", of(1<<20))
 	})
 }
 

@@ -184,6 +184,16 @@ func (tx *Tx) ChangeAccountData(ctx context.Context, user matrix.UserID, room ma
 	return tx.putAccountData(ctx, AccountData{User: user, Room: room, Type: typ, Content: content}, pos)
 }
 
+// AccountDataSize is about how many bytes all settings of a user take, those that
+// were deleted included: of these the names are kept.
+func (tx *Tx) AccountDataSize(ctx context.Context, user matrix.UserID) (bytes int64, err error) {
+	err = tx.QueryRow(ctx, `SELECT COALESCE(SUM(OCTET_LENGTH(content) + 512), 0) FROM account_data WHERE user_id = $1`, user).Scan(&bytes)
+	if err != nil {
+		return 0, fmt.Errorf("account data size: %w", err)
+	}
+	return bytes, nil
+}
+
 // DeleteAllAccountData deletes all settings of a user. No sync tells of it: it
 // is for users who cannot log in any more.
 func (tx *Tx) DeleteAllAccountData(ctx context.Context, user matrix.UserID) error {
