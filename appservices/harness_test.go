@@ -37,7 +37,8 @@ type world struct {
 	web *http.Client // to the client API
 }
 
-const patience = 20 * time.Second
+// patience is how long anything may take that must happen.
+const patience = 2 * time.Minute
 
 func newWorld(t *testing.T, st *store.Store) *world {
 	t.Helper()

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"switchboard/cmd/dev/child"
 )
 
 // withProsody puts a real Prosody behind the pages, with a module that asks the
@@ -34,7 +36,11 @@ func withProsody(t *testing.T, m *meet) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, port := t.TempDir(), freePort(t)
+	dir := t.TempDir()
+	port, err := child.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
 	config := filepath.Join(dir, "prosody.cfg.lua")
 	text := fmt.Sprintf(`pidfile = "%[1]s/pid"
 data_path = "%[1]s/data"
@@ -109,14 +115,4 @@ func (m *meet) proxy(w http.ResponseWriter, r *http.Request, to string) {
 	defer resp.Body.Close()
 	w.WriteHeader(resp.StatusCode)
 	io.Copy(w, resp.Body)
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }

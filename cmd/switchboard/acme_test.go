@@ -6,7 +6,6 @@ import (
 	"encoding/pem"
 	"io"
 	"log"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -22,12 +21,14 @@ import (
 	"github.com/letsencrypt/pebble/v2/va"
 	"github.com/letsencrypt/pebble/v2/wfe"
 	"github.com/miekg/dns"
+
+	"switchboard/cmd/dev/child"
 )
 
 // nameserver says that every name is this computer, over UDP and TCP.
 func nameserver(t *testing.T) string {
 	t.Helper()
-	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	tcp, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(freePort(t))) // is free for both
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,20 +59,14 @@ func nameserver(t *testing.T) string {
 	return tcp.Addr().String()
 }
 
-// freePort gives a port where nobody listens now. It is none of those that the
-// system gives away by itself, which another test might get meanwhile.
+// freePort gives a port where nobody listens now.
 func freePort(t *testing.T) int {
 	t.Helper()
-	for range 100 {
-		port := 10_000 + rand.IntN(20_000)
-		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
-		if err == nil {
-			l.Close()
-			return port
-		}
+	port, err := child.FreePort()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no port is free")
-	return 0
+	return port
 }
 
 // authority is Let's Encrypt's own test server.

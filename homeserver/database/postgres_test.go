@@ -98,7 +98,7 @@ func TestDeadlock(t *testing.T) {
 func TestServerStopsAnswering(t *testing.T) {
 	server := databasetest.PostgreSQL(t)
 	one := openNotes(t, server)
-	two, err := database.Open(t.Context(), server, database.Options{Volatile: true, WriteTimeout: 200 * time.Millisecond})
+	two, err := database.Open(t.Context(), server, database.Options{Volatile: true, WriteTimeout: 5 * time.Second})
 	must(t, err)
 	defer func() { must(t, two.Close()) }()
 	ctx := t.Context()

@@ -125,7 +125,7 @@ func (s *Service) move(t *testing.T, user matrix.UserID, room store.RoomNum, mem
 // devicesOf asks for a user's keys and gives the names of the devices.
 func (s *Service) devicesOf(t *testing.T, user matrix.UserID) string {
 	t.Helper()
-	k, err := s.QueryAll(t.Context(), alice, map[matrix.UserID][]matrix.DeviceID{user: nil}, 20*time.Second)
+	k, err := s.QueryAll(t.Context(), alice, map[matrix.UserID][]matrix.DeviceID{user: nil}, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -344,7 +344,7 @@ func TestQueryManyLists(t *testing.T) {
 			s.move(t, u, 1, "join")
 			asked[u] = nil
 		}
-		k, err := s.QueryAll(t.Context(), alice, asked, 20*time.Second)
+		k, err := s.QueryAll(t.Context(), alice, asked, time.Minute)
 		if err != nil || len(k.Devices) != mostLists+1 || len(k.Failures) != 0 {
 			t.Errorf("got %d users, %v, %v", len(k.Devices), k.Failures, err)
 		}
@@ -365,7 +365,7 @@ func TestQueryForeign(t *testing.T) {
 		s.write(t, func(tx *store.Tx) error {
 			return tx.PutKeySignature(t.Context(), store.KeySignature{User: e.carol, Key: public("carol"), Signer: alice, SignedBy: "ed25519:A", Signature: "sig"})
 		})
-		k, err := s.QueryAll(t.Context(), alice, map[matrix.UserID][]matrix.DeviceID{e.carol: {"C2", "BAD", "none"}, bob: nil}, 20*time.Second)
+		k, err := s.QueryAll(t.Context(), alice, map[matrix.UserID][]matrix.DeviceID{e.carol: {"C2", "BAD", "none"}, bob: nil}, time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -390,7 +390,7 @@ func TestQueryFails(t *testing.T) {
 			t.Errorf("got %v, %v, %v", k.Devices, k.Failures, err)
 		}
 		close(e.hold)
-		k, err = s.QueryAll(t.Context(), alice, asked, 20*time.Second)
+		k, err = s.QueryAll(t.Context(), alice, asked, time.Minute)
 		if err != nil || k.Failures[fedclienttest.Absent] == nil || len(k.Failures) != 1 || len(k.Devices[e.carol]) != 1 {
 			t.Errorf("got %v, %v, %v", k.Devices, k.Failures, err)
 		}
@@ -422,7 +422,7 @@ func TestClaimAll(t *testing.T) {
 		ask := map[matrix.DeviceID]string{"C1": "signed_curve25519", "C2": "signed_curve25519", "C3": "signed_curve25519"}
 		claimed, failures, err := s.ClaimAll(t.Context(), map[matrix.UserID]map[matrix.DeviceID]string{
 			e.carol: ask, alice: {"A1": "signed_curve25519"}, matrix.UserID("@dan:" + string(fedclienttest.Absent)): {"D": "signed_curve25519"},
-		}, 20*time.Second)
+		}, time.Minute)
 		if err != nil || len(failures) != 1 || failures[fedclienttest.Absent] == nil {
 			t.Errorf("failures %v, %v", failures, err)
 		}

@@ -117,6 +117,7 @@ func (h *host) open() {
 	c := fedclient.DefaultConfig()
 	c.DenyServers, c.Notaries, c.RootCA, c.RetryFirst, c.RetryMost = h.deny, nil, h.authority, 20*time.Millisecond, 100*time.Millisecond
 	out := fedclient.DefaultOutboundConfig()
+	out.ConnectTimeout = time.Minute
 	out.Allow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 	h.client, err = fedclient.New(c, h.name, h.key, fedclient.NewDialer(out, nil), h.st, h.bell)
 	h.ok(err)

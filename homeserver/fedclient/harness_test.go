@@ -167,7 +167,7 @@ func (n *internet) looked(name string) int {
 // dialer makes the guarded dialer of this internet.
 func (n *internet) dialer() *Dialer {
 	c := DefaultOutboundConfig()
-	c.ConnectTimeout = 5 * time.Second
+	c.ConnectTimeout = time.Minute
 	d := NewDialer(c, n)
 	d.connect = func(ctx context.Context, network, address string) (net.Conn, error) {
 		n.mu.Lock()
@@ -186,7 +186,7 @@ func (n *internet) dialer() *Dialer {
 func (n *internet) config() Config {
 	c := DefaultConfig()
 	c.RootCA, c.Notaries = n.pem, nil
-	c.Timeout, c.LongTimeout = 10*time.Second, 20*time.Second
+	c.Timeout, c.LongTimeout = time.Minute, 2*time.Minute
 	return c
 }
 

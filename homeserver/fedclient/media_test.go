@@ -158,7 +158,7 @@ func TestDownloadStandsStill(t *testing.T) {
 		_ = http.NewResponseController(w).Flush()
 		<-r.Context().Done()
 	})
-	c.stall = 100 * time.Millisecond
+	c.stall = 2 * time.Second // the beginning comes in that time
 	file, err := c.Download(t.Context(), "b.test", "id", 0, 1000)
 	if err != nil {
 		t.Fatal(err)

@@ -271,7 +271,9 @@ func TestStreamsHostile(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			_, c := asker(t, func(c *Config) { c.MaxState = 4 << 20 }, tt.h)
-			c.stall = 100 * time.Millisecond
+			if tt.name == "stands still" {
+				c.stall = 100 * time.Millisecond
+			}
 			_, err := c.SendJoin(t.Context(), "b.test", testJoin(t, c), false, func(Part, json.RawMessage) error { return nil })
 			if !errors.As(err, tt.target) || errors.Is(err, ErrAnswerSize) != tt.size {
 				t.Errorf("%v", err)
@@ -288,9 +290,9 @@ func TestStreamsHostile(t *testing.T) {
 // still.
 func TestSlowReaders(t *testing.T) {
 	_, c := asker(t, nil, func(w http.ResponseWriter, _ *http.Request) { joinAnswer(w, 3, 0, "") })
-	c.stall = 50 * time.Millisecond
+	c.stall = time.Second
 	_, err := c.SendJoin(t.Context(), "b.test", testJoin(t, c), false, func(Part, json.RawMessage) error {
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(2 * time.Second)
 		return nil
 	})
 	if err != nil {

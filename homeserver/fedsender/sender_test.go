@@ -90,7 +90,7 @@ func (o *other) waitFor(t *testing.T, want ...string) {
 func (o *other) waitUntil(t *testing.T, enough func(got []string) bool) {
 	t.Helper()
 	var got []string
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		o.mu.Lock()
 		got = slices.Clone(o.got)
 		o.mu.Unlock()

@@ -146,7 +146,7 @@ func TestValid(t *testing.T) {
 // TestGuard asks as the server does: nobody makes it ask its own network.
 func TestGuard(t *testing.T) {
 	p, _, server := newPeer(t)
-	c := &identity.Client{HTTP: fedclient.NewDialer(fedclient.DefaultOutboundConfig(), nil).Client(10 * time.Second)}
+	c := &identity.Client{HTTP: fedclient.NewDialer(fedclient.DefaultOutboundConfig(), nil).Client(time.Minute)}
 	_, err := c.Lookup(t.Context(), server, identity.Address{Medium: "email", Address: "a@a"})
 	if !errors.Is(err, fedclient.ErrRefused) || len(p.asked) != 0 {
 		t.Errorf("got %v after %q", err, p.asked)

@@ -15,20 +15,25 @@ func TestStop(t *testing.T) {
 		patience     time.Duration
 		refused      bool
 	}{
-		{"obeys", "sleep 60", time.Minute, false},
-		{"ignores", "trap '' TERM; while :; do sleep 0.05; done", 200 * time.Millisecond, true},
+		{"obeys", "echo up; exec sleep 60", time.Minute, false},
+		{"ignores", "trap '' TERM; echo up; while :; do sleep 0.05; done", 200 * time.Millisecond, true},
 		{"gone", "exit 3", time.Minute, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			p, err := Start(exec.Command("sh", "-c", "echo up; "+tt.script), syscall.SIGKILL)
+			var out Output
+			cmd := exec.Command("sh", "-c", tt.script)
+			cmd.Stdout = &out
+			p, err := Start(cmd, syscall.SIGKILL)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if tt.name == "gone" {
 				<-p.Exited()
 			} else {
-				time.Sleep(100 * time.Millisecond) // let the shell set its trap
+				for out.String() == "" { // until its trap is set
+					time.Sleep(time.Millisecond)
+				}
 			}
 			if err := p.Stop(syscall.SIGTERM, tt.patience); (err != nil) != tt.refused {
 				t.Errorf("Stop: %v", err)

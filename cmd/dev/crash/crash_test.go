@@ -82,25 +82,30 @@ func gather(s *instance.Server) []*person {
 }
 
 // load lets everybody send, one message after the other, until the server is
-// killed.
+// killed, a while after it acknowledged the first.
 func load(t *testing.T, s *instance.Server, people []*person, crash time.Duration) {
 	ctx, cancel := context.WithTimeout(t.Context(), crash+time.Minute)
 	defer cancel()
 	var group sync.WaitGroup
+	begun := make(chan struct{}, len(people))
 	for _, p := range people {
 		group.Go(func() {
-			if err := p.sendUntilCut(ctx); err != nil {
+			if err := p.sendUntilCut(ctx, begun); err != nil {
 				t.Error(err)
 			}
 		})
 	}
+	<-begun
 	time.Sleep(crash)
 	s.Kill()
 	group.Wait()
 }
 
-// sendUntilCut sends until the connection breaks. A refusal is an error.
-func (p *person) sendUntilCut(ctx context.Context) error {
+// sendUntilCut sends until the connection breaks, and says when the first message
+// is acknowledged, or none is. A refusal is an error.
+func (p *person) sendUntilCut(ctx context.Context, begun chan<- struct{}) error {
+	tell := sync.OnceFunc(func() { begun <- struct{}{} })
+	defer tell()
 	for {
 		transaction := p.Transaction()
 		text := fmt.Sprintf("message %06d", p.next)
@@ -116,6 +121,7 @@ func (p *person) sendUntilCut(ctx context.Context) error {
 			return nil
 		}
 		p.acknowledge(transaction, id)
+		tell()
 	}
 }
 

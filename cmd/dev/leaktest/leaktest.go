@@ -15,7 +15,7 @@ import (
 
 // patience is how long goroutines may take to end after the last test. Those
 // that were told to stop are still on their way.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // Main runs the tests of a package, then fails if one of our goroutines is
 // still there. Use it as

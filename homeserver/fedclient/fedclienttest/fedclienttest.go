@@ -49,8 +49,9 @@ func Client(t testing.TB, name matrix.ServerName, st *store.Store) *fedclient.Cl
 	}
 	c := fedclient.DefaultConfig()
 	c.Notaries, c.RootCA = nil, authority(t)
-	c.Timeout, c.LongTimeout = 20*time.Second, 20*time.Second
+	c.Timeout, c.LongTimeout = 2*time.Minute, 2*time.Minute
 	out := fedclient.DefaultOutboundConfig()
+	out.ConnectTimeout = time.Minute
 	out.Allow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 	client, err := fedclient.New(c, name, key, fedclient.NewDialer(out, nil), st, &notify.Bell{})
 	if err != nil {
