@@ -19,6 +19,7 @@ import (
 	"switchboard/homeserver/fedclient"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/store"
+	"switchboard/jitsi"
 	"switchboard/registrations"
 	"switchboard/voip"
 	"switchboard/voip/calltest"
@@ -145,8 +146,12 @@ type callTestCommands struct {
 }
 
 type callTestLink struct {
-	Lifetime lifetimeValue `help:"How long it is valid, such as 7d." default:"1d" placeholder:"TIME"`
+	Lifetime lifetimeValue `help:"How long it is valid, such as 7d; a day without it." default:"1d" placeholder:"TIME"`
+
+	page string // where it leads to
 }
+
+func (c *callTestLink) with(conf Config, _ *jitsi.Verifier) { c.page = conf.clientURL() + "/calltest" }
 
 // Run makes the link.
 func (c *callTestLink) Run(t *terminal) error { return t.carryOut("calltest link", c) }
@@ -158,7 +163,7 @@ func (c *callTestLink) do(ctx context.Context, s *homeserver.Server, out io.Writ
 		return tx.AddCallTestLink(ctx, sum[:], now.Add(time.Duration(c.Lifetime)).UnixMilli(), now.UnixMilli())
 	})
 	if err == nil {
-		fmt.Fprintf(out, "%s/calltest#link=%s\n", s.Config.BaseURL(), link)
+		fmt.Fprintf(out, "%s#link=%s\n", c.page, link)
 	}
 	return err
 }

@@ -272,6 +272,29 @@ func (c Config) listeners() []ListenerConfig {
 	return []ListenerConfig{{Address: "127.0.0.1:8008", Serve: both}}
 }
 
+// clientURL is what to enter in a client: the public address if there is one,
+// or that of this computer.
+func (c Config) clientURL() string {
+	if c.PublicURL != "" || c.ServerName != "localhost" {
+		return c.BaseURL()
+	}
+	for _, l := range c.listeners() {
+		host, port, err := net.SplitHostPort(l.Address)
+		if err != nil || !slices.Contains(l.Serve, "client") {
+			continue
+		}
+		if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+			host = "localhost"
+		}
+		scheme := "http://"
+		if l.TLS != (ListenerTLSConfig{}) {
+			scheme = "https://"
+		}
+		return scheme + net.JoinHostPort(host, port)
+	}
+	return c.BaseURL()
+}
+
 // configFile is what is read where no file is named, if it exists.
 const configFile = "switchboard.yaml"
 

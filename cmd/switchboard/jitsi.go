@@ -46,7 +46,8 @@ type jitsiCommands struct {
 	Clean  jitsiClean  `cmd:"" help:"Take stale group calls out of all rooms: those at another Jitsi server, of another room, or whose maker has left."`
 }
 
-// jitsiOrder is an order that needs to know the Jitsi server.
+// jitsiOrder is an order that needs to know the configuration, and the Jitsi
+// server.
 type jitsiOrder interface {
 	with(Config, *jitsi.Verifier)
 }
@@ -75,6 +76,9 @@ func (c *jitsiCheck) do(ctx context.Context, s *homeserver.Server, out io.Writer
 	checker := jitsi.Checker{Config: c.config, HTTP: c.widgets(s).HTTP, Verifier: c.meet, PublicURL: s.Config.BaseURL()}
 	if c.voip.Builtin(string(s.Config.ServerName)) {
 		checker.TURN, checker.Secrets = cmp.Or(c.voip.TURN.Host, publicHost(checker.PublicURL)), c.voip.TURN.SharedSecrets
+	}
+	if c.config.Domain == "" {
+		return errors.New("no Jitsi server is configured; set jitsi.domain")
 	}
 	wrong := 0
 	for _, f := range checker.Run(ctx) {

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -39,6 +40,16 @@ type terminal struct {
 	out, err    io.Writer
 	environment []string
 	config      string // the file named on the command line, or ""
+	program     string // as it was called, for hints; "" for its name
+}
+
+// called is how the operator calls this program for this server.
+func (t *terminal) called() string {
+	name := cmp.Or(t.program, "switchboard")
+	if t.config != "" {
+		name += " --config " + t.config
+	}
+	return name
 }
 
 // load reads the configuration.
@@ -47,7 +58,7 @@ func (t *terminal) load() (*loaded, error) { return loadConfig(t.config, t.envir
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	os.Exit(run(&terminal{ctx: ctx, in: os.Stdin, out: os.Stdout, err: os.Stderr, environment: os.Environ()}, os.Args[1:]))
+	os.Exit(run(&terminal{ctx: ctx, in: os.Stdin, out: os.Stdout, err: os.Stderr, environment: os.Environ(), program: os.Args[0]}, os.Args[1:]))
 }
 
 // run runs one command and gives the status of the process: 0, 1 if it failed,

@@ -36,8 +36,8 @@ type mux struct {
 	https  chan net.Conn
 	closed chan struct{}
 
-	mu      sync.Mutex // tier 1; guards what follows
-	err     error      // why there are no more connections
+	mu      sync.Mutex              // tier 1; guards what follows
+	err     error                   // why there are no more connections
 	pending map[net.Conn]netip.Addr // of which source
 	from    map[netip.Addr]int      // how many of each
 }

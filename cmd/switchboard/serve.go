@@ -63,7 +63,7 @@ func (serveCommand) Run(t *terminal) error {
 	if err != nil {
 		return err
 	}
-	if err := p.greet(t.ctx, t.out); err != nil {
+	if err := p.greet(t.ctx, t.out, t.called()); err != nil {
 		return errors.Join(err, p.close())
 	}
 	return errors.Join(p.run(log.WithContext(t.ctx)), p.close())
@@ -168,6 +168,7 @@ func (p *process) open(ctx context.Context) error {
 			return err
 		}
 	}
+	p.conf.Listeners = slices.Clone(listeners) // with the ports that they get
 	for i, l := range listeners {
 		tlsConfig, err := p.tlsConfig(l.TLS)
 		if err == nil {
@@ -175,6 +176,9 @@ func (p *process) open(ctx context.Context) error {
 		}
 		if err != nil {
 			return fmt.Errorf("listeners[%d]: %w", i, err)
+		}
+		if at := p.listeners[i].net.Addr(); at.Network() != "unix" {
+			p.conf.Listeners[i].Address = at.String()
 		}
 	}
 	for _, plain := range []struct {
@@ -234,7 +238,7 @@ func (p *process) tlsConfig(c ListenerTLSConfig) (*tls.Config, error) {
 	return cert.config(), nil
 }
 
-// edge is what a listener serves: the APIs, and /health.
+// edge is what a listener serves: the APIs, pages for browsers, and /health.
 func (p *process) edge(serve []string) http.Handler {
 	client, federation := slices.Contains(serve, "client"), slices.Contains(serve, "federation")
 	var meet http.Handler
@@ -245,6 +249,8 @@ func (p *process) edge(serve []string) http.Handler {
 		switch {
 		case r.URL.Path == "/health":
 			p.health(w)
+		case client && isStartPage(r):
+			p.serveStartPage(w)
 		case client && strings.HasPrefix(r.URL.Path, bridgePaths):
 			p.bridgeMedia(w, r)
 		case client && p.edges.Mail != nil && r.URL.Path == push.UnsubscribePath:
@@ -401,7 +407,7 @@ func (p *process) close() error {
 
 // greet tells where the server is and, while nobody has an account, how to get
 // the first one.
-func (p *process) greet(ctx context.Context, out io.Writer) error {
+func (p *process) greet(ctx context.Context, out io.Writer, program string) error {
 	token, err := p.server.Accounts.FirstToken(ctx)
 	if err != nil {
 		return err
@@ -410,7 +416,7 @@ func (p *process) greet(ctx context.Context, out io.Writer) error {
 	for _, l := range p.listeners {
 		fmt.Fprintf(out, "  listening   %s\n", l.url())
 	}
-	url := p.clientURL()
+	url := p.conf.clientURL()
 	fmt.Fprintf(out, "  homeserver  %s   (what to enter in a Matrix client)\n", url)
 	if token == "" {
 		return nil
@@ -418,15 +424,15 @@ func (p *process) greet(ctx context.Context, out io.Writer) error {
 	_, err = fmt.Fprintf(out, `
 Nobody has an account here yet. The first one will be an administrator. Either
 
-  - register in a Matrix client with the homeserver %s
+  - register in a Matrix client with the homeserver %[1]s
     and the registration token
 
-        %s
+        %[2]s
 
-  - or make it here:  switchboard user create NAME --admin
+  - or make it here:  %[3]s user create NAME --admin
 
-The token works once. More of them: switchboard token create
-`, url, token)
+The token works once. More of them: %[3]s token create
+`, url, token, program)
 	return err
 }
 
@@ -440,18 +446,4 @@ func (l *listener) url() string {
 		return "unix:" + l.net.Addr().String()
 	}
 	return scheme + l.net.Addr().String()
-}
-
-// clientURL is what to enter in a client: the public address if there is one,
-// or that of this computer.
-func (p *process) clientURL() string {
-	if p.conf.PublicURL != "" || p.conf.ServerName != "localhost" {
-		return p.conf.BaseURL()
-	}
-	for i, l := range p.conf.listeners() {
-		if slices.Contains(l.Serve, "client") {
-			return p.listeners[i].url()
-		}
-	}
-	return p.conf.BaseURL()
 }

@@ -59,10 +59,16 @@ func (m *Mail) subscription(token string) (s subscription, ok bool) {
 
 var unsubscribePage = template.Must(template.New("").Parse(`<!DOCTYPE html>
 <html lang="en">
-<head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><meta name="referrer" content="no-referrer"><title>E-mail notifications</title></head>
-<body style="font-family: sans-serif; max-width: 30em; margin: 3em auto; padding: 0 1em">
-{{if .Wrong}}<p>This link is not complete, or not from this server. E-mail notifications can also be turned off in the settings of a client.</p>
-{{else if .Done}}<p>{{.Address}} gets no more notifications about {{.User}}. They can be turned on again in the settings of a client.</p>
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">
+<title>E-mail notifications</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 34rem; margin: 3rem auto; padding: 0 1rem; overflow-wrap: anywhere; }
+button { padding: .6rem 1.1rem; font: inherit; font-weight: 600; color: #fff; background: #0b7a75; border: 0; border-radius: 9px; cursor: pointer; }
+</style></head>
+<body>
+<h1 style="font-size: 1.3rem">E-mail notifications</h1>
+{{if .Wrong}}<p>This link is not complete, or not from this server. E-mail notifications can also be turned off in the settings of your app.</p>
+{{else if .Done}}<p>{{.Address}} gets no more notifications about {{.User}}. They can be turned on again in the settings of the app.</p>
 {{else}}<p>No more e-mail to {{.Address}} about unread messages of {{.User}}?</p>
 <form method="post"><button>End the notifications</button></form>
 {{end}}</body>
