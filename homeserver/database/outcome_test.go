@@ -88,7 +88,7 @@ func TestDatabaseGone(t *testing.T) {
 	var first error
 	var wg sync.WaitGroup
 	leave := func(k string) {
-		p.Next(databasetest.Unheard)
+		p.Next(databasetest.Gone)
 		wg.Go(func() {
 			first = db.Update(ctx, func(tx *database.Tx) error {
 				tx.OnCommit(func() { told++ })
@@ -98,7 +98,6 @@ func TestDatabaseGone(t *testing.T) {
 		for p.Left() > 0 {
 			yield()
 		}
-		p.Down(true)
 	}
 	leave("a")
 	err := db.Update(ctx, func(tx *database.Tx) error { return put(ctx, tx, "b") })

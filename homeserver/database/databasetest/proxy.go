@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -20,6 +21,7 @@ const (
 	Cut                 // it is lost, with both connections
 	Unheard             // the server carries it out, and the client loses its connection
 	Stuck               // the client loses its connection, of which the server learns nothing
+	Gone                // as Unheard, and the client gets no other connection until Down is called with false
 )
 
 // Proxy stands before a PostgreSQL server and loses connections.
@@ -93,6 +95,18 @@ func (p *Proxy) Down(down bool) {
 	}
 }
 
+// leave is Down for all but a connection to the server.
+func (p *Proxy) leave(server net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.down = true
+	for c := range p.open {
+		if c != server {
+			_ = c.Close()
+		}
+	}
+}
+
 // keep has Down close c, and reports false if it is to be closed now.
 func (p *Proxy) keep(c net.Conn) bool {
 	p.mu.Lock()
@@ -132,19 +146,38 @@ func (p *Proxy) serve(client net.Conn) {
 	if !p.keep(server) {
 		return
 	}
+	answers := &mouth{Conn: client}
 	p.wg.Go(func() {
-		_, _ = io.Copy(client, server)
+		_, _ = io.Copy(answers, server)
 		p.close(client)
 	})
 	fate, rest := p.forward(client, server)
-	p.close(client)
 	switch fate {
-	case Unheard:
+	case Unheard: // it has the COMMIT before the client can ask what came of it
+		answers.shut.Store(true)
 		_ = write(server, rest)
-		fallthrough
-	case Stuck:
+	case Gone:
+		p.leave(server)
+		_ = write(server, rest)
+	}
+	p.close(client)
+	if fate != Passed && fate != Cut {
 		_, _ = io.Copy(io.Discard, server) // until somebody else ends it
 	}
+}
+
+// mouth is a connection that says nothing any more once it is shut.
+type mouth struct {
+	net.Conn
+	shut atomic.Bool
+}
+
+// Write implements io.Writer.
+func (m *mouth) Write(b []byte) (int, error) {
+	if m.shut.Load() {
+		return len(b), nil
+	}
+	return m.Conn.Write(b)
 }
 
 // forward passes on what the client says until one of both leaves, or until a
