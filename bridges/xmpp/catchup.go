@@ -29,22 +29,36 @@ func ask(ctx context.Context, f func(context.Context) error) error {
 	return f(ctx)
 }
 
+// askAgain does something in a lane, some time after the server did not answer in
+// time. Any other error says that there is no use.
+func (s *session) askAgain(err error, l *lane, f func(context.Context)) {
+	if errors.Is(err, context.DeadlineExceeded) {
+		time.AfterFunc(again, func() { l.add(false, f) })
+	}
+}
+
 // begin makes a new stream ready: it reads what was written meanwhile, and goes
 // back into the rooms. What comes while it runs is handled after it.
 func (s *session) begin(ctx context.Context) {
 	log := zerolog.Ctx(ctx)
-	if err := ask(ctx, s.client.Begin); err != nil {
+	err := ask(ctx, s.client.Begin)
+	var archived bool
+	if err == nil {
+		err = ask(ctx, func(ctx context.Context) (err error) { archived, err = s.client.HasArchive(ctx); return err })
+	}
+	var refused *client.StanzaError
+	if err != nil && !errors.As(err, &refused) {
 		log.Warn().Err(err).Msg("the connection could not be made ready")
-		return // it breaks, or has broken; the next one begins anew
+		s.askAgain(err, s.account, func(ctx context.Context) {
+			if s.client.Online() && !s.account.isReady() {
+				s.begin(ctx)
+			}
+		})
+		return // if it has broken the next one begins anew
 	}
 	s.loadRoster(ctx)
-	var archived bool
-	err := ask(ctx, func(ctx context.Context) (err error) { archived, err = s.client.HasArchive(ctx); return err })
 	if err == nil {
-		err = s.recall(ctx, s.account, archived)
-	}
-	if err == nil && archived {
-		err = s.catchUp(ctx, s.account)
+		err = s.reread(ctx, s.account, archived)
 	}
 	if err != nil {
 		log.Warn().Err(err).Msg("the archive of the account could not be read")
@@ -55,7 +69,7 @@ func (s *session) begin(ctx context.Context) {
 	s.account.setReady(true)
 	s.online()
 	s.enterRooms(ctx)
-	if archived && err == nil {
+	if archived && !s.account.hasGap() {
 		s.lookAgain(s.position(jid.JID{}))
 	}
 }
@@ -146,7 +160,7 @@ func (s *session) reached(m *client.Message) {
 // newest.
 func (s *session) page(ctx context.Context, of jid.JID, at Position, count int) (page client.Page, err error) {
 	err = ask(ctx, func(ctx context.Context) (err error) {
-		page, err = s.client.Archive(ctx, client.Query{Of: of, After: at.ID, Since: at.Time, Max: count})
+		page, err = s.archive(ctx, client.Query{Of: of, After: at.ID, Since: at.Time, Max: count})
 		return err
 	})
 	var refused *client.StanzaError
@@ -159,26 +173,42 @@ func (s *session) page(ctx context.Context, of jid.JID, at Position, count int) 
 // recallTime is how far an archive's clock may be off from the homeserver's.
 const recallTime = time.Hour
 
+// reread asks a lane's archive what of ours is there, then what others wrote.
+func (s *session) reread(ctx context.Context, l *lane, archived bool) error {
+	err := s.recall(ctx, l, archived)
+	if archived {
+		err = errors.Join(err, s.catchUp(ctx, l))
+	}
+	return err
+}
+
 // recall looks in a lane's archive for what may have been sent: the connection,
 // or the bridge, ended before the server confirmed it. The position in the
 // archive says nothing of that, because what others wrote may have moved it on.
+// When the archive does not answer it is asked again, and what is doubtful waits.
 func (s *session) recall(ctx context.Context, l *lane, archived bool) error {
 	l.mu.Lock()
 	l.archived = archived
 	l.mu.Unlock()
 	list := l.doubtful()
-	for look := 0; archived && len(list) > 0 && look < 2; look++ {
-		if look > 0 { // it may have been taken a moment ago, and not be written down yet
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(settling):
-			}
+	for pause := time.Duration(0); archived && len(list) > 0; {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
 		}
+		began := time.Now()
 		if err := s.recognize(ctx, l, list[0].after); err != nil {
+			s.askAgain(err, l, func(ctx context.Context) { s.remind(ctx, l) })
 			return err
 		}
-		list = l.doubtful()
+		left := l.doubtful()
+		if pause > 0 && len(left) >= len(list) {
+			break
+		}
+		// Ejabberd goes on with what it has read of a stream that it has given up.
+		// It is over when nothing more appears, in a time that fits how busy it is.
+		list, pause = left, max(settling, time.Since(began))
 	}
 	for _, o := range list {
 		o.state.CompareAndSwap(unsure, waiting)
@@ -256,15 +286,15 @@ func (s *session) catchUp(ctx context.Context, l *lane) error {
 		l.setGap(false)
 		return err
 	}
-	time.AfterFunc(again, func() {
-		l.add(false, func(ctx context.Context) {
-			if !l.hasGap() || !s.client.Online() {
-				return // it was read, or is when we are back
-			}
-			if err := s.catchUp(ctx, l); err != nil && ctx.Err() == nil {
-				zerolog.Ctx(ctx).Warn().Err(err).Msg("an archive still does not answer")
-			}
-		})
+	s.askAgain(err, l, func(ctx context.Context) {
+		if !l.hasGap() || !s.client.Online() {
+			return // it was read, or is when we are back
+		}
+		if err := s.catchUp(ctx, l); err != nil && ctx.Err() == nil {
+			zerolog.Ctx(ctx).Warn().Err(err).Msg("an archive still does not answer")
+		} else if l == s.account {
+			s.lookAgain(s.position(jid.JID{}))
+		}
 	})
 	return err
 }

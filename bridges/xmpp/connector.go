@@ -146,7 +146,7 @@ func (c *Connector) LoadUserLogin(_ context.Context, login *bridgev2.UserLogin) 
 		return fmt.Errorf("the server of %s: %w", login.ID, err)
 	}
 	s.client = client.New(config, s.onEvent)
-	s.account = &lane{session: s}
+	s.account, s.archive = &lane{session: s}, s.client.Archive
 	login.Client = s
 	c.mu.Lock()
 	c.sessions[login.ID] = s

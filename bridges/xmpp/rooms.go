@@ -188,10 +188,7 @@ func (s *session) enter(ctx context.Context, room jid.JID) error {
 		return ctx.Err()
 	}
 	if info.Archived {
-		if err = s.recall(ctx, l, true); err == nil {
-			err = s.catchUp(ctx, l)
-		}
-		if err != nil {
+		if err := s.reread(ctx, l, true); err != nil {
 			zerolog.Ctx(ctx).Warn().Err(err).Msg("the archive of a room could not be read")
 		}
 		l.setReady(true)

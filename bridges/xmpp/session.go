@@ -23,6 +23,7 @@ type session struct {
 	client    *client.Client
 	login     *bridgev2.UserLogin
 	account   *lane // of all chats between two
+	archive   func(context.Context, client.Query) (client.Page, error)
 
 	saving sync.Mutex // tier 2; guards the login's metadata
 	saved  time.Time  // when it was last saved; guarded by saving
