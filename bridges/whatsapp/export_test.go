@@ -28,3 +28,18 @@ func NewHasty(config Config, each time.Duration) *Connector {
 	c.codeTime = each
 	return c
 }
+
+// Happen gives the sessions of all logins an event of the connection, as
+// whatsmeow does, which may be late with it.
+func (c *Connector) Happen(e any) {
+	for _, login := range c.br.GetAllCachedUserLogins() {
+		login.Client.(*session).handle(c.br.BackgroundCtx, e)
+	}
+}
+
+// Rest waits until no session waits any more to connect again.
+func (c *Connector) Rest() {
+	for _, login := range c.br.GetAllCachedUserLogins() {
+		login.Client.(*session).work.Wait()
+	}
+}

@@ -9,7 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"go.mau.fi/whatsmeow/types/events"
 	"maunium.net/go/mautrix/bridgev2"
+	"maunium.net/go/mautrix/bridgev2/status"
 	"maunium.net/go/mautrix/event"
 
 	"switchboard/bridges/bridge/bridgetest"
@@ -150,6 +152,36 @@ func TestEndings(t *testing.T) {
 			k.awaitAnswer(t, "after: "+c.name)
 		})
 	}
+}
+
+// TestLate lets whatsmeow tell of what has happened to a connection when something
+// else has happened since.
+func TestLate(t *testing.T) {
+	var c *whatsapp.Connector
+	k := talking(t, func(config *whatsapp.Config, o *bridgetest.Options) {
+		o.Connector = func() bridgev2.NetworkConnector { c = whatsapp.New(*config); return c }
+	})
+	is := func(want status.BridgeStateEvent) {
+		t.Helper()
+		bridgetest.Eventually(t, "the login is "+string(want), func() bool { return k.Host.Health().Logins[0].State == string(want) })
+	}
+	is(status.StateConnected)
+	k.wa.SetDown(true)
+	is(status.StateTransientDisconnect)
+	c.Happen(&events.Connected{})
+	if got := k.Host.Health().Logins[0].State; got != string(status.StateTransientDisconnect) {
+		t.Errorf("without a connection the login is %s", got)
+	}
+	k.wa.SetDown(false)
+	is(status.StateConnected)
+
+	c.Happen(&events.TemporaryBan{Expire: time.Millisecond})
+	is(status.StateConnected)
+	c.Happen(&events.TemporaryBan{Expire: time.Second})
+	c.Happen(&events.StreamReplaced{})
+	c.Rest()
+	k.alice.refused(k.alice.Say(k.room, "behind a ban"), "is a copy of this server running?")
+	is(status.StateUnknownError)
 }
 
 // awaitAnswer waits until what is said arrives in both directions.

@@ -21,7 +21,7 @@ import (
 // handle takes an event of the connection. It returns false for what must come
 // again, because no room holds it yet.
 func (s *session) handle(ctx context.Context, e any) bool {
-	if s.onConnection(ctx, e) {
+	if s.onConnection(e) {
 		return true
 	}
 	switch e := e.(type) {
@@ -50,6 +50,16 @@ func (s *session) handle(ctx context.Context, e any) bool {
 // about is what an event says of itself.
 func (s *session) about(t bridgev2.RemoteEventType, chat types.JID, sender bridgev2.EventSender, at time.Time) simplevent.EventMeta {
 	return simplevent.EventMeta{Type: t, PortalKey: s.key(chat), Sender: sender, Timestamp: at}
+}
+
+// aboutMessage is about for what a message says. It comes to Matrix once, however
+// often WhatsApp gives the message to us, because the bridge ended before it had
+// written that down.
+func (s *session) aboutMessage(t bridgev2.RemoteEventType, chat, sender types.JID, info *types.MessageInfo) simplevent.EventMeta {
+	meta := s.about(t, chat, s.sender(sender), info.Timestamp)
+	name := t.String() + "\n" + string(messageID(chat, sender, info.ID))
+	meta.MutateContextFunc = func(ctx context.Context) context.Context { return bridge.Once(ctx, name) }
+	return meta
 }
 
 // sender is who does something.
@@ -143,7 +153,7 @@ func (s *session) onMessage(ctx context.Context, e *events.Message) bool {
 // keepMessage brings a message into its room.
 func (s *session) keepMessage(ctx context.Context, e *events.Message, chat, sender types.JID) bool {
 	id := messageID(chat, sender, e.Info.ID)
-	meta := s.about(bridgev2.RemoteEventMessageUpsert, chat, s.sender(sender), e.Info.Timestamp)
+	meta := s.aboutMessage(bridgev2.RemoteEventMessageUpsert, chat, sender, &e.Info)
 	meta.CreatePortal = true
 	done := bridge.Deliver(ctx, s.login, &simplevent.Message[*events.Message]{
 		EventMeta: meta, Data: e, ID: id, ConvertMessageFunc: s.convert, HandleExistingFunc: s.resolve,
@@ -189,7 +199,7 @@ func (s *session) onUndecryptable(ctx context.Context, e *events.UndecryptableMe
 	if e.UnavailableType == events.UnavailableTypeViewOnce {
 		text = "This message can be viewed only once, and only on your phone."
 	}
-	meta := s.about(bridgev2.RemoteEventMessage, chat, s.sender(sender), e.Info.Timestamp)
+	meta := s.aboutMessage(bridgev2.RemoteEventMessage, chat, sender, &e.Info)
 	meta.CreatePortal = true
 	bridge.Queue(s.login, &simplevent.PreConvertedMessage{
 		EventMeta: meta, ID: messageID(chat, sender, e.Info.ID),
@@ -207,7 +217,7 @@ func (s *session) onReaction(ctx context.Context, e *events.Message, chat, sende
 		kind = bridgev2.RemoteEventReactionRemove
 	}
 	return bridge.Deliver(ctx, s.login, &simplevent.Reaction{
-		EventMeta:     s.about(kind, chat, s.sender(sender), e.Info.Timestamp),
+		EventMeta:     s.aboutMessage(kind, chat, sender, &e.Info),
 		TargetMessage: s.target(ctx, chat, sender, r.GetKey()), Emoji: r.GetText(),
 	})
 }
@@ -218,11 +228,11 @@ func (s *session) onProtocol(ctx context.Context, e *events.Message, chat, sende
 	switch p.GetType() {
 	case waE2E.ProtocolMessage_REVOKE:
 		return bridge.Deliver(ctx, s.login, &simplevent.MessageRemove{
-			EventMeta: s.about(bridgev2.RemoteEventMessageRemove, chat, s.sender(sender), e.Info.Timestamp), TargetMessage: of,
+			EventMeta: s.aboutMessage(bridgev2.RemoteEventMessageRemove, chat, sender, &e.Info), TargetMessage: of,
 		})
 	case waE2E.ProtocolMessage_MESSAGE_EDIT:
 		return bridge.Deliver(ctx, s.login, &simplevent.Message[*waE2E.Message]{
-			EventMeta: s.about(bridgev2.RemoteEventEdit, chat, s.sender(sender), e.Info.Timestamp),
+			EventMeta: s.aboutMessage(bridgev2.RemoteEventEdit, chat, sender, &e.Info),
 			Data:      p.GetEditedMessage(), TargetMessage: of, ConvertEditFunc: s.convertEdit,
 		})
 	}

@@ -31,7 +31,10 @@ type session struct {
 	work     sync.WaitGroup // goroutines; added to only while ctx is alive
 	ended    bool           // WhatsApp wants this device no more
 	obstacle string         // why there will be no connection, for the user, or nothing
+	blocks   int            // how often there was one; the last says whether to connect again
 	active   *time.Timer    // ends that we are shown as online
+
+	telling sync.Mutex // tier 2; held from a look at the obstacle until the state is told
 }
 
 var (
@@ -71,12 +74,15 @@ func (s *session) Connect(context.Context) {
 	ctx := s.ctx
 	s.client.AddEventHandlerWithSuccessStatus(func(e any) bool { return s.handle(ctx, e) })
 	bridge.Tell(s.login, status.BridgeState{StateEvent: status.StateConnecting})
-	s.start("connect to WhatsApp", func(ctx context.Context) error {
-		if err := s.client.ConnectContext(ctx); err != nil && ctx.Err() == nil {
-			s.state(status.StateUnknownError, "whatsapp-unreachable", fmt.Sprintf("WhatsApp can not be reached: %v", err))
-		}
-		return nil
-	})
+	s.start("connect to WhatsApp", s.dial)
+}
+
+// dial connects.
+func (s *session) dial(ctx context.Context) error {
+	if err := s.client.ConnectContext(ctx); err != nil && ctx.Err() == nil {
+		s.state(status.StateUnknownError, "whatsapp-unreachable", fmt.Sprintf("WhatsApp can not be reached: %v", err))
+	}
+	return nil
 }
 
 // start runs f in a goroutine that Disconnect waits for. The caller holds mu.
@@ -207,35 +213,75 @@ func (s *session) state(state status.BridgeStateEvent, code status.BridgeStateEr
 	bridge.Tell(s.login, status.BridgeState{StateEvent: state, Error: code, Message: text})
 }
 
-// block tells why there will be no connection, so that nothing waits for it.
-func (s *session) block(code status.BridgeStateErrorCode, text string) {
+// block ends the connection and tells why there will be none, so that nothing
+// waits for it. With a time, it connects again after that.
+func (s *session) block(code status.BridgeStateErrorCode, text string, retry time.Duration) {
 	s.mu.Lock()
 	s.obstacle = text
+	s.blocks++
+	if this := s.blocks; s.cancel != nil {
+		s.start("connect to WhatsApp again", func(ctx context.Context) error { return s.rest(ctx, this, retry) })
+	}
 	s.mu.Unlock()
 	s.state(status.StateUnknownError, code, text)
+}
+
+// rest ends the connection, and with a time connects again after that, unless
+// something else has come up since a block.
+func (s *session) rest(ctx context.Context, block int, retry time.Duration) error {
+	s.client.Disconnect() // also from trying again by itself
+	if retry <= 0 {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-time.After(retry):
+	}
+	s.mu.Lock()
+	last := s.blocks == block
+	if last {
+		s.obstacle = ""
+	}
+	s.mu.Unlock()
+	if !last {
+		return nil
+	}
+	return s.dial(ctx)
 }
 
 // lose ends a login that WhatsApp does not want any more.
 func (s *session) lose(text string) {
 	s.mu.Lock()
 	s.ended, s.obstacle = true, text
+	s.blocks++
 	s.mu.Unlock()
 	s.state(status.StateBadCredentials, "whatsapp-logged-out", text)
 }
 
 // onConnection handles what happens to the connection. It is false for other
-// events.
-func (s *session) onConnection(ctx context.Context, e any) bool {
-	if s.hindrance() != "" { // whatsmeow tells the rest of what was before it late, and in any order
-		switch e.(type) {
-		case *events.Connected, *events.KeepAliveRestored, *events.Disconnected, *events.KeepAliveTimeout:
+// events. Whatsmeow tells each in a goroutine of its own, so in any order, and
+// tells of a connection, too, that was lost before all was done with which it
+// begins.
+func (s *session) onConnection(e any) bool {
+	switch e.(type) {
+	case *events.Connected, *events.KeepAliveRestored:
+		if !s.client.IsConnected() {
+			return true
+		}
+	}
+	s.telling.Lock()
+	defer s.telling.Unlock()
+	switch e.(type) {
+	case *events.Connected, *events.KeepAliveRestored, *events.Disconnected, *events.KeepAliveTimeout:
+		if s.hindrance() != "" {
 			return true
 		}
 	}
 	switch e := e.(type) {
 	case *events.Connected:
 		bridge.Tell(s.login, status.BridgeState{StateEvent: status.StateConnected})
-		s.connected(ctx)
+		s.connected()
 	case *events.KeepAliveRestored:
 		bridge.Tell(s.login, status.BridgeState{StateEvent: status.StateConnected})
 	case *events.Disconnected, *events.KeepAliveTimeout:
@@ -243,15 +289,13 @@ func (s *session) onConnection(ctx context.Context, e any) bool {
 	case *events.LoggedOut:
 		s.lose(logoutText(e))
 	case *events.ClientOutdated:
-		s.block("whatsapp-outdated", textOutdated)
+		s.block("whatsapp-outdated", textOutdated, 0)
 	case *events.TemporaryBan:
-		s.block("whatsapp-temporary-ban", banText(e)+" The bridge tries again then, or when the server is restarted.")
-		s.later(e.Expire)
+		s.block("whatsapp-temporary-ban", banText(e)+" The bridge tries again then, or when the server is restarted.", e.Expire)
 	case *events.StreamReplaced:
-		s.block("whatsapp-replaced", textReplaced)
+		s.block("whatsapp-replaced", textReplaced, 0)
 	case *events.ConnectFailure:
-		s.block("whatsapp-refused", fmt.Sprintf("WhatsApp refuses the connection: %s", e.Reason))
-		s.later(retryRefused)
+		s.block("whatsapp-refused", fmt.Sprintf("WhatsApp refuses the connection: %s", e.Reason), retryRefused)
 	case *events.StreamError:
 		s.state(status.StateTransientDisconnect, "whatsapp-stream-error", fmt.Sprintf("WhatsApp has ended the connection (%s).", e.Code))
 	default:
@@ -274,29 +318,8 @@ func logoutText(e *events.LoggedOut) string {
 // retryRefused is when to try again after a refusal without a reason.
 const retryRefused = 10 * time.Minute
 
-// later connects again after a time.
-func (s *session) later(wait time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.cancel == nil || wait <= 0 {
-		return
-	}
-	s.start("connect to WhatsApp again", func(ctx context.Context) error {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(wait):
-			s.client.Disconnect()
-			s.mu.Lock()
-			s.obstacle = ""
-			s.mu.Unlock()
-			return s.client.ConnectContext(ctx)
-		}
-	})
-}
-
 // connected does what is due with each connection.
-func (s *session) connected(ctx context.Context) {
+func (s *session) connected() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cancel == nil {

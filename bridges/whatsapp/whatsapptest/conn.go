@@ -44,8 +44,12 @@ func (d *device) give(n waBinary.Node) {
 	}
 }
 
-// confirm forgets the first stanza of a kind with an ID. The server's mu is held.
-func (d *device) confirm(tag string, id any) {
+// confirm takes from a device the first stanza of a kind with an ID. The caller
+// holds mu.
+func (s *Server) confirm(d *device, tag string, id any) {
+	if s.forgets {
+		return
+	}
 	for i, n := range d.unconfirmed {
 		if n.Tag == tag && n.Attrs["id"] == id {
 			d.unconfirmed = append(d.unconfirmed[:i:i], d.unconfirmed[i+1:]...)
@@ -54,8 +58,9 @@ func (d *device) confirm(tag string, id any) {
 	}
 }
 
-// lastWord is how long a connection stays open behind the reason for its end.
-const lastWord = 500 * time.Millisecond
+// lastWord is how long a connection stays open behind the reason for its end, if
+// the client does not end it.
+const lastWord = 5 * time.Second
 
 // conn is a connection.
 type conn struct {
@@ -234,6 +239,9 @@ func (c *conn) login(payload *waWa6.ClientPayload) {
 	c.send(waBinary.Node{Tag: "ib", Attrs: waBinary.Attrs{"from": types.ServerJID}, Content: []waBinary.Node{
 		{Tag: "offline", Attrs: waBinary.Attrs{"count": strconv.Itoa(len(d.unconfirmed))}},
 	}})
+	if d.number > 0 && account.copied {
+		c.send(replaced)
+	}
 }
 
 // handle takes a stanza.
@@ -260,7 +268,7 @@ func (c *conn) handle(n *waBinary.Node) {
 	case "ack":
 		c.server.mu.Lock()
 		class, _ := n.Attrs["class"].(string)
-		c.device.confirm(class, n.Attrs["id"])
+		c.server.confirm(c.device, class, n.Attrs["id"])
 		c.server.mu.Unlock()
 	case "presence":
 		if kind, _ := n.Attrs["type"].(string); kind == "available" || kind == "unavailable" {

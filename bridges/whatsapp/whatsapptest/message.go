@@ -120,7 +120,7 @@ func (c *conn) receipt(n *waBinary.Node) {
 	s := c.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.device.confirm("message", n.Attrs["id"])
+	s.confirm(c.device, "message", n.Attrs["id"])
 	kind, _ := n.Attrs["type"].(string)
 	c.send(waBinary.Node{Tag: "ack", Attrs: waBinary.Attrs{"class": "receipt", "id": n.Attrs["id"], "from": n.Attrs["to"]}})
 	to, _ := n.Attrs["to"].(types.JID)

@@ -48,6 +48,7 @@ type Server struct {
 	deaf     bool // messages are refused
 	keyless  bool // nobody gets keys
 	withheld int  // how often
+	forgets  bool // that a device has confirmed something
 	serial   int
 	surprise []string
 }
@@ -62,6 +63,7 @@ type Account struct {
 	linked   uint16        // devices so far; an address holds no more than 255
 	garble   bool
 	refusal  waBinary.Attrs
+	copied   bool // somebody else uses the keys of the linked devices
 }
 
 // authority signs the certificates of all servers. It is one for the process,
@@ -196,6 +198,14 @@ func (s *Server) SetDeaf(deaf bool) {
 	s.deaf = deaf
 }
 
+// SetForgetful makes the server forget, until it is called with false, what devices
+// confirm: they get that again when they come the next time.
+func (s *Server) SetForgetful(forgetful bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forgets = forgetful
+}
+
 // SetKeyless makes the server give nobody the keys to begin a session with, until
 // it is called with false.
 func (s *Server) SetKeyless(keyless bool) {
@@ -227,10 +237,11 @@ func (s *Server) Garble(a *Account) {
 
 // Refuse cuts an account's linked devices off and answers their next logins with
 // a failure: reason 402 is a temporary ban, 403 a locked account, 405 an outdated
-// client, 406 a ban. Further attributes come in pairs. Reason 0 ends it.
+// client, 406 a ban. Further attributes come in pairs. Reason 0 ends it, and what
+// Replace began.
 func (s *Server) Refuse(a *Account, reason int, more ...string) {
 	s.mu.Lock()
-	a.refusal = nil
+	a.refusal, a.copied = nil, false
 	if reason > 0 {
 		a.refusal = waBinary.Attrs{"reason": strconv.Itoa(reason)}
 		for i := 0; i+1 < len(more); i += 2 {
@@ -257,10 +268,13 @@ func (s *Server) Unlink(a *Account) {
 	s.announceDevices(a)
 }
 
-// Replace tells an account's linked devices that another one uses their keys.
+// Replace tells an account's linked devices that another one uses their keys, and
+// again whenever they come back: a client may lose the reason together with the
+// connection.
 func (s *Server) Replace(a *Account) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	a.copied = true
 	for _, d := range s.companions(a) {
 		if d.conn != nil {
 			d.conn.send(replaced)

@@ -1,0 +1,110 @@
+package whatsapp_test
+
+import (
+	"database/sql"
+	"path/filepath"
+	"testing"
+
+	"go.mau.fi/whatsmeow/proto/waE2E"
+	"go.mau.fi/whatsmeow/types"
+	"google.golang.org/protobuf/proto"
+	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
+
+	"switchboard/bridges/bridge/bridgetest"
+	"switchboard/bridges/whatsapp"
+)
+
+// forget are triggers by which a bridge writes nothing down of what it shows: as
+// if it had been killed when the homeserver had just taken it.
+var forget = map[string]string{
+	"forget_message":  "BEFORE INSERT ON message",
+	"forget_edit":     "BEFORE UPDATE ON message",
+	"forget_deletion": "BEFORE DELETE ON message",
+	"forget_reaction": "BEFORE INSERT ON reaction",
+	"forget_handled":  "BEFORE UPDATE ON whatsmeow_event_buffer",
+}
+
+// TestCutOff has a bridge that ends between showing what somebody says, edits,
+// deletes and reacts to, and writing that down. WhatsApp gives it to the next one
+// again, which shows nothing twice.
+func TestCutOff(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "bridge.db")
+	k := talking(t, func(_ *whatsapp.Config, o *bridgetest.Options) { o.Database = "sqlite:" + file })
+	alice, bob := k.alice, k.bob
+	group := k.wa.Group("Family", bob.Account, alice.phone.Account)
+	rooms := map[types.JID]id.RoomID{alice.lid(): k.room, group: alice.Room("Family")}
+	said := func(room id.RoomID, text string) func(*event.Event) bool {
+		return func(e *event.Event) bool {
+			return e.RoomID == room && e.Type == event.EventMessage && e.Content.AsMessage().Body == text
+		}
+	}
+	of := make(map[types.JID][3]string)
+	for chat, room := range rooms {
+		var ids [3]string
+		for i, text := range [...]string{"to be edited", "to be deleted", "to be liked"} {
+			ids[i] = bob.Say(chat, text)
+			alice.Await(text, said(room, text))
+		}
+		of[chat] = ids
+	}
+
+	k.Stop()
+	for name, when := range forget {
+		execute(t, file, "CREATE TRIGGER "+name+" "+when+" BEGIN SELECT RAISE(IGNORE); END")
+	}
+	k.wa.SetForgetful(true)
+	k.Run()
+	shown := map[string]func(id.RoomID) func(*event.Event) bool{
+		"the message": func(room id.RoomID) func(*event.Event) bool { return said(room, "new") },
+		"the edit": func(room id.RoomID) func(*event.Event) bool {
+			return func(e *event.Event) bool {
+				return e.RoomID == room && e.Type == event.EventMessage && e.Content.AsMessage().RelatesTo.GetReplaceID() != ""
+			}
+		},
+		"the deletion": func(room id.RoomID) func(*event.Event) bool {
+			return func(e *event.Event) bool { return e.RoomID == room && e.Type == event.EventRedaction }
+		},
+		"the reaction": func(room id.RoomID) func(*event.Event) bool {
+			return func(e *event.Event) bool { return e.RoomID == room && e.Type == event.EventReaction }
+		},
+	}
+	for chat, room := range rooms {
+		bob.Send(chat, bob.BuildEdit(chat, of[chat][0], &waE2E.Message{Conversation: proto.String("edited")}))
+		bob.Send(chat, bob.BuildRevoke(chat, bob.Account.LID, of[chat][1]))
+		bob.Send(chat, bob.BuildReaction(chat, bob.Account.LID, of[chat][2], "👍"))
+		bob.Say(chat, "new")
+		for what, is := range shown {
+			alice.Await(what, is(room))
+		}
+	}
+	k.Stop()
+	for name := range forget {
+		execute(t, file, "DROP TRIGGER "+name)
+	}
+	k.wa.SetForgetful(false)
+	k.Run()
+	for chat, room := range rooms {
+		bob.Say(chat, "last")
+		alice.Await("what comes behind it", said(room, "last"))
+		for what, is := range shown {
+			if got := alice.Events(is(room)); len(got) != 1 {
+				t.Errorf("alice got %s in %s %d times", what, chat, len(got))
+			}
+		}
+	}
+}
+
+// execute changes a database whose bridge has stopped. What was under way there may
+// hold it for a moment still.
+func execute(t *testing.T, file, statement string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(120000)")
+	if err == nil {
+		_, err = db.Exec(statement)
+		_ = db.Close()
+	}
+	if err != nil {
+		t.Fatalf("%s: %v", statement, err)
+	}
+}
