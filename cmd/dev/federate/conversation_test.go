@@ -51,7 +51,7 @@ func ephemeral(p pair) {
 	for _, way := range [][2]*user{{alice, bob}, {bob, alice}} {
 		from, to := way[0], way[1]
 		to.sync()
-		from.must("PUT", client("rooms", room, "typing", from.id), object{"typing": true, "timeout": 30000})
+		from.must("PUT", client("rooms", room, "typing", from.id), object{"typing": true, "timeout": 120000})
 		to.awaitTyping(room, from)
 
 		message := to.send(room, "read this")
