@@ -146,16 +146,18 @@ func (p *Proxy) serve(client net.Conn) {
 	if !p.keep(server) {
 		return
 	}
-	answers := &mouth{Conn: client}
+	answers, ended := &mouth{Conn: client}, make(chan struct{})
 	p.wg.Go(func() {
+		defer close(ended)
 		_, _ = io.Copy(answers, server)
 		p.close(client)
 	})
 	fate, rest := p.forward(client, server)
 	switch fate {
-	case Unheard: // it has the COMMIT before the client can ask what came of it
+	case Unheard: // it is carried out before the client can ask what came of it
 		answers.shut.Store(true)
 		_ = write(server, rest)
+		<-ended
 	case Gone:
 		p.leave(server)
 		_ = write(server, rest)
@@ -166,7 +168,8 @@ func (p *Proxy) serve(client net.Conn) {
 	}
 }
 
-// mouth is a connection that says nothing any more once it is shut.
+// mouth is a connection that says nothing any more once it is shut: what comes
+// then is its end.
 type mouth struct {
 	net.Conn
 	shut atomic.Bool
@@ -175,7 +178,7 @@ type mouth struct {
 // Write implements io.Writer.
 func (m *mouth) Write(b []byte) (int, error) {
 	if m.shut.Load() {
-		return len(b), nil
+		return 0, net.ErrClosed
 	}
 	return m.Conn.Write(b)
 }
