@@ -89,7 +89,13 @@ func (a *addresses) look(ctx context.Context, probe bool) {
 		}
 	}
 	if now.external != before.external {
-		zerolog.Ctx(ctx).Info().Stringer("ipv4", now.external[ipv4]).Stringer("ipv6", now.external[ipv6]).Msg("relayed calls come from these addresses")
+		e := zerolog.Ctx(ctx).Info()
+		for family, name := range []string{ipv4: "ipv4", ipv6: "ipv6"} {
+			if a := now.external[family]; a.IsValid() {
+				e.Stringer(name, a)
+			}
+		}
+		e.Msg("relayed calls come from these addresses")
 	}
 	a.found.Store(now)
 }

@@ -233,7 +233,7 @@ func TestCommands(t *testing.T) {
 					t.Errorf("%v: status %d, %s", args, status, errs)
 				}
 			}
-			want(`^@alice:localhost\n$`, "user", "create", "alice", "--password-file", "password")
+			want(`^@alice:localhost\nnobody is an administrator yet; switchboard user set-admin alice makes this one\n$`, "user", "create", "alice", "--password-file", "password")
 			want(`^@bob:localhost\npassword: \S{20,}\n$`, "user", "create", "@bob:localhost", "--admin")
 			if list := mustCommand(t, "token", "list"); strings.Contains(list, "administrators") {
 				t.Errorf("the token for the first account is still valid:\n%s", list)

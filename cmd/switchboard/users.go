@@ -106,6 +106,9 @@ func (c *userCreate) do(ctx context.Context, s *homeserver.Server, out io.Writer
 	}
 	fmt.Fprintln(out, id)
 	c.tell(out)
+	if first != "" && !c.Admin {
+		fmt.Fprintf(out, "nobody is an administrator yet; switchboard user set-admin %s makes this one\n", id.Localpart())
+	}
 	return nil
 }
 
