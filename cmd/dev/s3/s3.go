@@ -4,6 +4,7 @@ package s3
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -132,6 +133,9 @@ func (s *Server) Kill() {
 func (s *Server) Objects() (n int) {
 	s.t.Helper()
 	err := filepath.WalkDir(filepath.Join(s.dir, "objects", Bucket), func(_ string, e fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) { // it is being deleted
+			return nil
+		}
 		if err == nil && e.Type().IsRegular() {
 			n++
 		}
