@@ -1,9 +1,12 @@
 package voip
 
 import (
+	"crypto/tls"
+	"io"
 	"net"
 	"net/netip"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pion/stun/v3"
@@ -61,6 +64,60 @@ func TestGate(t *testing.T) {
 	speak(t, r, "tcp", "@bob:a.test").allocate()
 	unknown(maxUnknownOne - 1)
 }
+
+// TestSilence lets go of clients that get no relayed address in time, whatever
+// they do instead: nothing, half of what begins TLS, or questions.
+func TestSilence(t *testing.T) {
+	config, question := selfSigned(t), stun.MustBuild(stun.TransactionID, stun.BindingRequest).Raw
+	for _, c := range []struct {
+		name string
+		tls  bool
+		says []byte
+		many bool
+	}{
+		{"nothing", false, nil, false},
+		{"nothing, where TLS is", true, nil, false},
+		{"half of TLS", true, []byte{22, 3, 1, 1, 0, 1, 0}, false},
+		{"half of STUN", false, question[:10], false},
+		{"questions", false, question, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := &Relay{serving: make(chan struct{}), count: &metrics{}} // as much as strangers meet
+				close(r.serving)
+				here, there := net.Pipe()
+				go io.Copy(io.Discard, there)
+				go func() {
+					for {
+						if _, err := there.Write(c.says); err != nil || !c.many {
+							return
+						}
+						time.Sleep(time.Second)
+					}
+				}()
+				var conn net.Conn = pipeFrom{here, netip.MustParseAddrPort("192.0.2.1:5")}
+				if c.tls {
+					conn = tls.Server(conn, config)
+				}
+				began := time.Now()
+				r.ServeConn(conn)
+				if took := time.Since(began); took != authTime {
+					t.Errorf("it is let go of after %s", took)
+				}
+				there.Close()
+			})
+		})
+	}
+}
+
+// pipeFrom is a pipe to an address.
+type pipeFrom struct {
+	net.Conn
+	from netip.AddrPort
+}
+
+// RemoteAddr implements net.Conn.
+func (c pipeFrom) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.from) }
 
 // TestGateTotal bounds strangers of many addresses, too.
 func TestGateTotal(t *testing.T) {

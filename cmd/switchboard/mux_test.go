@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pion/stun/v3"
@@ -162,6 +163,30 @@ func TestMuxPending(t *testing.T) {
 	}
 	m.Close()
 	<-ended
+}
+
+// TestMuxTimeout lets go of connections of which it does not get clear what they
+// are.
+func TestMuxTimeout(t *testing.T) {
+	c, err := loadCertificate(pair(t, t.TempDir(), "localhost"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := newMux(nil, c.config(), 10*time.Second, nil)
+	for name, says := range map[string][]byte{"nothing": nil, "half of TLS": {22, 3, 1, 1, 0, 1, 0}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				here, there := net.Pipe()
+				defer there.Close()
+				go there.Write(says)
+				began := time.Now()
+				if _, _, err := m.look(here); err == nil || time.Since(began) != m.timeout {
+					t.Errorf("after %s: %v", time.Since(began), err)
+				}
+				here.Close()
+			})
+		})
+	}
 }
 
 // waiting is how many connections are in their handshake.
