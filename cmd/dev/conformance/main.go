@@ -7,7 +7,7 @@
 //
 // In the second form the other homeserver of each test that has two is Dendrite
 // or Synapse, and each has a list of its own. A listed test that fails is
-// repeated once, alone. The exit status is 1 when it fails again.
+// repeated, alone, once or twice. The exit status is 1 when it never passes.
 package main
 
 import (
@@ -76,7 +76,7 @@ func parseFlags() options {
 	flag.StringVar(&opts.logs, "logs", "", "keep the output of every test and homeserver in this `directory`")
 	flag.BoolVar(&opts.listed, "listed", false, "run only the tests of the list")
 	flag.BoolVar(&opts.update, "update", false, "add tests that newly pass to the list")
-	flag.BoolVar(&opts.remove, "remove", false, "take tests that fail twice off the list")
+	flag.BoolVar(&opts.remove, "remove", false, "take tests that never pass off the list")
 	flag.BoolVar(&opts.verbose, "v", false, "print the output of every test that fails, not only of listed ones")
 	flag.IntVar(&opts.workers, "workers", min(runtime.NumCPU(), 4), "how many tests run at once")
 	flag.Parse()
@@ -84,7 +84,7 @@ func parseFlags() options {
 	return opts
 }
 
-// conform does the whole run. It is false when a listed test fails twice.
+// conform does the whole run. It is false when a listed test never passes.
 func conform(ctx context.Context, opts options) (bool, error) {
 	root, err := checkout.Root()
 	if err != nil {

@@ -98,7 +98,7 @@ func (s *suite) report(v verdict, contradicted map[string]string, took time.Dura
 		}
 	}
 	for _, name := range v.lost {
-		fmt.Printf("\n--- a listed test fails twice: %s\n", name)
+		fmt.Printf("\n--- a listed test fails again and again: %s\n", name)
 		if r := s.results[name]; r != nil {
 			fmt.Println(r.output.String())
 		}

@@ -33,6 +33,10 @@ const (
 
 	// limit is how long one process of the suite may take.
 	limit = 10 * time.Minute
+
+	// repeats is how often listed tests that fail are repeated: Complement gives a
+	// homeserver five seconds for everything, whatever else the machine does.
+	repeats = 2
 )
 
 // testPackage is a package of Complement, compiled.
@@ -173,9 +177,25 @@ func (s *suite) runAll(ctx context.Context, tests []string) error {
 	return s.runChunks(ctx, chunks)
 }
 
-// repeat runs listed tests that failed once more, each alone. So it does with
-// tests that have no result, because another one took their process down.
+// repeat runs listed tests that failed again, each alone. So it does with tests
+// that have no result, because another one took their process down.
 func (s *suite) repeat(ctx context.Context, tests []string, list ratchet) error {
+	for range repeats {
+		again := s.failures(tests, list)
+		if len(again) == 0 {
+			break
+		}
+		fmt.Printf("conformance: repeating %d tests\n", len(again))
+		if err := s.runChunks(ctx, again); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// failures forgets the results of what is to be repeated, and gives the tests,
+// each in a chunk of its own.
+func (s *suite) failures(tests []string, list ratchet) [][]string {
 	var again [][]string
 	for _, name := range tests {
 		r := s.results[name]
@@ -184,11 +204,7 @@ func (s *suite) repeat(ctx context.Context, tests []string, list ratchet) error 
 			delete(s.results, name)
 		}
 	}
-	if len(again) == 0 {
-		return ctx.Err()
-	}
-	fmt.Printf("conformance: repeating %d tests\n", len(again))
-	return s.runChunks(ctx, again)
+	return again
 }
 
 // byPackage divides tests by the package that they are in.

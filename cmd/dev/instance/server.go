@@ -19,7 +19,7 @@ import (
 )
 
 // patience is how long a server may take to start or to stop.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // Binary returns the path of the program that SWITCHBOARD_BIN names or, without
 // that, of one that it builds for this test.
