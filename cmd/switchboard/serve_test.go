@@ -325,7 +325,7 @@ func TestLongOrder(t *testing.T) {
 // what it has begun.
 func TestStop(t *testing.T) {
 	t.Chdir(t.TempDir())
-	s := serve(t, "SWITCHBOARD_METRICS_ADDRESS=127.0.0.1:0")
+	s := serve(t, "SWITCHBOARD_METRICS_ADDRESS=127.0.0.1:0", "SWITCHBOARD_HTTP_STALL_TIMEOUT=5m")
 	metrics := s.out.find(t, `(?s)listening .*listening +(\S+)`) + "/_switchboard/metrics"
 	access := s.register("alice", s.out.find(t, `registration token\s+(\S+)`))
 	_, v := s.ask("GET", "/_matrix/client/v3/sync", access, nil)

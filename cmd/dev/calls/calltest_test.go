@@ -65,7 +65,7 @@ func TestCallTestPage(t *testing.T) {
 	b.Until(fmt.Sprintf(shown, "ready"))
 	b.Picture("ready")
 	b.Eval(`document.getElementById("start").click()`, nil)
-	b.Until(`document.querySelector("td.running") !== null`)
+	b.Until(`document.querySelector("td.running") !== null || ` + untilDone)
 	b.Picture("running")
 	b.Until(untilDone)
 	b.Picture("done")

@@ -115,14 +115,17 @@ export function lastWords() {
         .join("\n");
 }
 
-/** Returns a port of the loopback interface where nobody listens now. */
+/**
+ * Returns a port of the loopback interface where nobody listens now. Until
+ * somebody does, no connection gets it by chance: those have ports above 32767.
+ *
+ * @returns {Promise<number>}
+ */
 export function freePort() {
-    return new Promise((resolve, reject) => {
-        const server = createServer().once("error", reject);
-        server.listen(0, "127.0.0.1", () => {
-            const { port } = server.address();
-            server.close(() => resolve(port));
-        });
+    return new Promise((resolve) => {
+        const port = 10_000 + Math.floor(Math.random() * 22_000);
+        const server = createServer().once("error", () => resolve(freePort()));
+        server.listen(port, "127.0.0.1", () => server.close(() => resolve(port)));
     });
 }
 

@@ -162,7 +162,7 @@ func (b *bridge) start() {
 // stop ends the bridge.
 func (b *bridge) stop(signal syscall.Signal) {
 	b.t.Helper()
-	if err := b.process.Stop(signal, time.Minute); err != nil {
+	if err := b.process.Stop(signal, patience); err != nil {
 		b.t.Fatal(err)
 	}
 }
