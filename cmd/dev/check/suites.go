@@ -80,7 +80,7 @@ func lint(ctx context.Context, c *check) tally {
 
 // test runs the tests of all packages.
 func test(ctx context.Context, c *check) tally {
-	return c.goTest(ctx, "test", tests{flags: []string{"-timeout", "20m"}, packages: []string{"./..."}})
+	return c.goTest(ctx, "test", tests{flags: []string{"-timeout", "30m"}, packages: []string{"./..."}})
 }
 
 // unraced is a package of a library that the race detector leaves alone:
@@ -114,7 +114,7 @@ func (c *check) detectRaces(ctx context.Context, suite string, patterns ...strin
 			packages = append(packages, fields[0])
 		}
 	}
-	return c.goTest(ctx, suite, tests{env: []string{"CGO_ENABLED=1"}, flags: []string{"-race", "-gcflags=" + unraced + "=-race=false", "-timeout", "20m"}, packages: packages})
+	return c.goTest(ctx, suite, tests{env: []string{"CGO_ENABLED=1"}, flags: []string{"-race", "-gcflags=" + unraced + "=-race=false", "-timeout", "30m"}, packages: packages})
 }
 
 // tests is a run of "go test".
