@@ -146,11 +146,11 @@ func TestLeftWhileEntering(t *testing.T) {
 		phone, bob := server.Person("alice"), server.Person("bob")
 		bob.Enter(hall, "bob")
 		hold := holdingWire{name: hall, asked: make(chan struct{}), released: make(chan struct{})}
-		o := options(server.Address, server.CAFile)
+		o := direct(server).options(nil)
 		o.Wire = func(w bridge.Wire) bridge.Wire { hold.Wire = w; return hold }
 		matrix := bridgetest.Start(t, o)
 		alice := matrix.User("alice")
-		(&network{server: server}).LogIn(alice, alice.Manage("@xmppbot:"+bridgetest.ServerName))
+		newNetwork(t, server).LogIn(alice, alice.Manage("@xmppbot:"+bridgetest.ServerName))
 		bridgetest.Eventually(t, "alice is connected", func() bool {
 			logins := matrix.Host.Health().Logins
 			return len(logins) == 1 && logins[0].State == string(status.StateConnected)

@@ -16,22 +16,42 @@ import (
 	"switchboard/bridges/bridge/bridgetest"
 	"switchboard/bridges/xmpp"
 	"switchboard/bridges/xmpp/xmpptest"
+	"switchboard/homeserver/database/databasetest"
 )
 
 // den is the room of the tests.
 const den = "den@" + xmpptest.Rooms
 
-// settings are how the process with the bridge reaches the server.
-type settings struct{ Address, CAFile string }
+// settings are how the process with the bridge reaches the server, and its
+// database.
+type settings struct{ Address, CAFile, Database string }
 
-// options run the bridge, which reaches the server under an address.
-func options(address, caFile string) bridgetest.Options {
-	return bridgetest.Options{ID: "xmpp", Connector: func() bridgev2.NetworkConnector {
-		var c xmpp.Config
-		c.SetDefaults()
-		c.Servers = []xmpp.Server{{Domain: xmpptest.Domain, Address: address, CAFile: caFile}}
+// config is the configuration of a bridge that reaches the server.
+func (s settings) config() (c xmpp.Config) {
+	c.SetDefaults()
+	c.Servers = []xmpp.Server{{Domain: xmpptest.Domain, Address: s.Address, CAFile: s.CAFile}}
+	return c
+}
+
+// options run the bridge, with a change of the configuration unless that is nil.
+func (s settings) options(change func(*xmpp.Config)) bridgetest.Options {
+	c := s.config()
+	if change != nil {
+		change(&c)
+	}
+	return bridgetest.Options{ID: "xmpp", Database: s.Database, Shared: s.Database != "", Connector: func() bridgev2.NetworkConnector {
 		return xmpp.New(c, nil)
 	}}
+}
+
+// direct are the settings without a proxy.
+func direct(server *xmpptest.Server) settings {
+	return settings{Address: server.Address, CAFile: server.CAFile}
+}
+
+// newNetwork is a server as the network of tests.
+func newNetwork(t *testing.T, server *xmpptest.Server) *network {
+	return &network{server: server, proxy: bridgetest.NewProxy(t, server.Address)}
 }
 
 // servers are what the bridge is tested on.
@@ -56,6 +76,16 @@ func TestContractEjabberd(t *testing.T) {
 	bridgetest.Contract(t, onNetwork, startOn(xmpptest.StartEjabberd, true))
 }
 
+// TestContractOnPostgreSQL plays the parts of the contract that depend on the
+// database with the server and the bridge on PostgreSQL.
+func TestContractOnPostgreSQL(t *testing.T) {
+	bridgetest.Contract(t, onNetwork, func(t *testing.T) bridgetest.Network {
+		n := newNetwork(t, xmpptest.Start(t))
+		n.database = databasetest.PostgreSQL(t)
+		return n
+	}, "replies", "edits", "reactions", "deletions", "receipts", "restart", "kill", "log out")
+}
+
 // TestFootprint measures the memory of an idle login.
 func TestFootprint(t *testing.T) {
 	bridgetest.Footprint(t, onNetwork, startOn(xmpptest.Start, false), 25, 384<<10)
@@ -64,13 +94,14 @@ func TestFootprint(t *testing.T) {
 func onNetwork(text string) bridgetest.Options {
 	var s settings
 	_ = json.Unmarshal([]byte(text), &s)
-	return options(s.Address, s.CAFile)
+	return s.options(nil)
 }
 
 func startOn(start func(*testing.T) *xmpptest.Server, ejabberd bool) func(*testing.T) bridgetest.Network {
 	return func(t *testing.T) bridgetest.Network {
-		server := start(t)
-		return &network{server: server, proxy: bridgetest.NewProxy(t, server.Address), ejabberd: ejabberd}
+		n := newNetwork(t, start(t))
+		n.ejabberd = ejabberd
+		return n
 	}
 }
 
@@ -79,6 +110,7 @@ type network struct {
 	server   *xmpptest.Server
 	proxy    *bridgetest.Proxy
 	ejabberd bool
+	database string // of the server and the bridge; empty means files
 }
 
 // Features implements bridgetest.Network.
@@ -92,7 +124,7 @@ func (n *network) Features() bridgetest.Features {
 }
 
 func (n *network) Settings() string {
-	text, _ := json.Marshal(settings{n.proxy.Address, n.server.CAFile})
+	text, _ := json.Marshal(settings{n.proxy.Address, n.server.CAFile, n.database})
 	return string(text)
 }
 

@@ -36,8 +36,8 @@ func TestCutOff(t *testing.T) {
 }
 
 func testCutOff(t *testing.T, server *xmpptest.Server, name string, forget map[string]string) {
-	n := &network{server: server, proxy: bridgetest.NewProxy(t, server.Address)}
-	o := options(server.Address, server.CAFile)
+	n := newNetwork(t, server)
+	o := direct(server).options(nil)
 	file := filepath.Join(t.TempDir(), "bridge.db")
 	o.Database = "sqlite:" + file
 	s := bridgetest.Start(t, o)

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"maunium.net/go/mautrix"
-	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
@@ -38,21 +37,9 @@ func play(t *testing.T, server *xmpptest.Server, change func(*xmpp.Config)) *sta
 // playWith is play with other permissions.
 func playWith(t *testing.T, server *xmpptest.Server, change func(*xmpp.Config), permissions map[string]string) *stage {
 	t.Helper()
-	n := &network{server: server, proxy: bridgetest.NewProxy(t, server.Address)}
-	o := options(server.Address, server.CAFile)
-	o.Connector = func() bridgev2.NetworkConnector {
-		var c xmpp.Config
-		c.SetDefaults()
-		c.Servers = []xmpp.Server{{Domain: xmpptest.Domain, Address: server.Address, CAFile: server.CAFile}}
-		if change != nil {
-			change(&c)
-		}
-		return xmpp.New(c, nil)
-	}
-	if permissions != nil {
-		o.Config.Permissions = permissions
-	}
-	p := &stage{T: t, network: n, matrix: bridgetest.Start(t, o)}
+	o := direct(server).options(change)
+	o.Config.Permissions = permissions
+	p := &stage{T: t, network: newNetwork(t, server), matrix: bridgetest.Start(t, o)}
 	p.alice, p.manage = p.user("alice")
 	return p
 }
@@ -161,93 +148,107 @@ func TestAdministration(t *testing.T) {
 }
 
 func testAdministration(t *testing.T, server *xmpptest.Server) {
-	ctx := context.Background()
 	p := play(t, server, nil)
-	alice := p.alice
-	alice.Ask(p.manage, "join "+hall, "You are in")
-	room := alice.Room(hall)
+	p.alice.Ask(p.manage, "join "+hall, "You are in")
+	room := p.alice.Room(hall)
 	bob, carol := p.person("bob"), p.person("carol")
 	for _, one := range []*person{bob, carol} {
 		one.Enter(hall, one.nick)
-		alice.Await(one.nick+" comes", bridgetest.Member(room, one.Ghost(), event.MembershipJoin))
+		p.alice.Await(one.nick+" comes", bridgetest.Member(room, one.Ghost(), event.MembershipJoin))
 	}
-	if got := level(alice, room, alice.UserID); got != 95 {
-		t.Errorf("alice, who made the room, has the level %d", got)
-	}
-	set := func(user id.UserID, to int) id.EventID {
-		var levels event.PowerLevelsEventContent
-		if err := alice.StateEvent(ctx, room, event.StatePowerLevels, "", &levels); err != nil {
-			t.Fatal(err)
-		}
+	p.powers(room, bob, carol)
+	p.exclusions(room, bob, carol)
+	// Nicks, of which one is taken.
+	p.alice.Ask(room, "!xmpp nick alicia", "is asked for")
+	bob.Await("alice's new nick", func(s xmpptest.Stanza) bool { return s.Type == "" && s.From == hall+"/alicia" })
+	p.alice.Ask(room, "!xmpp nick bob", "is asked for")
+	p.alice.Await("that bob is taken", bridgetest.Message(p.manage, hall+":"))
+	p.administered(room, bob)
+}
+
+// setLevel gives somebody a power level on Matrix.
+func (p *stage) setLevel(room id.RoomID, user id.UserID, to int) {
+	p.Helper()
+	var levels event.PowerLevelsEventContent
+	err := p.alice.StateEvent(context.Background(), room, event.StatePowerLevels, "", &levels)
+	if err == nil {
 		levels.SetUserLevel(user, to)
-		resp, err := alice.SendStateEvent(ctx, room, event.StatePowerLevels, "", &levels)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return resp.EventID
+		_, err = p.alice.SendStateEvent(context.Background(), room, event.StatePowerLevels, "", &levels)
 	}
-	set(carol.Ghost(), 50)
+	if err != nil {
+		p.Fatal(err)
+	}
+}
+
+// awaitLevel waits for somebody's power level.
+func (p *stage) awaitLevel(room id.RoomID, user id.UserID, is func(int) bool) {
+	p.Helper()
+	bridgetest.Eventually(p.T, "the level of "+string(user), func() bool { return is(level(p.alice, room, user)) })
+}
+
+// powers changes people's power from both sides, and the topic.
+func (p *stage) powers(room id.RoomID, bob, carol *person) {
+	if got := level(p.alice, room, p.alice.UserID); got != 95 {
+		p.Errorf("alice, who made the room, has the level %d", got)
+	}
+	p.setLevel(room, carol.Ghost(), 50)
 	carol.seesStanding(hall, "carol", "none", "moderator")
-	set(carol.Ghost(), -1)
+	p.setLevel(room, carol.Ghost(), -1)
 	carol.seesStanding(hall, "carol", "none", "visitor")
-	set(carol.Ghost(), 0)
+	p.setLevel(room, carol.Ghost(), 0)
 	carol.seesStanding(hall, "carol", "none", "participant")
-	set(bob.Ghost(), 75)
+	p.setLevel(room, bob.Ghost(), 75)
 	bob.seesStanding(hall, "bob", "admin", "moderator")
 	bob.admin(hall, `nick="carol" role="moderator"`, "")
-	bridgetest.Eventually(t, "carol's level is 50", func() bool { return level(alice, room, carol.Ghost()) == 50 })
+	p.awaitLevel(room, carol.Ghost(), func(n int) bool { return n == 50 })
 	bob.admin(hall, `nick="carol" role="participant"`, "")
-	bridgetest.Eventually(t, "carol's level is 0", func() bool { return level(alice, room, carol.Ghost()) == 0 })
-
-	if _, err := alice.SendStateEvent(ctx, room, event.StateTopic, "", &event.TopicEventContent{Topic: "alice's topic"}); err != nil {
-		t.Fatal(err)
+	p.awaitLevel(room, carol.Ghost(), func(n int) bool { return n == 0 })
+	if _, err := p.alice.SendStateEvent(context.Background(), room, event.StateTopic, "", &event.TopicEventContent{Topic: "alice's topic"}); err != nil {
+		p.Fatal(err)
 	}
 	bob.Await("the topic", func(s xmpptest.Stanza) bool { return s.Subject == "alice's topic" })
+}
 
-	if _, err := alice.KickUser(ctx, room, &mautrix.ReqKickUser{UserID: carol.Ghost(), Reason: "out"}); err != nil {
-		t.Fatal(err)
+// exclusions puts people out of the room from Matrix, and invites one back.
+func (p *stage) exclusions(room id.RoomID, bob, carol *person) {
+	ctx := context.Background()
+	if _, err := p.alice.KickUser(ctx, room, &mautrix.ReqKickUser{UserID: carol.Ghost(), Reason: "out"}); err != nil {
+		p.Fatal(err)
 	}
 	carol.seesGone(hall, "carol", "307", "out")
-	if _, err := alice.BanUser(ctx, room, &mautrix.ReqBanUser{UserID: bob.Ghost(), Reason: "for good"}); err != nil {
-		t.Fatal(err)
+	if _, err := p.alice.BanUser(ctx, room, &mautrix.ReqBanUser{UserID: bob.Ghost(), Reason: "for good"}); err != nil {
+		p.Fatal(err)
 	}
 	bob.seesGone(hall, "bob", "301", "for good")
-	if _, err := alice.UnbanUser(ctx, room, &mautrix.ReqUnbanUser{UserID: bob.Ghost()}); err != nil {
-		t.Fatal(err)
+	if _, err := p.alice.UnbanUser(ctx, room, &mautrix.ReqUnbanUser{UserID: bob.Ghost()}); err != nil {
+		p.Fatal(err)
 	}
-	if _, err := alice.InviteUser(ctx, room, &mautrix.ReqInviteUser{UserID: bob.Ghost(), Reason: "come back"}); err != nil {
-		t.Fatal(err)
+	if _, err := p.alice.InviteUser(ctx, room, &mautrix.ReqInviteUser{UserID: bob.Ghost(), Reason: "come back"}); err != nil {
+		p.Fatal(err)
 	}
 	bob.Await("the invitation", func(s xmpptest.Stanza) bool {
 		return s.Room != nil && s.Room.Invite != nil && s.Room.Invite.Reason == "come back"
 	})
+	here := func(s xmpptest.Stanza) bool { return s.From == hall+"/bob" && s.Type == "" }
 	before := len(bob.Stanzas())
 	bob.Send(`<presence to="%s/bob"><x xmlns="http://jabber.org/protocol/muc"/></presence>`, hall)
-	bob.Await("to be in again", func(s xmpptest.Stanza) bool {
-		return s.From == hall+"/bob" && s.Type == "" && slices.ContainsFunc(bob.Stanzas()[before:], func(o xmpptest.Stanza) bool { return o.From == hall+"/bob" && o.Type == "" })
-	})
+	bob.Await("to be in again", func(xmpptest.Stanza) bool { return slices.ContainsFunc(bob.Stanzas()[before:], here) })
+}
 
-	// Nicks, of which one is taken.
-	alice.Ask(room, "!xmpp nick alicia", "is asked for")
-	bob.Await("alice's new nick", func(s xmpptest.Stanza) bool { return s.Type == "" && s.From == hall+"/alicia" })
-	alice.Ask(room, "!xmpp nick bob", "is asked for")
-	alice.Await("that bob is taken", bridgetest.Message(p.manage, hall+":"))
-
-	// Somebody is banned on XMPP.
+// administered has an owner on XMPP ban somebody, and take alice's power.
+func (p *stage) administered(room id.RoomID, bob *person) {
 	dora := p.person("dora")
 	dora.Enter(hall, "dora")
-	alice.Await("that dora comes", bridgetest.Member(room, dora.Ghost(), event.MembershipJoin))
-	set(bob.Ghost(), 95)
+	p.alice.Await("that dora comes", bridgetest.Member(room, dora.Ghost(), event.MembershipJoin))
+	p.setLevel(room, bob.Ghost(), 95)
 	bob.seesStanding(hall, "bob", "owner", "moderator")
 	bob.admin(hall, `jid="`+dora.JID+`" affiliation="outcast"`, "spam")
-	ban := alice.Await("that dora is banned", bridgetest.Member(room, dora.Ghost(), event.MembershipBan))
+	ban := p.alice.Await("that dora is banned", bridgetest.Member(room, dora.Ghost(), event.MembershipBan))
 	if ban.Content.Raw["reason"] != "spam" {
-		t.Errorf("the reason is %v", ban.Content.Raw["reason"])
+		p.Errorf("the reason is %v", ban.Content.Raw["reason"])
 	}
-
-	// What the room refuses is told, and set back.
 	bob.admin(hall, `jid="alice@`+xmpptest.Domain+`" affiliation="member"`, "")
-	bridgetest.Eventually(t, "alice is no owner any more", func() bool { return level(alice, room, alice.UserID) < 95 })
+	p.awaitLevel(room, p.alice.UserID, func(n int) bool { return n < 95 })
 }
 
 // TestRefused has a room refuse what a Matrix user may.

@@ -19,12 +19,9 @@ import (
 // of the account writes.
 func TestRoomLife(t *testing.T) {
 	server := xmpptest.Start(t)
-	n := &network{server: server, proxy: bridgetest.NewProxy(t, server.Address)}
-	s := bridgetest.Start(t, options(server.Address, server.CAFile))
-	alice := s.User("alice")
-	manage := alice.Manage("@xmppbot:" + bridgetest.ServerName)
-	n.LogIn(alice, manage)
-	bob := n.Person(t, "bob")
+	p := play(t, server, nil)
+	alice, manage := p.alice, p.manage
+	bob := p.Person(t, "bob").(*person)
 	alice.Ask(manage, "join "+den, "You are in")
 	room := alice.Room(den)
 
@@ -34,21 +31,21 @@ func TestRoomLife(t *testing.T) {
 		t.Errorf("the mentions are %+v", m)
 	}
 
-	carol := n.Person(t, "carol")
+	carol := p.Person(t, "carol")
 	alice.Await("that carol comes", bridgetest.Member(room, carol.Ghost(), event.MembershipJoin))
-	bob.(*person).Send(`<iq type="set" id="k" to="` + den + `"><query xmlns="http://jabber.org/protocol/muc#admin"><item nick="carol" role="none"><reason>enough</reason></item></query></iq>`)
+	bob.Send(`<iq type="set" id="k" to="` + den + `"><query xmlns="http://jabber.org/protocol/muc#admin"><item nick="carol" role="none"><reason>enough</reason></item></query></iq>`)
 	left := alice.Await("that carol is kicked", bridgetest.Member(room, carol.Ghost(), event.MembershipLeave))
 	if left.Content.Raw["reason"] != "enough" {
 		t.Errorf("the reason is %v", left.Content.Raw)
 	}
-	bob.(*person).Send(`<message type="groupchat" id="s" to="` + den + `"><subject>the news</subject></message>`)
+	bob.Send(`<message type="groupchat" id="s" to="` + den + `"><subject>the news</subject></message>`)
 	alice.Await("the topic", func(e *event.Event) bool {
 		return e.RoomID == room && e.Type == event.StateTopic && e.Content.AsTopic().Topic == "the news"
 	})
 
 	phone := server.Person("alice")
 	phone.Send(`<iq type="set" id="c"><enable xmlns="urn:xmpp:carbons:2"/></iq>`)
-	phone.Send(`<message type="chat" id="p1" to="%s"><body>from my phone</body></message>`, bob.(*person).JID)
+	phone.Send(`<message type="chat" id="p1" to="%s"><body>from my phone</body></message>`, bob.JID)
 	own := alice.Await("what the phone wrote", func(e *event.Event) bool {
 		return e.RoomID != room && e.Type == event.EventMessage && e.Content.AsMessage().Body == "from my phone"
 	})
@@ -64,7 +61,7 @@ func TestRoomLife(t *testing.T) {
 		t.Errorf("the reason is %q", text)
 	}
 
-	bob.(*person).Send(`<iq type="set" id="k3" to="` + den + `"><query xmlns="http://jabber.org/protocol/muc#admin"><item nick="alice" role="none"><reason>you too</reason></item></query></iq>`)
+	bob.Send(`<iq type="set" id="k3" to="` + den + `"><query xmlns="http://jabber.org/protocol/muc#admin"><item nick="alice" role="none"><reason>you too</reason></item></query></iq>`)
 	alice.Await("to be told", bridgetest.Message(manage, "You were kicked by bob: you too"))
 	alice.Await("to be out", bridgetest.Member(room, alice.UserID, event.MembershipLeave))
 }
@@ -72,13 +69,10 @@ func TestRoomLife(t *testing.T) {
 // TestRefusedAddress lets the operator's rules refuse where a file is.
 func TestRefusedAddress(t *testing.T) {
 	server := xmpptest.Start(t)
-	n := &network{server: server, proxy: bridgetest.NewProxy(t, server.Address)}
-	o := options(server.Address, server.CAFile)
+	n := newNetwork(t, server)
+	o := direct(server).options(nil)
 	o.Connector = func() bridgev2.NetworkConnector {
-		var c xmpp.Config
-		c.SetDefaults()
-		c.Servers = []xmpp.Server{{Domain: xmpptest.Domain, Address: server.Address, CAFile: server.CAFile}}
-		return xmpp.New(c, func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("refused") })
+		return xmpp.New(direct(server).config(), func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("refused") })
 	}
 	s := bridgetest.Start(t, o)
 	alice := s.User("alice")
