@@ -54,7 +54,10 @@ func (rd *reading) readAhead(part []store.Membership) error {
 	if rd.initial() {
 		rd.Unread.Receipts(rd.User, nums, receipts, rd.now.pos)
 	}
-	if err := rd.Rooms.ReadAhead(rd.ctx, a); err != nil || !whole {
+	if err := rd.Rooms.ReadAhead(rd.ctx, a); err != nil {
+		return err
+	}
+	if err := rd.Unread.Ahead(rd.ctx, rd.User, a.Rooms, rd.now.pos); err != nil || !whole {
 		return err
 	}
 	return rd.heroesAhead(a.Rooms)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"switchboard/homeserver/database"
 	"switchboard/homeserver/database/databasetest"
@@ -16,7 +17,13 @@ import (
 // a budget for its caches in bytes.
 func benchWorld(b *testing.B, budget int) *world {
 	b.Helper()
-	db, err := database.Open(b.Context(), databasetest.SQLite(b), database.Options{Volatile: true})
+	return newWorld(b, benchStore(b, databasetest.SQLite(b), budget))
+}
+
+// benchStore opens the store of a benchWorld once more, as after a start.
+func benchStore(b *testing.B, url string, budget int) *store.Store {
+	b.Helper()
+	db, err := database.Open(b.Context(), url, database.Options{Volatile: true})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -25,7 +32,7 @@ func benchWorld(b *testing.B, budget int) *world {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return newWorld(b, st)
+	return st
 }
 
 // inhabit makes rooms of three members each, in which messages were sent.
@@ -100,6 +107,26 @@ func BenchmarkInitial(b *testing.B) {
 			w.client(bob, `{"room":{"state":{"lazy_load_members":true},"timeline":{"limit":10}}}`).measure(b)
 		})
 	}
+}
+
+// BenchmarkInitialCold is a first sync after a start, of an account in 500 rooms in
+// each of which more is unread than the timeline shows.
+func BenchmarkInitialCold(b *testing.B) {
+	url := databasetest.SQLite(b)
+	w := newWorld(b, benchStore(b, url, 256<<20))
+	w.inhabit(500, 60)
+	b.ResetTimer()
+	var took time.Duration
+	for range b.N {
+		b.StopTimer()
+		w.Store = benchStore(b, url, 256<<20)
+		w.restart()
+		before := processor(b)
+		b.StartTimer()
+		w.client(bob, `{"room":{"state":{"lazy_load_members":true},"timeline":{"limit":20}}}`).sync()
+		took += processor(b) - before
+	}
+	b.ReportMetric(float64(took.Microseconds())/1000/float64(b.N), "cpu-ms/op")
 }
 
 // BenchmarkSlide is what one message in a busy room costs for one client of sliding

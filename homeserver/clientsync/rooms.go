@@ -322,10 +322,14 @@ func (rd *reading) heroesOf(r *store.Room) ([]matrix.UserID, error) {
 		h = found[r.Num]
 		rd.heroes.Put(r.Current, h)
 	}
-	var users []matrix.UserID
+	return h.others(rd.User), nil
+}
+
+// others are the heroes that a user is told of.
+func (h heroes) others(than matrix.UserID) (users []matrix.UserID) {
 	for _, list := range [][]matrix.UserID{h.present, h.past} {
 		for _, u := range list {
-			if u != rd.User && len(users) < mostHeroes {
+			if u != than && len(users) < mostHeroes {
 				users = append(users, u)
 			}
 		}
@@ -333,7 +337,7 @@ func (rd *reading) heroesOf(r *store.Room) ([]matrix.UserID, error) {
 			break
 		}
 	}
-	return users, nil
+	return users
 }
 
 // named tells whether a room has a name, so that it needs no heroes.
@@ -388,7 +392,8 @@ func (rd *reading) someMembers(rooms []store.RoomNum, memberships ...string) (ma
 	return found, nil
 }
 
-// heroesAhead finds the heroes of those rooms that have no name.
+// heroesAhead finds the heroes of those rooms that have no name, and their member
+// events if they are wanted although members load lazily.
 func (rd *reading) heroesAhead(rooms []*store.Room) error {
 	var nums []store.RoomNum
 	for _, r := range rooms {
@@ -402,12 +407,20 @@ func (rd *reading) heroesAhead(rooms []*store.Room) error {
 		}
 	}
 	found, err := rd.candidates(nums...)
+	if err != nil {
+		return err
+	}
+	members := map[*store.Room][]matrix.UserID{}
 	for _, r := range rooms {
 		if h, ok := found[r.Num]; ok {
 			rd.heroes.Put(r.Current, h)
+			members[r] = h.others(rd.User)
 		}
 	}
-	return err
+	if !rd.Filter.Room.State.LazyMembers {
+		return nil
+	}
+	return rd.Rooms.MembersAhead(rd.ctx, members)
 }
 
 // noticeNewcomers remembers who came into view, because their presence is news.

@@ -28,6 +28,10 @@ const (
 
 	// mostEventsAhead bounds the state events that are read ahead at once.
 	mostEventsAhead = 2000
+
+	// placesAhead is of how many events of each timeline memory learns where they
+	// stand: who has not read them wants them, too.
+	placesAhead = 100
 )
 
 // ReadAhead brings the ends of timelines and the states that belong to them into
@@ -38,7 +42,7 @@ func (s *Service) ReadAhead(ctx context.Context, a Ahead) error {
 	for i, r := range a.Rooms {
 		nums[i] = r.Num
 	}
-	ends, err := s.Store.Endings(ctx, nums, a.Limit+1)
+	ends, err := s.Store.Endings(ctx, nums, a.Limit+1, placesAhead)
 	if err != nil {
 		return err
 	}
@@ -67,6 +71,30 @@ func (s *Service) ReadAhead(ctx context.Context, a Ahead) error {
 		return err
 	}
 	_, err = s.Store.EventsByNum(ctx, append(events, a.Also...))
+	return err
+}
+
+// MembersAhead brings the member events of some users in rooms that were read ahead
+// into memory, in a few statements for all.
+func (s *Service) MembersAhead(ctx context.Context, users map[*store.Room][]matrix.UserID) error {
+	var states []aheadState
+	var keys []string
+	for r, list := range users {
+		st := aheadState{root: r.Current}
+		for _, u := range list {
+			keys, st.pairs = append(keys, string(u)), append(st.pairs, [2]string{event.TypeMember, string(u)})
+		}
+		states = append(states, st)
+	}
+	slices.Sort(keys)
+	if err := s.Store.FindStateKeys(ctx, event.TypeMember, slices.Compact(keys)); err != nil {
+		return err
+	}
+	events, err := s.eventsAhead(ctx, states, Ahead{})
+	if err != nil {
+		return err
+	}
+	_, err = s.Store.EventsByNum(ctx, events)
 	return err
 }
 

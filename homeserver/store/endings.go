@@ -48,8 +48,9 @@ func (m endings) newest(room RoomNum, since, upto int64, limit int) ([]EventNum,
 }
 
 // Endings gives up to limit newest events of each of some rooms, in order of the
-// timelines, and keeps in memory where they stand, so that Newest has them there.
-func (s *Store) Endings(ctx context.Context, rooms []RoomNum, limit int) (map[RoomNum][]*Event, error) {
+// timelines. It keeps in memory where they and older ones stand, known together, so
+// that Newest has them there.
+func (s *Store) Endings(ctx context.Context, rooms []RoomNum, limit, known int) (map[RoomNum][]*Event, error) {
 	nums := make(map[RoomNum][]EventNum, len(rooms))
 	lists := make(map[RoomNum][]*Event, len(rooms))
 	var missing []RoomNum
@@ -60,8 +61,11 @@ func (s *Store) Endings(ctx context.Context, rooms []RoomNum, limit int) (map[Ro
 			missing = append(missing, room)
 		}
 	}
-	if err := s.readEndings(ctx, missing, limit, nums); err != nil {
+	if err := s.readEndings(ctx, missing, max(limit, known), nums); err != nil {
 		return nil, err
+	}
+	for _, room := range missing {
+		nums[room] = nums[room][max(0, len(nums[room])-limit):]
 	}
 	var all []EventNum
 	for _, list := range nums {
@@ -76,6 +80,24 @@ func (s *Store) Endings(ctx context.Context, rooms []RoomNum, limit int) (map[Ro
 		lists[room] = inOrder(found, list)
 	}
 	return lists, nil
+}
+
+// NewestAhead brings into memory the events that Newest gives of rooms behind some
+// places and not behind upto, where Endings has found out which these are: up to
+// most of them and some more.
+func (s *Store) NewestAhead(ctx context.Context, behind map[RoomNum]int64, upto int64, most int) error {
+	var all []EventNum
+	for room, since := range behind {
+		if nums, ok := s.endings.newest(room, since, upto, most); ok {
+			all = append(all, nums...)
+		}
+		if len(all) >= most {
+			break
+		}
+	}
+	slices.Sort(all)
+	_, err := s.EventsByNum(ctx, all)
+	return err
 }
 
 // readEndings reads endings that are not in memory, and adds the numbers of their

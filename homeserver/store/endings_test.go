@@ -46,7 +46,7 @@ func TestEndings(t *testing.T) {
 	check := func(t *testing.T, st *store.Store) {
 		t.Helper()
 		for _, ahead := range []int{1, 4, 3, 50} {
-			got := must(st.Endings(t.Context(), []store.RoomNum{1, 2, 3, 4}, ahead))(t)
+			got := must(st.Endings(t.Context(), []store.RoomNum{1, 2, 3, 4}, ahead, 2*ahead-2))(t)
 			for room := range store.RoomNum(rooms) {
 				all := lists[room+1]
 				same(t, got[room+1], last(all, ahead), "ending", room+1, ahead)

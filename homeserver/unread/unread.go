@@ -30,6 +30,9 @@ const (
 	// mostCounted bounds how many events behind the read receipt are looked at.
 	mostCounted = 2000
 
+	// mostAhead bounds how many events are read ahead, about.
+	mostAhead = 2000
+
 	// Most bounds how many unread notifications of a room are remembered;
 	// whoever has more is told of the newest.
 	Most = 500
@@ -135,6 +138,41 @@ func (s *Service) Receipts(user matrix.UserID, rooms []store.RoomNum, list []sto
 	for room, m := range read {
 		s.counts.Put(countKey{user, room}, counted{marks: m, read: at})
 	}
+}
+
+// Ahead brings into memory what Notes reads of rooms that a user is in, in few
+// statements for all of them. Where their timelines end is in memory.
+func (s *Service) Ahead(ctx context.Context, user matrix.UserID, rooms []*store.Room, upto int64) error {
+	own := make([]store.EventNum, len(rooms))
+	for i, r := range rooms {
+		own[i] = s.Store.Membership(user, r.Num).Event
+	}
+	found, err := s.Store.EventsByNum(ctx, own)
+	if err != nil {
+		return err
+	}
+	var before []store.EventNum
+	for _, e := range found {
+		if e.Replaces != 0 {
+			before = append(before, e.Replaces)
+		}
+	}
+	if _, err := s.Store.EventsByNum(ctx, before); err != nil {
+		return err
+	}
+	behind := map[store.RoomNum]int64{}
+	for _, r := range rooms {
+		c, _ := s.counts.Find(countKey{user, r.Num})
+		if m := s.Store.Membership(user, r.Num); m.Event != c.event {
+			if c.stay, err = s.arrival(ctx, m); err != nil {
+				return err
+			}
+		}
+		if since := max(c.upto, c.stay, c.marks[""]); since < min(upto, r.Last) {
+			behind[r.Num] = since
+		}
+	}
+	return s.Store.NewestAhead(ctx, behind, upto, mostAhead)
 }
 
 // arrival is the place where a user came into a room: names and pictures may
