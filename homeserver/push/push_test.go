@@ -78,7 +78,7 @@ func must(b []byte, err error) []byte {
 // until waits until the gateway has been told, or asked, as ok wants.
 func (w *world) until(what string, ok func(g *gateway) bool) {
 	w.Helper()
-	deadline := time.After(time.Minute)
+	deadline := time.After(3 * time.Minute)
 	for {
 		w.gateway.mu.Lock()
 		done, changed := ok(w.gateway), w.gateway.changed
@@ -278,7 +278,7 @@ func TestRejected(t *testing.T) {
 		w.gateway.rejected = []string{"gone"}
 		w.say(alice, id, "one")
 		w.until("both were told", func(g *gateway) bool { return len(g.told) == 2 })
-		for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
 			list, err := w.Store.Pushers(w.Context(), bob)
 			w.ok(err)
 			if len(list) == 1 && list[0].Pushkey == "there" {
