@@ -16,6 +16,7 @@ const (
 	pageSize   = 100              // messages of an archive that are asked for at once
 	settling   = 3 * time.Second  // in which a server writes down what it has
 	again      = 5 * settling     // after which an archive that did not answer is asked again
+	overlap    = 10 * settling    // before its end from which an archive is read once more
 )
 
 // late are the times after coming online at which an archive may show what it did
@@ -82,26 +83,21 @@ func (s *session) lookAgain(at Position) {
 	s.saving.Lock()
 	since := s.meta().Since
 	s.saving.Unlock()
-	if before := at.Time.Add(-10 * settling); before.After(since) {
+	if before := at.Time.Add(-overlap); before.After(since) {
 		at = Position{Time: before}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, t := range s.looks {
-		t.Stop() // this look sees what they would
-	}
-	s.looks = nil
+	look := s.looks.Add(1)
 	for _, after := range late {
-		s.looks = append(s.looks, time.AfterFunc(after, func() {
+		time.AfterFunc(after, func() {
 			s.account.add(false, func(ctx context.Context) {
-				if s.account.hasGap() {
-					return // all that is read before this comes to an end
+				if look != s.looks.Load() || s.account.hasGap() {
+					return // a later one sees what this would, or all is read before it comes to an end
 				}
 				if err := s.readOn(ctx, jid.JID{}, at); err != nil && ctx.Err() == nil {
 					zerolog.Ctx(ctx).Warn().Err(err).Msg("the archive of the account could not be read again")
 				}
 			})
-		}))
+		})
 	}
 }
 
@@ -191,6 +187,10 @@ func (s *session) recall(ctx context.Context, l *lane, archived bool) error {
 	l.archived = archived
 	l.mu.Unlock()
 	list := l.doubtful()
+	var from Position
+	if len(list) > 0 {
+		from = list[0].after
+	}
 	for pause := time.Duration(0); archived && len(list) > 0; {
 		select {
 		case <-ctx.Done():
@@ -198,7 +198,8 @@ func (s *session) recall(ctx context.Context, l *lane, archived bool) error {
 		case <-time.After(pause):
 		}
 		began := time.Now()
-		if err := s.recognize(ctx, l, list[0].after); err != nil {
+		end, err := s.recognize(ctx, l, from)
+		if err != nil {
 			s.askAgain(err, l, func(ctx context.Context) { s.remind(ctx, l) })
 			return err
 		}
@@ -208,7 +209,10 @@ func (s *session) recall(ctx context.Context, l *lane, archived bool) error {
 		}
 		// Ejabberd goes on with what it has read of a stream that it has given up.
 		// It is over when nothing more appears, in a time that fits how busy it is.
-		list, pause = left, max(settling, time.Since(began))
+		list, pause = left, min(max(settling, time.Since(began)), again)
+		if next := end.Time.Add(-overlap); next.After(from.Time) {
+			from = Position{Time: next}
+		}
 	}
 	for _, o := range list {
 		o.state.CompareAndSwap(unsure, waiting)
@@ -216,12 +220,13 @@ func (s *session) recall(ctx context.Context, l *lane, archived bool) error {
 	return nil
 }
 
-// recognize settles what is ours in a lane's archive from a position on.
-func (s *session) recognize(ctx context.Context, l *lane, at Position) error {
+// recognize settles what is ours in a lane's archive from a position on, and
+// returns where the archive ends.
+func (s *session) recognize(ctx context.Context, l *lane, at Position) (end Position, err error) {
 	for {
 		page, err := s.page(ctx, l.room, at, pageSize)
 		if err != nil {
-			return err
+			return at, err
 		}
 		for _, m := range page.Messages {
 			if s.sender(m).IsFromMe {
@@ -230,7 +235,7 @@ func (s *session) recognize(ctx context.Context, l *lane, at Position) error {
 			at = Position{ID: m.Archive, Time: m.Time}
 		}
 		if page.Complete || len(page.Messages) == 0 {
-			return nil
+			return at, nil
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"maunium.net/go/mautrix/bridgev2"
@@ -28,6 +29,7 @@ type session struct {
 	saving sync.Mutex // tier 2; guards the login's metadata
 	saved  time.Time  // when it was last saved; guarded by saving
 	work   sync.WaitGroup
+	looks  atomic.Int64 // at the archive, see lookAgain
 
 	mu      sync.Mutex // tier 1; guards what follows
 	ctx     context.Context
@@ -36,7 +38,6 @@ type session struct {
 	refused error         // why the server does not want this login any more
 	lanes   map[string]*lane
 	roster  map[string]client.RosterItem
-	looks   []*time.Timer // at the archive, see lookAgain
 }
 
 var (
