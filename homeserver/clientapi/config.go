@@ -69,6 +69,8 @@ type API struct {
 
 	// DefaultRoomVersion is the version of new rooms; "" means ours.
 	DefaultRoomVersion string
+
+	windows windows
 }
 
 func (a *API) maxBody() int64 {

@@ -3,8 +3,10 @@ package clientapi
 import (
 	"cmp"
 	"encoding/json"
+	"sync"
 	"time"
 
+	"switchboard/homeserver/cache"
 	"switchboard/homeserver/clientsync"
 	"switchboard/homeserver/edge"
 	"switchboard/homeserver/matrix"
@@ -87,18 +89,59 @@ type slidingFilters struct {
 //
 // Source: https://github.com/matrix-org/matrix-spec-proposals/pull/4186
 func (a *API) slidingSync(r *request) (any, error) {
-	var body slidingRequest
-	if err := r.OptionalJSON(&body); err != nil {
+	w, err := a.oldWindow(r)
+	if err != nil {
 		return nil, err
 	}
-	q := r.URL.Query()
-	body.Pos, body.SetPresence = q.Get("pos"), q.Get("set_presence")
 	timeout, err := r.Number("timeout", 0, int(longestPoll.Milliseconds()))
 	if err != nil {
 		return nil, err
 	}
-	body.Timeout = int64(timeout)
-	return a.slide(r, &body, false)
+	q := r.URL.Query()
+	w.Pos, w.Timeout = q.Get("pos"), time.Duration(timeout)*time.Millisecond
+	return a.slide(r, w, q.Get("set_presence"))
+}
+
+// windows are those whose bodies were read lately: a client that waits sends the
+// same one again and again.
+type windows struct {
+	once sync.Once
+	read *cache.Cache[windowKey, clientsync.Window]
+}
+
+type windowKey struct {
+	user matrix.UserID
+	body string
+}
+
+const (
+	windowsBytes = 4 << 20 // of windows, about
+	mostOfWindow = 64 << 10
+)
+
+// oldWindow reads a request that has its position and what else changes outside of
+// the body.
+func (a *API) oldWindow(r *request) (clientsync.Window, error) {
+	raw, err := r.Bytes()
+	if err != nil {
+		return clientsync.Window{}, err
+	}
+	a.windows.once.Do(func() { a.windows.read = cache.New[windowKey, clientsync.Window](windowsBytes) })
+	key := windowKey{r.User, string(raw)}
+	if w, known := a.windows.read.Find(key); known {
+		return w, nil
+	}
+	var body slidingRequest
+	if err := r.OptionalJSON(&body); err != nil {
+		return clientsync.Window{}, err
+	}
+	body.Pos, body.Timeout = "", 0
+	w, err := body.window(r.User, false)
+	if err == nil && len(raw) <= mostOfWindow {
+		w.Text = key.body
+		a.windows.read.Put(key, w, 1000+8*len(raw))
+	}
+	return w, err
 }
 
 // slidingSyncV4 is slidingSync as it was accepted.
@@ -109,35 +152,35 @@ func (a *API) slidingSyncV4(r *request) (any, error) {
 	if err := r.OptionalJSON(&body); err != nil {
 		return nil, err
 	}
-	return a.slide(r, &body, true)
-}
-
-func (a *API) slide(r *request, body *slidingRequest, stable bool) (*clientsync.SlidingAnswer, error) {
-	w, err := body.window(r.User, stable)
+	w, err := body.window(r.User, true)
 	if err != nil {
 		return nil, err
 	}
+	return a.slide(r, w, body.SetPresence)
+}
+
+func (a *API) slide(r *request, w clientsync.Window, presence string) (*clientsync.SlidingAnswer, error) {
 	w.User, w.Device = r.User, r.Device
-	if err := a.Ephemeral.Syncing(r.Context(), r.User, r.Device, body.SetPresence); err != nil {
+	if err := a.Ephemeral.Syncing(r.Context(), r.User, r.Device, presence); err != nil {
 		return nil, err
 	}
-	return a.Sync.Slide(r.Context(), *w)
+	return a.Sync.Slide(r.Context(), w)
 }
 
 // window checks a request.
-func (b *slidingRequest) window(user matrix.UserID, stable bool) (*clientsync.Window, error) {
+func (b *slidingRequest) window(user matrix.UserID, stable bool) (w clientsync.Window, err error) {
 	switch {
 	case len(b.Lists) > clientsync.MostLists:
-		return nil, matrix.Errorf(matrix.InvalidParam, "there may be up to %d lists", clientsync.MostLists)
+		return w, matrix.Errorf(matrix.InvalidParam, "there may be up to %d lists", clientsync.MostLists)
 	case len(b.Rooms) > mostSubscriptions:
-		return nil, matrix.Errorf(matrix.InvalidParam, "there may be up to %d room_subscriptions", mostSubscriptions)
+		return w, matrix.Errorf(matrix.InvalidParam, "there may be up to %d room_subscriptions", mostSubscriptions)
 	case len(b.Conn) > 255:
-		return nil, matrix.Errorf(matrix.InvalidParam, "conn_id has up to 255 bytes")
+		return w, matrix.Errorf(matrix.InvalidParam, "conn_id has up to 255 bytes")
 	case b.Timeout < 0:
-		return nil, matrix.Errorf(matrix.InvalidParam, "timeout cannot be negative")
+		return w, matrix.Errorf(matrix.InvalidParam, "timeout cannot be negative")
 	}
 	x := &b.Extensions
-	w := &clientsync.Window{
+	w = clientsync.Window{
 		Conn: b.Conn, Pos: b.Pos, Stable: stable, Timeout: time.Duration(min(b.Timeout, longestPoll.Milliseconds())) * time.Millisecond,
 		Lists: map[string]clientsync.List{}, Rooms: map[matrix.RoomID]clientsync.RoomConfig{},
 		Extensions: clientsync.Extensions{
@@ -149,14 +192,14 @@ func (b *slidingRequest) window(user matrix.UserID, stable bool) (*clientsync.Wi
 	for name, l := range b.Lists {
 		list, err := l.list(read)
 		if err != nil {
-			return nil, err
+			return w, err
 		}
 		w.Lists[name] = list
 	}
 	for id, room := range b.Rooms {
 		c, err := room.config(read)
 		if err != nil {
-			return nil, err
+			return w, err
 		}
 		w.Rooms[id] = c
 	}

@@ -2,12 +2,14 @@ package clientapi
 
 import (
 	"fmt"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
 
 	"switchboard/homeserver/clientsync"
+	"switchboard/homeserver/edge"
 	"switchboard/homeserver/store"
 	"switchboard/homeserver/store/storetest"
 )
@@ -419,4 +421,62 @@ func TestSlidingRefuses(t *testing.T) {
 		}
 		s.want(400, "M_INVALID_PARAM", "POST", slidingPath, strings.TrimSuffix(many, ",")+"}}")
 	})
+}
+
+// TestSlidingSameBody checks that a body which was read before means to each user,
+// and at each path, what it did at first.
+func TestSlidingSameBody(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		s := start(t, st)
+		bob := s.new("bob")
+		room := s.create(`{"preset":"public_chat","name":"First"}`)
+		bob.want(200, "room_id", "POST", room+"/join", "{}")
+		body := `{"timeout":-1,"pos":"no","lists":{"all":{"ranges":[[0,19]],"required_state":[["m.room.member","$ME"]]}}}`
+		for range 2 {
+			for _, who := range []*server{s, bob} {
+				if got := typesOf(who.slide("", body).of(room).at("required_state")); got != "m.room.member/"+string(who.user) {
+					t.Errorf("%s is told %s", who.user, got)
+				}
+			}
+		}
+		pos := s.slide("", body).text("pos")
+		bob.said(room, "news", `{"msgtype":"m.text","body":"news"}`)
+		for range 2 { // the second time the answer got lost
+			if n := s.slide(pos, body).shown(); n != 1 {
+				t.Errorf("%d rooms have news", n)
+			}
+		}
+		next := s.slide(pos, body).text("pos")
+		if n := s.slide(next, body).shown(); n != 0 {
+			t.Errorf("%d rooms have news when nothing has happened", n)
+		}
+		more := strings.Replace(body, `["m.room.member","$ME"]`, `["m.room.member","$ME"],["m.room.name",""]`, 1)
+		if got := typesOf(s.slide(next, more).of(room).at("required_state")); got != "m.room.name" {
+			t.Errorf("who wants more is told %s", got)
+		}
+		s.want(400, "M_INVALID_PARAM", "POST", slidingV4, body)
+		s.want(400, "M_BAD_JSON", "POST", slidingPath, `{"lists":1}`)
+		s.want(400, "M_BAD_JSON", "POST", slidingPath, `{"lists":1}`)
+	})
+}
+
+// BenchmarkWindow reads the body of a request of sliding sync, for the first time and
+// again.
+func BenchmarkWindow(b *testing.B) {
+	body := `{"conn_id":"room-list","lists":{"all_rooms":{"ranges":[[0,19]],"timeline_limit":1,"filters":{"not_room_types":["m.space"]},"required_state":[["m.room.name",""],["m.room.encryption",""],["m.room.member","$LAZY"],["m.room.member","$ME"],["m.room.topic",""],["m.room.avatar",""],["m.room.canonical_alias",""],["m.room.power_levels",""],["org.matrix.msc3401.call.member","*"],["m.room.join_rules",""],["m.room.tombstone",""],["m.room.create",""],["m.room.history_visibility",""],["io.element.functional_members",""],["m.space.parent","*"],["m.space.child","*"]]}},"extensions":{"account_data":{"enabled":true},"receipts":{"enabled":true,"rooms":["*"]},"typing":{"enabled":true},"threads":{"enabled":true}}}`
+	for _, again := range []bool{false, true} {
+		b.Run(fmt.Sprint("again ", again), func(b *testing.B) {
+			b.ReportAllocs()
+			a := &API{}
+			for b.Loop() {
+				if !again {
+					a = &API{}
+				}
+				r := &request{Call: edge.Call{Request: httptest.NewRequest("POST", slidingPath, strings.NewReader(body)), Limit: 1 << 20}}
+				if w, err := a.oldWindow(r); err != nil || len(w.Lists) != 1 {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }
