@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -86,15 +87,16 @@ func TestSilence(t *testing.T) {
 				r := &Relay{serving: make(chan struct{}), count: &metrics{}} // as much as strangers meet
 				close(r.serving)
 				here, there := net.Pipe()
-				go io.Copy(io.Discard, there)
-				go func() {
+				var client sync.WaitGroup
+				client.Go(func() { io.Copy(io.Discard, there) })
+				client.Go(func() {
 					for {
 						if _, err := there.Write(c.says); err != nil || !c.many {
 							return
 						}
 						time.Sleep(time.Second)
 					}
-				}()
+				})
 				var conn net.Conn = pipeFrom{here, netip.MustParseAddrPort("192.0.2.1:5")}
 				if c.tls {
 					conn = tls.Server(conn, config)
@@ -105,6 +107,7 @@ func TestSilence(t *testing.T) {
 					t.Errorf("it is let go of after %s", took)
 				}
 				there.Close()
+				client.Wait()
 			})
 		})
 	}
