@@ -48,6 +48,7 @@ func TestCutOff(t *testing.T) {
 		}
 		of[chat] = ids
 	}
+	bridgetest.Eventually(t, "the bridge has written all that down", func() bool { return k.wa.Unconfirmed(alice.phone.Account) == 0 })
 
 	k.Stop()
 	for name, when := range forget {

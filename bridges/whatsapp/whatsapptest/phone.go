@@ -117,7 +117,7 @@ func (p *Phone) keep(e any) {
 }
 
 // patience is how long something may take that must happen.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // Await waits for an event that matches.
 func (p *Phone) Await(what string, match func(any) bool) any {

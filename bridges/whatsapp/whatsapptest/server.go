@@ -206,6 +206,16 @@ func (s *Server) SetForgetful(forgetful bool) {
 	s.forgets = forgetful
 }
 
+// Unconfirmed is how many stanzas an account's linked devices have not confirmed.
+func (s *Server) Unconfirmed(a *Account) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range s.companions(a) {
+		n += len(d.unconfirmed)
+	}
+	return n
+}
+
 // SetKeyless makes the server give nobody the keys to begin a session with, until
 // it is called with false.
 func (s *Server) SetKeyless(keyless bool) {
