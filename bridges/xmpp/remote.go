@@ -44,7 +44,6 @@ func (s *session) onEvent(e client.Event) {
 		})
 	case *client.Message:
 		s.laneOf(e).add(true, func(ctx context.Context) { s.onMessage(ctx, e) })
-	case client.RoomEntered: // enter does what is due
 	case client.OccupantHere:
 		s.lane(e.Room).add(true, func(ctx context.Context) { s.onHere(ctx, e) })
 	case client.OccupantGone:

@@ -119,7 +119,7 @@ func (c *Client) Run(ctx context.Context) error {
 			pause = wait/2 + time.Duration(mrand.Int64N(int64(wait)))
 			wait = min(2*wait, lastRetry)
 		}
-		c.handle(Disconnected{Err: err, Retry: pause})
+		c.handle(Disconnected{err})
 		select {
 		case <-ctx.Done():
 			c.forget()

@@ -1,10 +1,6 @@
 package client
 
-import (
-	"time"
-
-	"mellium.im/xmpp/jid"
-)
+import "mellium.im/xmpp/jid"
 
 // Event is something that happened, in the order of the stream.
 type Event interface{ event() }
@@ -14,11 +10,8 @@ type Event interface{ event() }
 type Connected struct{ Resumed bool }
 
 // Disconnected is that the connection broke, or could not be made; the next
-// attempt follows after Retry.
-type Disconnected struct {
-	Err   error
-	Retry time.Duration
-}
+// attempt follows.
+type Disconnected struct{ Err error }
 
 // Lost is that the stream of before can not go on: nothing is known any more of
 // what it carried last, and we are in no room.
@@ -63,14 +56,10 @@ type NickChanged struct {
 // removed it: then it is empty but for the room.
 type BookmarkChanged struct{ Bookmark }
 
-// RoomEntered is that we are in a room and know who is there.
-type RoomEntered struct{ Room jid.JID }
-
 // OccupantHere is that somebody came into a room, or changed there.
 type OccupantHere struct {
 	Room jid.JID
 	Occupant
-	New bool
 }
 
 // OccupantGone is that somebody left a room.
@@ -107,8 +96,8 @@ type OccupantRenamed struct {
 
 // Invited is that somebody invites the user into a room.
 type Invited struct {
-	Room, By         jid.JID
-	Reason, Password string
+	Room, By jid.JID
+	Reason   string
 }
 
 func (Connected) event()       {}
@@ -120,7 +109,6 @@ func (RosterChanged) event()   {}
 func (AvatarChanged) event()   {}
 func (NickChanged) event()     {}
 func (BookmarkChanged) event() {}
-func (RoomEntered) event()     {}
 func (OccupantHere) event()    {}
 func (OccupantGone) event()    {}
 func (OccupantRenamed) event() {}

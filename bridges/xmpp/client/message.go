@@ -20,7 +20,6 @@ type Message struct {
 
 	Body       string
 	Subject    *string
-	Thread     string
 	URL        string // of a file (XEP-0066)
 	ReplyTo    string
 	Replaces   string
@@ -28,16 +27,14 @@ type Message struct {
 	Moderated  bool // the room retracts, for a moderator
 	ReactsTo   string
 	Reactions  []string
-	Received   string // the message that has arrived there
-	Displayed  string // the message up to which all was read
-	State      string // composing, paused, active, inactive, gone
-	Nick       string
+	Received   string  // the message that has arrived there
+	Displayed  string  // the message up to which all was read
+	State      string  // composing, paused, active, inactive, gone
 	Occupant   string  // the sender's ID in the room (XEP-0421)
 	Account    jid.JID // of the sender, if the archive of a room tells it
 	WantsEcho  bool    // a receipt is wanted
 	Encryption string  // that we can not undo, by name
 	Error      *StanzaError
-	Status     []string // codes of a room
 }
 
 // Peer is the other side of a message between two: an account, or somebody in a
@@ -135,7 +132,7 @@ func (c *Client) parse(e *Element, at time.Time) *Message {
 	if o := e.Get(nsIDs, "origin-id").At("id"); o != "" && m.ID == "" {
 		m.ID = o
 	}
-	m.Body, m.Thread = e.Get(nsClient, "body").Content(), e.Get(nsClient, "thread").Content()
+	m.Body = e.Get(nsClient, "body").Content()
 	if s := e.Get(nsClient, "subject"); s != nil {
 		m.Subject = &s.Text
 	}
@@ -148,7 +145,6 @@ func (m *Message) meta(e *Element, group bool) {
 	m.URL = e.Get(nsOOB, "x").Get(nsOOB, "url").Content()
 	m.Replaces = e.Get(nsCorrect, "replace").At("id")
 	m.Occupant = e.Get(nsOccupant, "occupant-id").At("id")
-	m.Nick = e.Get(nsNick, "nick").Content()
 	m.Received = e.Get(nsReceipts, "received").At("id")
 	m.WantsEcho = e.Get(nsReceipts, "request") != nil && !group
 	for _, name := range []string{"displayed", "acknowledged"} {
@@ -180,9 +176,6 @@ func (m *Message) meta(e *Element, group bool) {
 		if m.Encryption = enc.At("name"); m.Encryption == "" {
 			m.Encryption = enc.At("namespace")
 		}
-	}
-	for _, s := range e.Get(nsMUCUser, "x").All(nsMUCUser, "status") {
-		m.Status = append(m.Status, s.At("code"))
 	}
 }
 

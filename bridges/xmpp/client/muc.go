@@ -32,11 +32,9 @@ type Occupant struct {
 
 // RoomInfo is what a room says of itself.
 type RoomInfo struct {
-	Name, Description          string
-	Archived, Persistent       bool
-	Anonymous                  bool // only moderators see who is who
-	Moderated, MembersOnly     bool
-	StableIDs, PasswordNeeded  bool
+	Name                       string
+	Archived                   bool
+	Anonymous                  bool   // only moderators see who is who
 	SubjectByAll, SubjectKnown bool   // who may change the subject, if the room says so
 	Moderates, Moderated0      bool   // it retracts for moderators, as since 2023 or as before
 	Avatar                     string // its SHA-1 in hexadecimal, if the room says it
@@ -262,7 +260,6 @@ func (c *Client) onHere(r *Room, e *Element, nick string) {
 	o := occupant(e, nick)
 	status := codes(e)
 	c.mu.Lock()
-	_, known := r.Occupants[nick]
 	r.Occupants[nick] = o
 	entering := !r.entered && (slices.Contains(status, "110") || nick == r.Nick)
 	if entering {
@@ -271,7 +268,6 @@ func (c *Client) onHere(r *Room, e *Element, nick string) {
 	entered, waiting := r.entered, r.waiting
 	c.mu.Unlock()
 	if entering {
-		c.handle(RoomEntered{r.JID})
 		select {
 		case waiting <- nil:
 		default:
@@ -282,7 +278,7 @@ func (c *Client) onHere(r *Room, e *Element, nick string) {
 		return
 	}
 	if entered {
-		c.handle(OccupantHere{Room: r.JID, Occupant: o, New: !known})
+		c.handle(OccupantHere{r.JID, o})
 	}
 }
 
@@ -366,16 +362,13 @@ func (c *Client) onInvitation(e *Element) bool {
 	}
 	if invite := e.Get(nsMUCUser, "x").Get(nsMUCUser, "invite"); invite != nil {
 		by, _ := jid.Parse(invite.At("from"))
-		c.handle(Invited{
-			Room: from.Bare(), By: by.Bare(), Reason: invite.Get(nsMUCUser, "reason").Content(),
-			Password: e.Get(nsMUCUser, "x").Get(nsMUCUser, "password").Content(),
-		})
+		c.handle(Invited{from.Bare(), by.Bare(), invite.Get(nsMUCUser, "reason").Content()})
 		return true
 	}
 	if x := e.Get(nsConfInv, "x"); x != nil && e.At("type") != "groupchat" {
 		room, err := jid.Parse(x.At("jid"))
 		if err == nil {
-			c.handle(Invited{Room: room.Bare(), By: from.Bare(), Reason: x.At("reason"), Password: x.At("password")})
+			c.handle(Invited{room.Bare(), from.Bare(), x.At("reason")})
 		}
 		return err == nil
 	}
@@ -394,16 +387,12 @@ func (c *Client) Info(ctx context.Context, room jid.JID) (RoomInfo, error) {
 		return RoomInfo{}, fmt.Errorf("%s is no room", room)
 	}
 	info := RoomInfo{
-		Name: q.Get(nsDisco, "identity").At("name"), Archived: has[nsMAM], StableIDs: has[nsMAM] || has[nsIDs],
-		Persistent: has["muc_persistent"], Anonymous: !has["muc_nonanonymous"], Moderated: has["muc_moderated"],
-		MembersOnly: has["muc_membersonly"], PasswordNeeded: has["muc_passwordprotected"],
+		Name: q.Get(nsDisco, "identity").At("name"), Archived: has[nsMAM], Anonymous: !has["muc_nonanonymous"],
 		Moderates: has[nsModerate], Moderated0: has[nsModerate0],
 	}
 	for _, f := range q.Get(nsForms, "x").All(nsForms, "field") {
 		value := f.Get(nsForms, "value").Content()
 		switch f.At("var") {
-		case "muc#roominfo_description":
-			info.Description = value
 		case "muc#roominfo_avatarhash", "{http://modules.prosody.im/mod_vcard_muc}avatar#sha1":
 			info.Avatar = value
 		case "muc#roominfo_changesubject", "muc#roomconfig_changesubject":
