@@ -60,7 +60,7 @@ func TestMutualRoomsPaged(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
 		s := start(t, st)
 		bob := s.new("bob")
-		const rooms = 502
+		const rooms = 102
 		var group errgroup.Group
 		group.SetLimit(32)
 		for range rooms {

@@ -379,7 +379,7 @@ type SharedRooms struct {
 }
 
 // mostShared is how many rooms a part of them has.
-const mostShared = 500
+const mostShared = 100
 
 // SharedRooms lists the rooms that two users are joined to, as far as this server
 // knows. From is the Next of the part before; "" begins.
