@@ -241,13 +241,21 @@ func (l *lane) doubtful() (list []*outgoing) {
 	return list
 }
 
-// giveUp fails a stanza that still waits.
+// giveUp fails a stanza that still waits, but not while there is a connection to
+// a server that is merely slow.
 func (l *lane) giveUp(o *outgoing) {
+	s := l.session
+	if l == s.account && s.client.Online() && (o.state.Load() != unsure || !l.isReady()) {
+		l.mu.Lock() // submit may be about to keep the timer
+		defer l.mu.Unlock()
+		o.timer.Reset(s.connector.config.SendTimeout)
+		return
+	}
 	err := errNotSent
 	switch {
 	case o.state.Load() != waiting:
 		err = client.ErrUnconfirmed
-	case !l.isReady() && l.session.client.Online() && !l.room.Equal(jid.JID{}):
+	case !l.isReady() && s.client.Online() && l != s.account:
 		err = fmt.Errorf("you are not in %s", l.room)
 	}
 	l.settle(o.id, result{err: err})

@@ -11,7 +11,9 @@ import (
 	"maunium.net/go/mautrix/bridgev2/database"
 	"mellium.im/xmpp/jid"
 
+	"switchboard/bridges/bridge/bridgetest"
 	"switchboard/bridges/xmpp/client"
+	"switchboard/bridges/xmpp/xmpptest"
 )
 
 // TestConfirmedFirst lets an answer come right behind the server's confirmation of
@@ -33,6 +35,40 @@ func TestConfirmedFirst(t *testing.T) {
 			t.Errorf("handled were %q, want %q", seen, want)
 		}
 	})
+}
+
+// TestSlow has a connection to a server that is slower than a message may wait for
+// one: the message waits on, and is sent.
+func TestSlow(t *testing.T) {
+	server := xmpptest.Start(t)
+	c := &Connector{config: Config{SendTimeout: time.Millisecond, Servers: []Server{{Domain: xmpptest.Domain, Address: server.Address, CAFile: server.CAFile}}}}
+	config, err := c.config.client(parse(server.Account("alice")), xmpptest.Password, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	s := &session{
+		ctx: ctx, connector: c, client: client.New(config, func(client.Event) {}),
+		login: &bridgev2.UserLogin{UserLogin: &database.UserLogin{Metadata: &LoginMetadata{}}},
+	}
+	ended := make(chan error)
+	go func() { ended <- s.client.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	bridgetest.Eventually(t, "the connection", s.client.Online)
+	l := &lane{session: s}
+	s.account = l
+	sent := make(chan error, 1)
+	post := client.Post{To: s.client.Account(), ID: "m", Body: "hello"}
+	l.submit(&outgoing{id: "m", stanza: post.Element(), done: func(r result) { sent <- r.err }})
+	select {
+	case err := <-sent:
+		t.Fatalf("it did not wait: %v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	l.setReady(true)
+	if err := <-sent; err != nil {
+		t.Errorf("it was not sent: %v", err)
+	}
 }
 
 // TestGap lets the stream bring a message while the archive has what was not read
