@@ -62,7 +62,17 @@ func TestAccountDataBounds(t *testing.T) {
 			t.Fatal(err)
 		}
 		const full = "M_RESOURCE_LIMIT_EXCEEDED"
-		s.want(403, full, "PUT", mine+"org.one", of(1<<20))
+		for want, support := range map[string]Support{
+			"https://a.test/":      {},
+			"https://a.test/help":  {Page: "https://a.test/help", Contacts: []Contact{{Email: "root@a.test"}}},
+			"mailto:root@a.test":   {Contacts: []Contact{{Email: "root@a.test"}}},
+			"matrix:u/root:a.test": {Contacts: []Contact{{MatrixID: "@root:a.test"}}},
+		} {
+			s.api.Support = support
+			if got := s.want(403, full, "PUT", mine+"org.one", of(1<<20)).text("admin_contact"); got != want {
+				t.Errorf("help is at %s, want %s", got, want)
+			}
+		}
 		s.want(403, full, "PUT", room+"account_data/org.one", of(1<<20))
 		s.want(403, full, "PUT", room+"tags/u.x", of(1<<20-100))
 		s.want(404, "M_NOT_FOUND", "GET", mine+"org.one", "")

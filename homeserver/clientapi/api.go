@@ -103,6 +103,6 @@ func (a *API) serve(rt route) http.HandlerFunc {
 			return
 		}
 		body, err := rt.handle(a, r)
-		edge.Answer(w, hr, body, err)
+		edge.Answer(w, hr, body, a.withContact(err))
 	}
 }

@@ -1,7 +1,11 @@
 package clientapi
 
 import (
+	"cmp"
+	"errors"
 	"maps"
+	"net/url"
+	"strings"
 
 	"switchboard/homeserver/delayed"
 	"switchboard/homeserver/matrix"
@@ -144,6 +148,40 @@ func (a *API) getWellknownSupport(*request) (any, error) {
 		return nil, matrix.Errorf(matrix.NotFound, "nothing is told here")
 	}
 	return a.Support, nil
+}
+
+// withContact adds to an error about a limit of the server where to ask for help.
+//
+// Spec: https://spec.matrix.org/v1.19/client-server-api/#common-error-codes
+func (a *API) withContact(err error) error {
+	var e *matrix.Error
+	if !errors.As(err, &e) || e.Code != matrix.ResourceLimitExceeded {
+		return err
+	}
+	full := *e
+	full.Extra = maps.Clone(e.Extra)
+	if full.Extra == nil {
+		full.Extra = map[string]any{}
+	}
+	full.Extra["admin_contact"] = a.contact()
+	return &full
+}
+
+// contact is a URL where users get help: what is told of support, or the server's
+// own page.
+func (a *API) contact() string {
+	if a.Support.Page != "" {
+		return a.Support.Page
+	}
+	for _, c := range a.Support.Contacts {
+		if c.Email != "" {
+			return "mailto:" + c.Email
+		}
+		if user, ok := strings.CutPrefix(c.MatrixID, "@"); ok {
+			return "matrix:u/" + url.PathEscape(user)
+		}
+	}
+	return cmp.Or(a.PublicURL, "https://"+string(a.ServerName)) + "/"
 }
 
 // getWellknownPolicy tells the key of the policy server that runs under our
