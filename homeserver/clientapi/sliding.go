@@ -3,6 +3,7 @@ package clientapi
 import (
 	"cmp"
 	"encoding/json"
+	"strings"
 	"sync"
 	"time"
 
@@ -112,6 +113,7 @@ type windows struct {
 type windowKey struct {
 	user matrix.UserID
 	body string
+	cut  bool // see cutSince
 }
 
 const (
@@ -127,8 +129,14 @@ func (a *API) oldWindow(r *request) (clientsync.Window, error) {
 		return clientsync.Window{}, err
 	}
 	a.windows.once.Do(func() { a.windows.read = cache.New[windowKey, clientsync.Window](windowsBytes) })
-	key := windowKey{r.User, string(raw)}
+	rest, since := cutSince(string(raw))
+	key := windowKey{r.User, rest, since != ""}
 	if w, known := a.windows.read.Find(key); known {
+		if key.cut {
+			x := *w.Extensions.ToDevice
+			x.Since = since
+			w.Extensions.ToDevice = &x
+		}
 		return w, nil
 	}
 	var body slidingRequest
@@ -137,11 +145,29 @@ func (a *API) oldWindow(r *request) (clientsync.Window, error) {
 	}
 	body.Pos, body.Timeout = "", 0
 	w, err := body.window(r.User, false)
-	if err == nil && len(raw) <= mostOfWindow {
+	x := w.Extensions.ToDevice
+	if err == nil && len(raw) <= mostOfWindow && (!key.cut || x != nil && x.Since == since) {
 		w.Text = key.body
 		a.windows.read.Put(key, w, 1000+8*len(raw))
 	}
 	return w, err
+}
+
+// cutSince takes the position out of a body where it says how far the device has its
+// messages, which is all that changes from one answer to the next; "" where that is
+// not sure.
+func cutSince(body string) (rest, since string) {
+	const before = `"since":"`
+	i := strings.Index(body, before)
+	if i < 0 || strings.Count(body, `"since"`) > 1 {
+		return body, ""
+	}
+	i += len(before)
+	n := max(0, strings.IndexByte(body[i:], '"'))
+	if strings.Trim(body[i:i+n], "0123456789") != "" {
+		return body, ""
+	}
+	return body[:i] + body[i+n:], body[i : i+n]
 }
 
 // slidingSyncV4 is slidingSync as it was accepted.

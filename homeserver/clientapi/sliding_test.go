@@ -460,6 +460,47 @@ func TestSlidingSameBody(t *testing.T) {
 	})
 }
 
+// TestSlidingSince lets a device follow its messages, with bodies that differ only in
+// how far it has them.
+func TestSlidingSince(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		s := start(t, st)
+		bob := s.new("bob")
+		pos, since := "", "0"
+		follow := func() string {
+			a := s.slide(pos, `{"extensions":{"to_device":{"enabled":true,"since":"`+since+`"}}}`)
+			pos, since = a.text("pos"), a.text("extensions", "to_device", "next_batch")
+			return typesOf(a.at("extensions", "to_device", "events"))
+		}
+		follow()
+		for i := range 4 {
+			bob.want(200, "{}", "PUT", fmt.Sprint(v3, "sendToDevice/m.test", i, "/1"), fmt.Sprintf(`{"messages":{%q:{"*":{}}}}`, s.user))
+			before := since
+			for range 2 { // the second time the answer got lost
+				since = before
+				if got := follow(); got != fmt.Sprint("m.test", i) {
+					t.Errorf("message %d: got %q", i, got)
+				}
+			}
+			if got := follow(); got != "" {
+				t.Errorf("behind message %d: got %q", i, got)
+			}
+		}
+	})
+}
+
+func TestCutSince(t *testing.T) {
+	for body, want := range map[string]string{
+		``: "", `{}`: "", `{"since":""}`: "", `{"since":"x"}`: "", `{"since":"1x"}`: "", `{"since":1}`: "", `{"since":"1`: "", `{"since": "1"}`: "",
+		`{"a":{"since":"12"}}`: "12", `{"a":{"since":"12"},"b":{"since":"12"}}`: "", `{"a":{"since":"12"},"b":{"since": "1"}}`: "",
+	} {
+		rest, since := cutSince(body)
+		if since != want || rest != strings.Replace(body, want, "", 1) {
+			t.Errorf("%s: %q and %q, want %q", body, since, rest, want)
+		}
+	}
+}
+
 // BenchmarkWindow reads the body of a request of sliding sync, for the first time and
 // again.
 func BenchmarkWindow(b *testing.B) {
