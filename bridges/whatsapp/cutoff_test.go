@@ -1,7 +1,6 @@
 package whatsapp_test
 
 import (
-	"database/sql"
 	"path/filepath"
 	"testing"
 
@@ -15,14 +14,14 @@ import (
 	"switchboard/bridges/whatsapp"
 )
 
-// forget are triggers by which a bridge writes nothing down of what it shows: as
+// forget is all that a bridge writes down of what it shows: without that it is as
 // if it had been killed when the homeserver had just taken it.
-var forget = map[string]string{
-	"forget_message":  "BEFORE INSERT ON message",
-	"forget_edit":     "BEFORE UPDATE ON message",
-	"forget_deletion": "BEFORE DELETE ON message",
-	"forget_reaction": "BEFORE INSERT ON reaction",
-	"forget_handled":  "BEFORE UPDATE ON whatsmeow_event_buffer",
+var forget = []string{
+	"BEFORE INSERT ON message",
+	"BEFORE UPDATE ON message",
+	"BEFORE DELETE ON message",
+	"BEFORE INSERT ON reaction",
+	"BEFORE UPDATE ON whatsmeow_event_buffer",
 }
 
 // TestCutOff has a bridge that ends between showing what somebody says, edits,
@@ -51,9 +50,7 @@ func TestCutOff(t *testing.T) {
 	bridgetest.Eventually(t, "the bridge has written all that down", func() bool { return k.wa.Unconfirmed(alice.phone.Account) == 0 })
 
 	k.Stop()
-	for name, when := range forget {
-		execute(t, file, "CREATE TRIGGER "+name+" "+when+" BEGIN SELECT RAISE(IGNORE); END")
-	}
+	remember := bridgetest.Forget(t, file, forget...)
 	k.wa.SetForgetful(true)
 	k.Run()
 	shown := map[string]func(id.RoomID) func(*event.Event) bool{
@@ -80,9 +77,7 @@ func TestCutOff(t *testing.T) {
 		}
 	}
 	k.Stop()
-	for name := range forget {
-		execute(t, file, "DROP TRIGGER "+name)
-	}
+	remember()
 	k.wa.SetForgetful(false)
 	k.Run()
 	for chat, room := range rooms {
@@ -93,19 +88,5 @@ func TestCutOff(t *testing.T) {
 				t.Errorf("alice got %s in %s %d times", what, chat, len(got))
 			}
 		}
-	}
-}
-
-// execute changes a database whose bridge has stopped. What was under way there may
-// hold it for a moment still.
-func execute(t *testing.T, file, statement string) {
-	t.Helper()
-	db, err := sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(120000)")
-	if err == nil {
-		_, err = db.Exec(statement)
-		_ = db.Close()
-	}
-	if err != nil {
-		t.Fatalf("%s: %v", statement, err)
 	}
 }

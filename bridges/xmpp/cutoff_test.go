@@ -2,8 +2,6 @@ package xmpp_test
 
 import (
 	"context"
-	"database/sql"
-	"maps"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,27 +13,27 @@ import (
 	"switchboard/bridges/xmpp/xmpptest"
 )
 
-// forget are triggers by which a bridge writes nothing down of what it carries:
-// as if it had been killed behind each step, before the next.
-var forget = map[string]string{
-	"forget_message": "BEFORE INSERT ON message",
-	"forget_login":   "BEFORE UPDATE ON user_login",
-	"forget_settled": "BEFORE UPDATE OF settled ON bridge_inbox",
-	"forget_inbox":   "BEFORE DELETE ON bridge_inbox",
+// forget is what a bridge writes down of what it carries, besides the position of
+// its login: without that it is as if it had been killed behind each step, before
+// the next.
+var forget = []string{
+	"BEFORE INSERT ON message",
+	"BEFORE UPDATE OF settled ON bridge_inbox",
+	"BEFORE DELETE ON bridge_inbox",
 }
 
 // TestCutOff has a bridge that ends between sending or receiving messages and
 // writing that down: the next one neither loses nor doubles them.
 func TestCutOff(t *testing.T) {
 	each(t, func(t *testing.T, server *xmpptest.Server) {
-		t.Run("before the position", func(t *testing.T) { testCutOff(t, server, "alice", forget) })
-		rest := maps.Clone(forget)
-		delete(rest, "forget_login")
-		t.Run("behind the position", func(t *testing.T) { testCutOff(t, server, "amy", rest) })
+		t.Run("before the position", func(t *testing.T) {
+			testCutOff(t, server, "alice", append([]string{"BEFORE UPDATE ON user_login"}, forget...)...)
+		})
+		t.Run("behind the position", func(t *testing.T) { testCutOff(t, server, "amy", forget...) })
 	})
 }
 
-func testCutOff(t *testing.T, server *xmpptest.Server, name string, forget map[string]string) {
+func testCutOff(t *testing.T, server *xmpptest.Server, name string, forget ...string) {
 	n := newNetwork(t, server)
 	o := direct(server).options(nil)
 	file := filepath.Join(t.TempDir(), "bridge.db")
@@ -52,9 +50,7 @@ func testCutOff(t *testing.T, server *xmpptest.Server, name string, forget map[s
 	chats := map[string]id.RoomID{account: direct, den: group}
 
 	s.Stop()
-	for name, when := range forget {
-		execute(t, file, "CREATE TRIGGER "+name+" "+when+" BEGIN SELECT RAISE(IGNORE); END")
-	}
+	remember := bridgetest.Forget(t, file, forget...)
 	s.Run()
 	text := func(body string) func(xmpptest.Stanza) bool {
 		return func(s xmpptest.Stanza) bool { return s.Text() == body }
@@ -71,9 +67,7 @@ func testCutOff(t *testing.T, server *xmpptest.Server, name string, forget map[s
 		alice.Await("bob's message", bridgetest.Message(room, name+" from "+chat))
 	}
 	s.Stop()
-	for name := range forget {
-		execute(t, file, "DROP TRIGGER "+name)
-	}
+	remember()
 	s.Run()
 	for chat, room := range chats {
 		alice.Say(room, name+" again")
@@ -96,19 +90,5 @@ func testCutOff(t *testing.T, server *xmpptest.Server, name string, forget map[s
 		if got := alice.Events(bridgetest.Message(room, name+" from "+chat)); len(got) != 1 {
 			t.Errorf("alice got bob's message from %s %d times", chat, len(got))
 		}
-	}
-}
-
-// execute changes a database whose bridge has stopped. What was under way there may
-// hold it for a moment still.
-func execute(t *testing.T, file, statement string) {
-	t.Helper()
-	db, err := sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(120000)")
-	if err == nil {
-		_, err = db.Exec(statement)
-		_ = db.Close()
-	}
-	if err != nil {
-		t.Fatalf("%s: %v", statement, err)
 	}
 }
