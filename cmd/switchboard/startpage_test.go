@@ -15,11 +15,11 @@ func TestStartPage(t *testing.T) {
 		environment []string
 		want, lacks []string
 	}{
-		{"this computer", nil, []string{"<h1>localhost</h1>", "<code>URL</code>", "Accounts here are made by", `href="/calltest"`}, []string{"registration token", "page with help"}},
+		{"this computer", nil, []string{"<h1>localhost</h1>", "<code>URL</code>", "Accounts here are made by", `href="/calltest"`}, []string{"Make an account", "page with help"}},
 		{"a public one", []string{
 			"SWITCHBOARD_SERVER_NAME=chat.example", "SWITCHBOARD_PUBLIC_URL=https://matrix.chat.example", "SWITCHBOARD_REGISTRATION_MODE=token",
 			"SWITCHBOARD_CALL_TEST_ENABLED=false", "SWITCHBOARD_SUPPORT_PAGE=https://chat.example/help?a=b&c",
-		}, []string{"<h1>chat.example</h1>", "<code>https://matrix.chat.example</code>", "registration token", `href="https://chat.example/help?a=b&amp;c"`}, []string{"/calltest"}},
+		}, []string{"<h1>chat.example</h1>", "<code>https://matrix.chat.example</code>", "Make an account with the registration token", `href="https://chat.example/help?a=b&amp;c"`}, []string{"/calltest"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Chdir(t.TempDir())
