@@ -42,7 +42,9 @@ func TestPresence(t *testing.T) {
 		is(bob, alice, "online busy", "")
 		put(alice, "A1", Unavailable, nil, "")
 		is(bob, alice, "unavailable busy", "")
-		put(alice, "A2", Online, nil, "") // another device
+		if err := w.Syncing(t.Context(), alice, "A2", Online); err != nil { // another device
+			t.Fatal(err)
+		}
 		put(alice, "A1", Offline, nil, "")
 		is(bob, alice, "online busy", "")
 		put(alice, "A2", Offline, thread(""), "")

@@ -27,6 +27,7 @@ type waves struct {
 	changed  map[matrix.UserID]struct{} // whose neighbours are to be woken
 	audience map[matrix.UserID]struct{} // who is to be woken
 	next     time.Time                  // not before that
+	under    bool                       // one is under way, and the next is not known yet
 }
 
 // announce wakes those who may see the changed presence of some users, now or
@@ -52,55 +53,67 @@ func (w *waves) add(users, audience []matrix.UserID) bool {
 	for _, u := range audience {
 		w.audience[u] = struct{}{}
 	}
-	return !time.Now().Before(w.next)
+	return w.may()
 }
 
-// time fires when the next wave may begin; never if nothing waits for it.
+// may tells whether a wave may begin now. w.mu is held.
+func (w *waves) may() bool { return !w.under && !time.Now().Before(w.next) }
+
+// time fires when the next wave may begin; never if nothing waits for it, or
+// while one is under way, whose end rings wavesBell.
 func (w *waves) time() <-chan time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.changed) == 0 {
+	if w.under || len(w.changed) == 0 {
 		return nil
 	}
 	return time.After(time.Until(w.next))
 }
 
-// take empties it.
+// take begins a wave and empties what waits for it; nothing if it may not begin,
+// or another one was faster. Whoever got something must call rest.
 func (w *waves) take() (changed []matrix.UserID, audience map[matrix.UserID]struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if !w.may() {
+		return nil, nil
+	}
 	for u := range w.changed {
 		changed = append(changed, u)
 	}
 	audience = w.audience
 	w.changed, w.audience = nil, nil
+	w.under = len(changed) > 0
 	return changed, audience
 }
 
 // rest lets the next wave wait after one that woke n.
 func (w *waves) rest(n int) {
-	if n <= few {
-		return
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.next = time.Now().Add(time.Duration(n) * perWake)
+	w.under = false
+	if n > few {
+		w.next = time.Now().Add(time.Duration(n) * perWake)
+	}
 }
 
-// wave wakes all who may see what has changed.
+// wave wakes all who may see what has changed, and those of whom it hears
+// meanwhile, as long as the next wave may begin at once.
 func (s *Service) wave() {
-	users, audience := s.waves.take()
-	if len(users) == 0 {
-		return // another one was faster
+	for {
+		users, audience := s.waves.take()
+		if len(users) == 0 {
+			return
+		}
+		for _, u := range s.Store.Neighbours(users...) {
+			audience[u] = struct{}{}
+		}
+		s.waves.rest(len(audience))
+		keys := make([]string, 0, len(audience)+2)
+		keys = append(keys, store.LogBell, wavesBell)
+		for u := range audience {
+			keys = append(keys, string(u))
+		}
+		s.Bell.Ring(keys...)
 	}
-	for _, u := range s.Store.Neighbours(users...) {
-		audience[u] = struct{}{}
-	}
-	s.waves.rest(len(audience))
-	keys := make([]string, 0, len(audience)+1)
-	keys = append(keys, store.LogBell)
-	for u := range audience {
-		keys = append(keys, string(u))
-	}
-	s.Bell.Ring(keys...)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,23 +21,32 @@ func TestWaves(t *testing.T) {
 		}
 		w.room("!big:a.test", users...)
 		ctx, stop := context.WithCancel(t.Context())
-		done := make(chan error)
-		go func() { done <- w.Run(ctx) }()
-		defer func() {
-			stop()
-			if err := <-done; err != nil {
+		var running sync.WaitGroup
+		defer running.Wait()
+		defer stop()
+		running.Go(func() {
+			if err := w.Run(ctx); err != nil {
 				t.Error(err)
 			}
-		}()
+		})
 		began := time.Now()
 		since := w.Store.Position()
-		go func() {
+		running.Go(func() {
 			for n := range 300 {
-				if err := w.SetPresence(ctx, users[n%100], "D", []string{Unavailable, Offline, Online}[n/100], nil); err != nil {
+				var err error
+				switch user := users[n%100]; n / 100 {
+				case 0:
+					err = w.SetPresence(ctx, user, "D", Unavailable, nil)
+				case 1:
+					err = w.SetPresence(ctx, user, "D", Offline, nil)
+				default: // is there for minutes, however slow this is
+					err = w.Syncing(ctx, user, "D", Online)
+				}
+				if err != nil && ctx.Err() == nil {
 					t.Error(err)
 				}
 			}
-		}()
+		})
 		known := map[matrix.UserID]bool{}
 		rings := 0
 		for deadline := time.After(2 * time.Minute); len(known) < 99; {
@@ -66,6 +76,35 @@ func TestWaves(t *testing.T) {
 			t.Errorf("woken %d times in %v, at most %d are right", rings, time.Since(began), most)
 		}
 	})
+}
+
+// TestWaveAlone: while one wave is on its way there is no other, and what comes
+// meanwhile is not lost.
+func TestWaveAlone(t *testing.T) {
+	for name, tt := range map[string]struct{ woken, waiting int }{"few": {few, 1}, "many": {few + 1, 0}} {
+		var w waves
+		one, two := []matrix.UserID{alice}, []matrix.UserID{bob}
+		if !w.add(one, nil) {
+			t.Errorf("%s: the first one may not begin", name)
+		}
+		if users, _ := w.take(); len(users) != 1 {
+			t.Errorf("%s: %v are to be told of", name, users)
+		}
+		if w.add(two, nil) || w.time() != nil {
+			t.Errorf("%s: two at a time", name)
+		}
+		if users, _ := w.take(); len(users) != 0 {
+			t.Errorf("%s: two at a time, of %v", name, users)
+		}
+		w.rest(tt.woken)
+		if w.time() == nil {
+			t.Errorf("%s: no time for what came meanwhile", name)
+		}
+		w.next = w.next.Add(time.Duration(1-tt.waiting) * time.Hour) // however slow this is
+		if users, _ := w.take(); len(users) != tt.waiting {
+			t.Errorf("%s: %v are to be told of at once, want %d", name, users, tt.waiting)
+		}
+	}
 }
 
 // TestEvent: the event is what encoding/json would make of it.
