@@ -44,7 +44,7 @@ func (t *throttle) take(a netip.Addr, now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	at := now.UnixNano()
-	left := min(t.burst, float64(t.left[i])+t.rate*float64(at-t.last[i])/1e9)
+	left := min(t.burst, float64(t.left[i])+t.rate*float64(max(0, at-t.last[i]))/1e9) // clocks are set back, too
 	t.last[i] = at
 	if left < 1 {
 		t.left[i] = float32(left)
@@ -56,22 +56,24 @@ func (t *throttle) take(a netip.Addr, now time.Time) bool {
 
 // bucket bounds the bytes of one direction. It is used under a lock.
 type bucket struct {
-	left int64
+	left float64
 	last int64 // nanoseconds
 }
 
 // take tells whether n more bytes may pass, at a rate of bytes a second and half
-// a second's worth at once. A rate of 0 bounds nothing.
+// a second's worth at once. A rate of 0 bounds nothing. Now may be before the
+// last one: clocks are set back.
 func (b *bucket) take(n int, rate int64, now int64) bool {
 	if rate == 0 {
 		return true
 	}
-	b.left = min(rate/2, b.left+int64(float64(now-b.last)*float64(rate)/1e9))
+	b.left += float64(min(max(0, now-b.last), int64(time.Second))) * float64(rate) / 1e9
+	b.left = min(float64(rate)/2, b.left)
 	b.last = now
-	if b.left < int64(n) {
+	if b.left < float64(n) {
 		return false
 	}
-	b.left -= int64(n)
+	b.left -= float64(n)
 	return true
 }
 

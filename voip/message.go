@@ -9,6 +9,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/pion/stun/v3"
@@ -37,7 +38,8 @@ var known = map[stun.AttrType]bool{
 // errMalformed is a packet that is no STUN message.
 var errMalformed = errors.New("malformed message")
 
-// parse reads a STUN message, which stays valid as long as b does.
+// parse reads a STUN message, which stays valid as long as b does. Attributes
+// that nobody signed are none of its (RFC 8489, 14.5).
 func parse(b []byte) (*stun.Message, error) {
 	if len(b) < 20 || b[0]&0xc0 != 0 || !stun.IsMessage(b) || int(binary.BigEndian.Uint16(b[2:]))+20 != len(b) || len(b)%4 != 0 {
 		return nil, errMalformed
@@ -48,6 +50,9 @@ func parse(b []byte) (*stun.Message, error) {
 	}
 	if m.Contains(stun.AttrFingerprint) && stun.Fingerprint.Check(m) != nil {
 		return nil, errMalformed
+	}
+	if i := slices.IndexFunc(m.Attributes, func(a stun.RawAttribute) bool { return a.Type == stun.AttrMessageIntegrity }); i >= 0 {
+		m.Attributes = m.Attributes[:i+1]
 	}
 	return m, nil
 }

@@ -166,6 +166,12 @@ func TestThrottle(t *testing.T) {
 	if n := count("192.0.2.1", 1000); n != 10 {
 		t.Errorf("%d answers a second later", n)
 	}
+	now = now.Add(-time.Hour)
+	count("192.0.2.1", 1)
+	now = now.Add(time.Second)
+	if n := count("192.0.2.1", 1000); n != 10 {
+		t.Errorf("%d answers a second after the clock was set back", n)
+	}
 }
 
 // TestSource counts what belongs together as one.
@@ -219,5 +225,25 @@ func TestBucket(t *testing.T) {
 	}
 	if !new(bucket).take(1<<20, 0, now) {
 		t.Error("no rate is a limit")
+	}
+	if !new(bucket).take(1<<20, 100_000_000_000_000, now) {
+		t.Error("a very high rate lets nothing through")
+	}
+	for b.take(1000, 100_000, now) { // until it is empty
+	}
+	now -= int64(time.Hour)
+	b.take(1000, 100_000, now)
+	if now += int64(time.Second); !b.take(1000, 100_000, now) {
+		t.Error("nothing passes a second after the clock was set back")
+	}
+	passed = 0
+	for range 1_000_000 { // ten seconds of a flood
+		now += int64(10 * time.Microsecond)
+		if b.take(100, 8000, now) {
+			passed += 100
+		}
+	}
+	if passed < 79_000 || passed > 85_000 {
+		t.Errorf("%d bytes in ten seconds of many small packets, at 8,000 a second", passed)
 	}
 }

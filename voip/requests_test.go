@@ -219,3 +219,24 @@ func TestBinding(t *testing.T) {
 		s.want(stun.CodeUnknownAttribute, stun.MethodBinding, attr(stun.AttrChangeRequest, 0, 0, 0, 6))
 	}
 }
+
+// TestUnsigned passes over attributes behind the signature: they come from
+// somebody on the way.
+func TestUnsigned(t *testing.T) {
+	r := startRelay(t, nil)
+	s := speak(t, r, "udp", "@alice:a.test")
+	s.allocate()
+	theirs := netip.MustParseAddrPort("198.41.0.4:9")
+	m := stun.MustBuild(stun.TransactionID, stun.NewType(stun.MethodCreatePermission, stun.ClassRequest), at(netip.MustParseAddrPort("198.41.0.5:9")),
+		stun.NewUsername(s.username), stun.NewRealm(s.realm), stun.NewNonce(s.nonce), stun.MessageIntegrity(longTermKey(s.username, s.realm, s.password)),
+		at(theirs), attr(0x7ff0), stun.Fingerprint)
+	if answer := s.ask(m); answer.Type.Class != stun.ClassSuccessResponse {
+		t.Errorf("it is refused: %v", answer)
+	}
+	own := r.session0(t)
+	own.mu.Lock()
+	defer own.mu.Unlock()
+	if _, ok := own.legs[ipv4].permissions[theirs.Addr()]; ok || len(own.legs[ipv4].permissions) != 1 {
+		t.Errorf("the permissions are %v", own.legs[ipv4].permissions)
+	}
+}
