@@ -104,12 +104,12 @@ func TestDialerRefusesNames(t *testing.T) {
 			t.Errorf("%s: %v", a, err)
 		}
 	}
-	if len(n.dialed) > 0 {
-		t.Errorf("connected to %v", n.dialed)
+	if list := n.connected(); len(list) > 0 {
+		t.Errorf("connected to %v", list)
 	}
 	_, err := d.DialContext(t.Context(), "tcp", "mixed.test:80")
-	if err == nil || !slices.Equal(n.dialed, []string{"5.5.5.5:80"}) {
-		t.Errorf("%v, connected to %v, want only what is outside", err, n.dialed)
+	if list := n.connected(); err == nil || !slices.Equal(list, []string{"5.5.5.5:80"}) {
+		t.Errorf("%v, connected to %v, want only what is outside", err, list)
 	}
 	if _, err := d.DialContext(t.Context(), "tcp", "nowhere.test:80"); err == nil || errors.Is(err, ErrRefused) {
 		t.Errorf("no such name: %v", err)
@@ -121,7 +121,9 @@ func TestDialerRefusesNames(t *testing.T) {
 func TestDialerLastMoment(t *testing.T) {
 	s := httptest.NewServer(http.NotFoundHandler())
 	defer s.Close()
-	d := NewDialer(DefaultOutboundConfig(), nil)
+	config := DefaultOutboundConfig()
+	config.ConnectTimeout = time.Minute
+	d := NewDialer(config, nil)
 	if c, err := d.connect(t.Context(), "tcp", s.Listener.Addr().String()); !errors.Is(err, ErrRefused) {
 		t.Errorf("%v, %v", c, err)
 	}
@@ -131,9 +133,8 @@ func TestDialerLastMoment(t *testing.T) {
 	}
 	_ = c.Close()
 
-	open := DefaultOutboundConfig()
-	open.Allow = Everywhere()
-	resp, err := NewDialer(open, nil).Client(time.Minute).Get(s.URL)
+	config.Allow = Everywhere()
+	resp, err := NewDialer(config, nil).Client(time.Minute).Get(s.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +174,7 @@ func TestDialerRedirects(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = resp.Body.Close()
-	if slices.Contains(n.dialed, "10.0.0.5:80") {
+	if slices.Contains(n.connected(), "10.0.0.5:80") {
 		t.Error("connected to the inside")
 	}
 }
@@ -186,6 +187,7 @@ func TestDialerTriesAll(t *testing.T) {
 	defer s.Close()
 	n.host("many.test", "2606:4700::1", "5.5.5.1", "5.5.5.2", "5.5.5.3")
 	d := n.dialer()
+	d.stagger = defaultStagger
 	d.connect = func(ctx context.Context, network, address string) (net.Conn, error) {
 		switch address {
 		case "5.5.5.1:1": // a black hole

@@ -36,7 +36,7 @@ type Client struct {
 	files     *http.Client // for media that other hosts keep
 	reach     *reach
 	insist    bool
-	stall     time.Duration // how long a long answer may stand still
+	tick      func() *time.Ticker // twice in the time for which a long answer may stand still
 }
 
 // New makes the client of a server with its signing key. It fails if
@@ -52,7 +52,7 @@ func New(c Config, server matrix.ServerName, key signing.Key, dialer *Dialer, st
 		server: server, key: key, config: c,
 		discovery: newDiscovery(dialer, trust, time.Now),
 		reach:     newReach(st, bell, c.RetryFirst, c.RetryMost),
-		stall:     stallTime,
+		tick:      func() *time.Ticker { return time.NewTicker(stallTime / 2) },
 	}
 	config := &tls.Config{
 		RootCAs:            trust,

@@ -31,14 +31,14 @@ type Dialer struct {
 	rules    guard
 	resolver Resolver
 	timeout  time.Duration // of one address
+	stagger  time.Duration // how long an address may take before the next one is tried beside it
 
 	// connect makes one connection to an IP address and port.
 	connect func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// stagger is how long an address may take before the next one is tried beside
-// it.
-const stagger = 300 * time.Millisecond
+// defaultStagger is what most programs have for Dialer.stagger.
+const defaultStagger = 300 * time.Millisecond
 
 // mostAddresses is how many addresses of one name are tried.
 const mostAddresses = 16
@@ -51,7 +51,7 @@ func NewDialer(c OutboundConfig, resolver Resolver) *Dialer {
 	if c.ConnectTimeout <= 0 {
 		c.ConnectTimeout = DefaultOutboundConfig().ConnectTimeout
 	}
-	d := &Dialer{rules: guard{allow: c.Allow, deny: c.Deny}, resolver: resolver, timeout: c.ConnectTimeout}
+	d := &Dialer{rules: guard{allow: c.Allow, deny: c.Deny}, resolver: resolver, timeout: c.ConnectTimeout, stagger: defaultStagger}
 	d.connect = (&net.Dialer{KeepAlive: 30 * time.Second, Control: d.control}).DialContext
 	return d
 }
@@ -188,7 +188,7 @@ func (d *Dialer) race(ctx context.Context, addrs []netip.Addr, port string) (net
 			if len(addrs) > 0 {
 				go try(addrs[0])
 				addrs, running = addrs[1:], running+1
-				next.Reset(stagger)
+				next.Reset(d.stagger)
 			}
 		case r := <-results:
 			if r.err == nil {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
 )
@@ -77,7 +78,9 @@ func TestRealResolver(t *testing.T) {
 		}
 		return nil, dnsmessage.RCodeNameError
 	})
-	d := NewDialer(DefaultOutboundConfig(), resolver)
+	config := DefaultOutboundConfig()
+	config.ConnectTimeout = time.Minute
+	d := NewDialer(config, resolver)
 	for host, want := range map[string]string{
 		"server.test": "[first.test:1 second.test:2]", "old.test": "[first.test:3]", "plain.test": "[plain.test:8448]", "broken.test": "[broken.test:8448]",
 	} {

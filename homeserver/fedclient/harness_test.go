@@ -21,6 +21,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -49,7 +50,7 @@ type internet struct {
 	hosts   map[string][]netip.Addr
 	records map[string][]*net.SRV // by "_service._tcp.name"
 	ports   map[string]string     // "address:port" -> listener
-	dialed  []string
+	dialed  []string              // see connected
 	lookups map[string]int
 }
 
@@ -169,6 +170,7 @@ func (n *internet) dialer() *Dialer {
 	c := DefaultOutboundConfig()
 	c.ConnectTimeout = time.Minute
 	d := NewDialer(c, n)
+	d.stagger = time.Hour // however slow an address is, it is the only one that is tried
 	d.connect = func(ctx context.Context, network, address string) (net.Conn, error) {
 		n.mu.Lock()
 		n.dialed = append(n.dialed, address)
@@ -180,6 +182,13 @@ func (n *internet) dialer() *Dialer {
 		return (&net.Dialer{}).DialContext(ctx, network, real)
 	}
 	return d
+}
+
+// connected lists the addresses to which connections were made or tried.
+func (n *internet) connected() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.dialed)
 }
 
 // config is that of a client of this internet.
@@ -201,6 +210,7 @@ func (n *internet) clientOf(name matrix.ServerName, st *store.Store, c Config, k
 	if err != nil {
 		n.t.Fatal(err)
 	}
+	client.discovery.http.Timeout = time.Minute
 	n.t.Cleanup(client.Close)
 	return client
 }
@@ -325,6 +335,15 @@ func keyAnswerOf(t testing.TB, name matrix.ServerName, until time.Time, old map[
 
 func oldKey(k signing.Key, expired time.Time) map[string]any {
 	return map[string]any{k.ID: map[string]any{"key": signing.EncodeBase64(k.Public()), "expired_ts": expired.UnixMilli()}}
+}
+
+// ticking answers a channel by which the test lets time pass for answers that may
+// stand still: at the third tick for which the client waits all the while, an
+// answer is given up.
+func ticking(c *Client) chan<- time.Time {
+	ticks := make(chan time.Time)
+	c.tick = func() *time.Ticker { return &time.Ticker{C: ticks} }
+	return ticks
 }
 
 func matrixName(s string) matrix.ServerName { return matrix.ServerName(s) }

@@ -115,6 +115,7 @@ func (c *Client) media(ctx context.Context, server matrix.ServerName, k call, li
 	if err != nil {
 		return nil, err
 	}
+	body := m.body.(*watched)
 	err = func() error {
 		kind, params, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 		if err != nil || kind != "multipart/mixed" || params["boundary"] == "" {
@@ -150,6 +151,9 @@ func (c *Client) media(ctx context.Context, server matrix.ServerName, k call, li
 	}
 	if err != nil {
 		m.close()
+		if body.broke(err) {
+			return nil, wrap(k.op, m.failed(err))
+		}
 		return nil, wrap(k.op, &AnswerError{server, err})
 	}
 	return m, nil
@@ -180,7 +184,7 @@ func (c *Client) openMedia(ctx context.Context, server matrix.ServerName, k call
 		return nil, nil, wrap(k.op, err)
 	}
 	body := &watched{r: resp.Body}
-	stop := body.watch(c.stall, cancel)
+	stop := body.watch(c.tick(), cancel)
 	m := &Media{body: body, left: limit}
 	m.failed = func(err error) error {
 		if body.stalled.Load() {

@@ -2,7 +2,6 @@ package fedclient
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"math"
 	"net/http"
@@ -150,25 +149,48 @@ func TestDownloadWithoutLimit(t *testing.T) {
 	}
 }
 
-// TestDownloadStandsStill has a server that begins a file and does not go on.
+// TestDownloadStandsStill has a server that begins a file, or what comes before
+// it, and does not go on.
 func TestDownloadStandsStill(t *testing.T) {
-	_, c := asker(t, nil, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", `multipart/mixed; boundary=x`)
-		fmt.Fprintf(w, "--x\r\n%s\r\n--x\r\n\r\nbegin", about)
-		_ = http.NewResponseController(w).Flush()
-		<-r.Context().Done()
-	})
-	c.stall = 2 * time.Second // the beginning comes in that time
-	file, err := c.Download(t.Context(), "b.test", "id", 0, 1000)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	var gone *UnreachableError
-	if body, err := io.ReadAll(file); !errors.As(err, &gone) || string(body) != "begin" {
-		t.Errorf("%q, %v", body, err)
-	}
-	if at, err := c.RetryAt(t.Context(), "b.test"); err != nil || at.IsZero() {
-		t.Errorf("it does not count: %v", err)
+	head := "--x\r\n" + about + "\r\n--x\r\n\r\n"
+	for _, begin := range []string{head + "begin", head[:5]} {
+		_, c := asker(t, nil, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", `multipart/mixed; boundary=x`)
+			_, _ = io.WriteString(w, begin)
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		})
+		ticks := ticking(c)
+		read := func() error {
+			_, err := c.Download(t.Context(), "b.test", "id", 0, 1000)
+			return err
+		}
+		if len(begin) > len(head) {
+			file, err := c.Download(t.Context(), "b.test", "id", 0, 1000)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer file.Close()
+			body := make([]byte, 5)
+			if _, err := io.ReadFull(file, body); err != nil || string(body) != "begin" {
+				t.Errorf("%q, %v", body, err)
+			}
+			read = func() error { _, err := file.Read(body); return err }
+		}
+		failed := make(chan error, 1)
+		go func() { failed <- read() }()
+		for len(failed) == 0 {
+			select {
+			case ticks <- time.Time{}:
+			case <-time.After(time.Millisecond):
+			}
+		}
+		var gone *UnreachableError
+		if err := <-failed; !errors.As(err, &gone) || !errors.Is(err, errStall) {
+			t.Errorf("behind %q: %v", begin, err)
+		}
+		if at, err := c.RetryAt(t.Context(), "b.test"); err != nil || at.IsZero() {
+			t.Errorf("behind %q it does not count: %v", begin, err)
+		}
 	}
 }

@@ -340,7 +340,7 @@ func (c *Client) stream(ctx context.Context, server matrix.ServerName, k call, f
 	}
 	defer resp.Body.Close()
 	body := &watched{r: io.LimitReader(resp.Body, c.config.MaxState), left: c.config.MaxState}
-	defer body.watch(c.stall, cancel)()
+	defer body.watch(c.tick(), cancel)()
 	d := newDocument(body, maxElement)
 	err = d.members(func(key string) error { return f(d, key) })
 	switch {
@@ -350,7 +350,7 @@ func (c *Client) stream(ctx context.Context, server matrix.ServerName, k call, f
 		err = c.unreachable(context.WithoutCancel(ctx), server, k, errStall)
 	case body.left <= 0:
 		err = &AnswerError{server, ErrAnswerSize}
-	case body.err != nil && body.err != io.EOF && errors.Is(err, body.err):
+	case body.broke(err):
 		err = c.broken(ctx, server, k, err)
 	case errors.Is(err, errCallback):
 		err = errors.Unwrap(err)
@@ -393,12 +393,16 @@ func (w *watched) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// watch calls cancel when one read takes longer than stall. It answers the
+// broke tells whether err comes from the body itself, and is not its end.
+func (w *watched) broke(err error) bool {
+	return w.err != nil && w.err != io.EOF && errors.Is(err, w.err)
+}
+
+// watch calls cancel when one read takes longer than two ticks. It answers the
 // function that ends the watch.
-func (w *watched) watch(stall time.Duration, cancel func()) (stop func()) {
+func (w *watched) watch(tick *time.Ticker, cancel func()) (stop func()) {
 	done := make(chan struct{})
 	go func() {
-		tick := time.NewTicker(stall / 2)
 		defer tick.Stop()
 		seen, still := int64(-1), 0
 		for {

@@ -272,7 +272,7 @@ func TestStreamsHostile(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			_, c := asker(t, func(c *Config) { c.MaxState = 4 << 20 }, tt.h)
 			if tt.name == "stands still" {
-				c.stall = 100 * time.Millisecond
+				c.tick = func() *time.Ticker { return time.NewTicker(50 * time.Millisecond) }
 			}
 			_, err := c.SendJoin(t.Context(), "b.test", testJoin(t, c), false, func(Part, json.RawMessage) error { return nil })
 			if !errors.As(err, tt.target) || errors.Is(err, ErrAnswerSize) != tt.size {
@@ -290,9 +290,15 @@ func TestStreamsHostile(t *testing.T) {
 // still.
 func TestSlowReaders(t *testing.T) {
 	_, c := asker(t, nil, func(w http.ResponseWriter, _ *http.Request) { joinAnswer(w, 3, 0, "") })
-	c.stall = time.Second
+	ticks := ticking(c)
 	_, err := c.SendJoin(t.Context(), "b.test", testJoin(t, c), false, func(Part, json.RawMessage) error {
-		time.Sleep(2 * time.Second)
+		for range 5 {
+			select {
+			case ticks <- time.Time{}:
+			case <-time.After(time.Minute):
+				return errors.New("nobody watches any more")
+			}
+		}
 		return nil
 	})
 	if err != nil {
