@@ -245,11 +245,12 @@ func TestOldPaths(t *testing.T) {
 		var mu sync.Mutex
 		var asked []string
 		done := make(chan struct{})
+		taken := sync.OnceFunc(func() { close(done) })
 		old := http.NewServeMux()
 		old.HandleFunc("PUT /transactions/{txn}", func(rw http.ResponseWriter, r *http.Request) {
 			b, _ := io.ReadAll(r.Body)
 			if strings.Contains(string(b), "second") {
-				defer close(done)
+				defer taken()
 			}
 			io.WriteString(rw, "{}")
 		})

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -110,7 +111,7 @@ func TestRetriesAndRestart(t *testing.T) {
 
 		b.refuse(3)
 		w.say(reg.ASToken, portal, "one")
-		b.until("a refused transaction", func(txns []txn) bool { return txns[len(txns)-1].refused })
+		b.until("a refused transaction", func(txns []txn) bool { return slices.ContainsFunc(txns, func(x txn) bool { return x.refused }) })
 		w.say(reg.ASToken, portal, "two")
 		stop()
 		w.say(reg.ASToken, portal, "three")
@@ -266,7 +267,7 @@ func TestEphemeral(t *testing.T) {
 		for _, room := range []string{other, portal} {
 			v := w.must(alice, "PUT", "/v3/rooms/"+room+"/send/m.room.message/1", map[string]any{"msgtype": "m.text", "body": "read me"})
 			id := v["event_id"].(string)
-			w.must(alice, "PUT", "/v3/rooms/"+room+"/typing/@alice:a.test", map[string]any{"typing": true, "timeout": 60000})
+			w.must(alice, "PUT", "/v3/rooms/"+room+"/typing/@alice:a.test", map[string]any{"typing": true, "timeout": patience.Milliseconds()})
 			w.must(alice, "POST", "/v3/rooms/"+room+"/receipt/m.read/"+id, map[string]any{})
 			w.must(alice, "POST", "/v3/rooms/"+room+"/receipt/m.read.private/"+id, map[string]any{})
 			if room == portal {
@@ -327,8 +328,9 @@ func TestKeys(t *testing.T) {
 			"@ircbot:a.test": map[string]any{"BOT": map[string]any{"secret": 1}},
 			"@alice:a.test":  map[string]any{"Dalice": map[string]any{"not": "for the bridge"}},
 		}})
-		txns := b.until("the message", func(txns []txn) bool { return len(txns) > 0 && len(txns[len(txns)-1].ToDevice) > 0 })
-		last := txns[len(txns)-1]
+		told := func(x txn) bool { return len(x.ToDevice) > 0 }
+		txns := b.until("the message", func(txns []txn) bool { return slices.ContainsFunc(txns, told) })
+		last := txns[slices.IndexFunc(txns, told)]
 		m := last.ToDevice[0]
 		if len(last.ToDevice) != 1 || m.User != "@ircbot:a.test" || m.Device != "BOT" || m.Sender != "@alice:a.test" || string(m.Content) != `{"secret":1}` {
 			t.Errorf("wrong message: %s", last.raw)

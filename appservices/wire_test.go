@@ -179,7 +179,7 @@ func TestWireLeavesTheRequest(t *testing.T) {
 			}
 		}),
 	}
-	body := &closing{Reader: strings.NewReader("x")}
+	body := &closing{strings.NewReader("x"), make(chan struct{}, 1)}
 	r, err := http.NewRequestWithContext(t.Context(), "POST", "http://a.test/path", body)
 	if err != nil {
 		t.Fatal(err)
@@ -194,25 +194,18 @@ func TestWireLeavesTheRequest(t *testing.T) {
 	if !reflect.DeepEqual(r.Header, before.Header) || r.URL.String() != before.URL.String() {
 		t.Error("the request was changed")
 	}
-	<-body.closed()
+	<-body.closed
 }
 
 type closing struct {
 	io.Reader
-	done chan struct{}
-}
-
-func (c *closing) closed() chan struct{} {
-	if c.done == nil {
-		c.done = make(chan struct{}, 1)
-	}
-	return c.done
+	closed chan struct{}
 }
 
 // Close implements io.Closer.
 func (c *closing) Close() error {
 	select {
-	case c.closed() <- struct{}{}:
+	case c.closed <- struct{}{}:
 	default:
 	}
 	return nil
