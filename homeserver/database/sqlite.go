@@ -22,9 +22,10 @@ import (
 // read. The driver's connections are used without database/sql, which would
 // prepare statements again for each of its connections.
 type sqliteBackend struct {
-	dsn   string
-	setup []string // for connections that read
-	write *sqliteConn
+	dsn     string
+	timeout time.Duration // of the wait for another process's lock
+	setup   []string      // for connections that read
+	write   *sqliteConn
 
 	tokens chan struct{} // one for each reader at work
 	closed chan struct{} // closed when all readers have come back for good
@@ -77,9 +78,10 @@ func openSQLite(ctx context.Context, path string, opts Options) (*sqliteBackend,
 		"PRAGMA temp_store = MEMORY",
 	}
 	b := &sqliteBackend{
-		dsn:    "file:" + (&url.URL{Path: path}).EscapedPath(),
-		tokens: make(chan struct{}, readers),
-		closed: make(chan struct{}),
+		dsn:     "file:" + (&url.URL{Path: path}).EscapedPath(),
+		timeout: opts.WriteTimeout,
+		tokens:  make(chan struct{}, readers),
+		closed:  make(chan struct{}),
 		setup: append(common[:len(common):len(common)],
 			fmt.Sprintf("PRAGMA cache_size = -%d", cache/int64(readers+3)>>10),
 			"PRAGMA query_only = ON"),
@@ -99,11 +101,12 @@ func (b *sqliteBackend) connect(ctx context.Context, setup []string) (*sqliteCon
 		return nil, err
 	}
 	c := &sqliteConn{Conn: conn, stmts: map[string]*sqliteStmt{}}
+	start := time.Now()
 	for _, q := range setup {
 		err := c.run(ctx, q)
 		// Two processes that make a file at once: here SQLite does not wait
 		// of itself.
-		for tries := 0; isBusy(err) && tries < 100; tries++ {
+		for isBusy(err) && time.Since(start) < b.timeout {
 			time.Sleep(20 * time.Millisecond)
 			err = c.run(ctx, q)
 		}
