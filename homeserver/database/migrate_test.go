@@ -5,6 +5,7 @@ import (
 	"sync"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"switchboard/homeserver/database"
 	"switchboard/homeserver/database/databasetest"
@@ -94,7 +95,7 @@ func TestMigrateAtOnce(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 4 {
 			wg.Go(func() {
-				db, err := database.Open(t.Context(), url, database.Options{Volatile: true})
+				db, err := database.Open(t.Context(), url, database.Options{Volatile: true, WriteTimeout: 10 * time.Minute})
 				if err != nil {
 					t.Error(err)
 					return

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"switchboard/homeserver/database"
 	"switchboard/homeserver/database/databasetest"
@@ -18,7 +19,8 @@ func TestPositionsOfProcesses(t *testing.T) {
 		ctx := t.Context()
 		var dbs []*database.DB
 		for range 2 {
-			db, err := database.Open(ctx, url, database.Options{Volatile: true})
+			// On SQLite one of both may get in seldom while the other one writes.
+			db, err := database.Open(ctx, url, database.Options{Volatile: true, WriteTimeout: 10 * time.Minute})
 			must(t, err)
 			defer func() { must(t, db.Close()) }()
 			dbs = append(dbs, db)

@@ -15,7 +15,7 @@ import (
 // openNotes opens a PostgreSQL database with the table notes.
 func openNotes(t *testing.T, url string) *database.DB {
 	t.Helper()
-	db, err := database.Open(t.Context(), url, database.Options{Volatile: true, WriteTimeout: 20 * time.Second})
+	db, err := database.Open(t.Context(), url, database.Options{Volatile: true, WriteTimeout: 10 * time.Minute})
 	must(t, err)
 	t.Cleanup(func() { must(t, db.Close()) })
 	if count(t, db, "pg_tables WHERE tablename = 'notes'") == 0 {
@@ -97,10 +97,7 @@ func TestDeadlock(t *testing.T) {
 // answers: the writer gives up.
 func TestServerStopsAnswering(t *testing.T) {
 	server := databasetest.PostgreSQL(t)
-	one := openNotes(t, server)
-	two, err := database.Open(t.Context(), server, database.Options{Volatile: true, WriteTimeout: 5 * time.Second})
-	must(t, err)
-	defer func() { must(t, two.Close()) }()
+	one, two := openNotes(t, server), openNotes(t, server)
 	ctx := t.Context()
 	exec(t, one, `INSERT INTO notes (k, v, pos) VALUES ('a', '', 0)`)
 	held, free := make(chan struct{}), make(chan struct{})
@@ -116,10 +113,12 @@ func TestServerStopsAnswering(t *testing.T) {
 		}))
 	})
 	<-held
-	err = two.Update(ctx, func(tx *database.Tx) error {
+	two.SetWriteTimeout(time.Second)
+	err := two.Update(ctx, func(tx *database.Tx) error {
 		_, err := tx.ExecCount(ctx, `UPDATE notes SET v = 'two'`)
 		return err
 	})
+	two.SetWriteTimeout(10 * time.Minute)
 	if err == nil {
 		t.Error("a row was changed that another transaction had locked")
 	}

@@ -24,8 +24,9 @@ import (
 // superuser is the role that the cluster's URLs log in as.
 const superuser = "postgres"
 
-// patience is how long a cluster may take to start or to stop.
-const patience = time.Minute
+// patience is how long a cluster may take to start or to stop, also on a machine
+// that does much else.
+const patience = 5 * time.Minute
 
 // Cluster is a running PostgreSQL server. Stop ends it and removes its files.
 type Cluster struct {
@@ -188,7 +189,7 @@ func (c *Cluster) serve(ctx context.Context, opts Options) error {
 func (c *Cluster) launch(opts Options) error {
 	settings := []string{
 		"listen_addresses=127.0.0.1", "port=" + strconv.Itoa(c.port), "unix_socket_directories=",
-		"max_connections=300", "shared_buffers=128MB", "log_min_messages=fatal",
+		"max_connections=300", "shared_buffers=128MB", "log_min_messages=fatal", "authentication_timeout=10min",
 	}
 	if !opts.Durable {
 		settings = append(settings, "fsync=off", "synchronous_commit=off", "full_page_writes=off")

@@ -8,7 +8,9 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -19,13 +21,17 @@ import (
 // which tests may create databases.
 const Env = "SWITCHBOARD_TEST_POSTGRES"
 
+// patience is how long a connection and a transaction may take on a machine that
+// does much else.
+const patience = 10 * time.Minute
+
 // Each runs f as a subtest on a fresh SQLite file and, if Env is set, on an
 // empty PostgreSQL database that no other test uses meanwhile. Where the
 // variable CI is set PostgreSQL must not be missing.
 func Each(t *testing.T, f func(t *testing.T, db *database.DB)) {
 	t.Helper()
 	EachURL(t, func(t *testing.T, url string) {
-		db, err := database.Open(t.Context(), url, database.Options{Volatile: true})
+		db, err := database.Open(t.Context(), url, database.Options{Volatile: true, WriteTimeout: patience})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -75,6 +81,9 @@ func PostgreSQL(t testing.TB) string {
 	conn := connect(ctx, t, server)
 	t.Cleanup(func() { _ = conn.Close(ctx) }) // gives the database back
 	u.Path = "/" + reserve(ctx, t, conn)
+	query := u.Query()
+	query.Set("connect_timeout", strconv.Itoa(int(patience.Seconds())))
+	u.RawQuery = query.Encode()
 	empty(ctx, t, u.String())
 	return u.String()
 }
