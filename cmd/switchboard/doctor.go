@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -90,7 +91,9 @@ func credentials(ctx context.Context, calls *voip.Service, user string) (*callte
 
 // examination prepares an examination of who relays the calls.
 func examination(calls *voip.Service, c homeserver.Config) *calltest.Examination {
-	e := &calltest.Examination{Credentials: func(ctx context.Context) (*calltest.Credentials, error) { return credentials(ctx, calls, "calltest") }}
+	e := &calltest.Examination{Credentials: func(ctx context.Context) (*calltest.Credentials, error) {
+		return credentials(ctx, calls, "calltest-"+rand.Text()[:8])
+	}}
 	if calls.Relay != nil {
 		e.Relay = trialRelay{calls.Relay}
 	}

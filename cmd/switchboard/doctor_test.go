@@ -18,6 +18,7 @@ const relayAtHome = `voip:
     tls: []
     external_ips: ["127.0.0.1"]
     stun_servers: []
+    user_quota: 1
 `
 
 // TestDoctorCalls examines the calls of a server that does not run, of one whose

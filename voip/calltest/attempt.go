@@ -46,14 +46,14 @@ func (e certificateError) Error() string { return e.text }
 // try goes through everything with the server of a URI at one of its addresses:
 // it sends data from one relayed address to another one, and back. The text
 // tells what was seen. A certificateError that is soft comes with the text.
-func (e *Examination) try(ctx context.Context, u uri, at netip.Addr, have *Credentials) (string, error) {
+func (e *Examination) try(ctx context.Context, u uri, at netip.Addr) (string, error) {
 	if !u.turn {
 		return e.bind(ctx, u, at)
 	}
 	var soft error
 	var ends [2]*end
 	for i := range ends {
-		one, err := e.dial(ctx, u, at, have)
+		one, err := e.dial(ctx, u, at)
 		var cert certificateError
 		if errors.As(err, &cert) && cert.soft {
 			soft = err
@@ -104,14 +104,18 @@ func (e *end) close() {
 	e.stop()
 }
 
-// dial gets a relayed address. A certificateError that is soft comes with the
-// end.
-func (e *Examination) dial(ctx context.Context, u uri, at netip.Addr, have *Credentials) (*end, error) {
+// dial gets a relayed address, with credentials of its own: all ways together
+// take more addresses than one user may have. A certificateError that is soft
+// comes with the end.
+func (e *Examination) dial(ctx context.Context, u uri, at netip.Addr) (*end, error) {
+	have, err := e.Credentials(ctx)
+	if err != nil {
+		return nil, stepError{stepAllocate, err}
+	}
 	one, soft := e.open(ctx, u, at, have)
 	if one == nil {
 		return nil, soft
 	}
-	var err error
 	if one.relayed, err = one.client.Allocate(); err != nil {
 		one.close()
 		return nil, stepError{stepAllocate, err}

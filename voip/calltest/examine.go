@@ -16,8 +16,8 @@ import (
 // Examination tries everything that calls need of the server, from the server
 // itself: what clients are told of the relay, one address after the other.
 type Examination struct {
-	// Credentials are fresh ones, as a client gets them. No URIs, or none at all
-	// (nil), mean that there is no relay.
+	// Credentials are fresh ones, as a client gets them, each time of another user.
+	// No URIs, or none at all (nil), mean that there is no relay.
 	Credentials func(ctx context.Context) (*Credentials, error)
 
 	// Relay is the relay of this process; nil if it is another one, of which less
@@ -102,7 +102,7 @@ func (e *Examination) Run(ctx context.Context) Report {
 	}
 	e.names(ctx, &r, uris)
 	e.ports(ctx, &r)
-	r.Findings = append(r.Findings, e.tryAll(ctx, uris, have)...)
+	r.Findings = append(r.Findings, e.tryAll(ctx, uris)...)
 	if e.Relay != nil && r.Count(Problem) == 0 {
 		r.add(Unsure, "from outside", "this machine can test everything but the way through your router and firewall from elsewhere",
 			"Open the page /calltest on a phone in the mobile network. For somebody without an account: switchboard calltest link")
@@ -205,7 +205,7 @@ func (e *Examination) ports(ctx context.Context, r *Report) {
 }
 
 // tryAll tries each URI at each address, all at once.
-func (e *Examination) tryAll(ctx context.Context, uris []uri, have *Credentials) []Finding {
+func (e *Examination) tryAll(ctx context.Context, uris []uri) []Finding {
 	type target struct {
 		uri
 		at netip.Addr
@@ -220,7 +220,7 @@ func (e *Examination) tryAll(ctx context.Context, uris []uri, have *Credentials)
 	details := make([]string, len(targets))
 	var group sync.WaitGroup
 	for i, t := range targets {
-		group.Go(func() { details[i], results[i] = e.try(ctx, t.uri, t.at, have) })
+		group.Go(func() { details[i], results[i] = e.try(ctx, t.uri, t.at) })
 	}
 	var loops bool // this machine reaches itself by its public address
 	if e.HTTPS != "" {
