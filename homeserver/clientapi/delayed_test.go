@@ -71,6 +71,13 @@ func TestDelayedEvents(t *testing.T) {
 		})
 		bob.want(404, "M_NOT_FOUND", "GET", "/_matrix/client/v1/delayed_events/"+one, "")
 
+		// Whose answer was lost asks again, and sends nothing twice.
+		s.want(200, one, "PUT", path+"1?org.matrix.msc4140.delay=1000", `{"body":"one"}`)
+		s.want(200, one, "PUT", room+"/delayed_event/m.room.message/1", `{"delay":30,"content":{"body":"one"}}`)
+		if n := len(s.waiting()); n != 0 {
+			t.Errorf("a repeated request makes %d more wait", n)
+		}
+
 		// What is done to one that waits. Who knows the ID needs no token.
 		later := func(key string) string {
 			return s.want(200, "delay_id", "PUT", room+"/state/m.x/"+key+"?org.matrix.msc4140.delay=3600000", `{"by":"delay"}`).text("delay_id")

@@ -68,8 +68,8 @@ func (a *API) sendMessage(r *request) (any, error) {
 		return nil, err
 	}
 	if r.URL.Query().Has(unstableDelay) {
-		if id := a.Delayed.Repeated(d); id != "" {
-			return map[string]string{"delay_id": id}, nil
+		if id, err := a.Delayed.Repeated(r.Context(), d); id != "" || err != nil {
+			return map[string]string{"delay_id": id}, err
 		}
 	}
 	if d.Content, err = r.Object(); err != nil {

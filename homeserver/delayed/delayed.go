@@ -77,8 +77,8 @@ func (s *Service) Schedule(ctx context.Context, d room.Sending, delay time.Durat
 	}
 	s.adding.Lock()
 	defer s.adding.Unlock()
-	if id := s.Repeated(d); id != "" {
-		return id, nil
+	if id, err := s.Repeated(ctx, d); id != "" || err != nil {
+		return id, err
 	}
 	if mine, first := s.scheduled(d.User); mine >= MostScheduled {
 		wait := max(time.Until(time.UnixMilli(first)), time.Second)
@@ -113,17 +113,17 @@ func (s *Service) scheduled(user matrix.UserID) (n int, first int64) {
 	return n, first
 }
 
-// Repeated gives the ID of the event that the same request has scheduled, "" if
-// there is none.
-func (s *Service) Repeated(d room.Sending) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, e := range s.all {
-		if d.Txn != "" && e.Txn == d.Txn && e.User == d.User && e.Device == d.Device && e.Room == d.Room && e.Type == d.Type {
-			return e.ID
-		}
+// Repeated gives the ID of the event that the same request has scheduled, whatever
+// became of it since; "" if there is none.
+func (s *Service) Repeated(ctx context.Context, d room.Sending) (string, error) {
+	if d.Txn == "" {
+		return "", nil
 	}
-	return ""
+	e, err := s.Store.DelayedByTxn(ctx, store.DelayedEvent{User: d.User, Device: d.Device, Txn: d.Txn, Room: d.Room, Type: d.Type})
+	if errors.Is(err, store.ErrNotFound) {
+		return "", nil
+	}
+	return e.ID, err
 }
 
 // load reads what is scheduled, once. What was overtaken just before an earlier

@@ -59,7 +59,17 @@ func (s *Store) ScheduledEvents(ctx context.Context) ([]DelayedEvent, error) {
 
 // DelayedEvent finds a delayed event, or answers ErrNotFound.
 func (s *Store) DelayedEvent(ctx context.Context, id string) (DelayedEvent, error) {
-	list, err := s.queryDelayed(ctx, `WHERE delay_id = $1`, id)
+	return s.oneDelayed(ctx, `WHERE delay_id = $1`, id)
+}
+
+// DelayedByTxn finds the delayed event with the user, device, transaction ID, room
+// and type of d, or answers ErrNotFound.
+func (s *Store) DelayedByTxn(ctx context.Context, d DelayedEvent) (DelayedEvent, error) {
+	return s.oneDelayed(ctx, `WHERE user_id = $1 AND device_id = $2 AND txn = $3 AND room_id = $4 AND type = $5`, d.User, d.Device, d.Txn, d.Room, d.Type)
+}
+
+func (s *Store) oneDelayed(ctx context.Context, where string, args ...any) (DelayedEvent, error) {
+	list, err := s.queryDelayed(ctx, where, args...)
 	if err == nil && len(list) == 0 {
 		err = ErrNotFound
 	}
