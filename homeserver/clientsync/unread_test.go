@@ -184,6 +184,27 @@ func TestThreads(t *testing.T) {
 	})
 }
 
+// TestUnreadIgnored: what somebody wrote before they were ignored is no longer
+// unread, since the user cannot even see it to read it.
+func TestUnreadIgnored(t *testing.T) {
+	each(t, func(w *world) {
+		id := w.create(room.Creation{}, bob, carol)
+		c := w.counter(bob, id, "")
+		w.say(alice, id, "one")
+		w.say(carol, id, "two")
+		w.say(alice, id, "three")
+		c.want("three", "3/0")
+		ignore := func(users string) {
+			w.ok(w.accounts.SetData(w.ctx(), bob, "", "m.ignored_user_list", json.RawMessage(users)))
+			w.say(carol, id, "more") // rooms with nothing new are not told
+		}
+		ignore(`{"ignored_users":{"@alice:a.test":{}}}`)
+		c.wantAfterRestart("without alice", "2/0")
+		ignore(`{"ignored_users":{}}`)
+		c.wantAfterRestart("with alice again", "5/0")
+	})
+}
+
 func TestManyUnread(t *testing.T) {
 	if testing.Short() {
 		t.Skip("sends thousands of events")

@@ -107,6 +107,9 @@ func (s *Service) count(ctx context.Context, r *store.Room, user matrix.UserID, 
 			c.drop(func(n Note) bool { return read.covers(n.Pos, n.Thread) })
 		}
 	}
+	if c.upto > 0 && s.Store.SettingChangedSince(user, "m.ignored_user_list", c.upto) {
+		c.upto, c.notes = 0, nil // of whom they ignore now, nothing is unread
+	}
 	if since := max(c.upto, c.stay, c.marks[""]); since < upto && r.Last > since {
 		list, err := s.Store.Newest(ctx, r.Num, since, upto, mostCounted)
 		if err != nil {
