@@ -34,9 +34,7 @@ func TestCalls(t *testing.T) {
 func TestCallRangOut(t *testing.T) {
 	each(t, func(w *world) {
 		id := w.room()
-		w.gateway.mu.Lock()
-		w.gateway.status = http.StatusServiceUnavailable
-		w.gateway.mu.Unlock()
+		w.gateway.answer(http.StatusServiceUnavailable)
 		w.pusher("key", "")
 		const lifetime = 500
 		_, err := w.Rooms.Send(w.Context(), room.Sending{User: alice, Room: id, Type: "m.call.invite", Content: json.RawMessage(`{"version":"1","call_id":"1","party_id":"2","lifetime":500}`)})
@@ -44,9 +42,7 @@ func TestCallRangOut(t *testing.T) {
 		over := time.Now().Add(lifetime * time.Millisecond)
 		w.until("a try", func(g *gateway) bool { return g.asked > 0 })
 		time.Sleep(time.Until(over.Add(time.Second)))
-		w.gateway.mu.Lock()
-		w.gateway.status = 0
-		w.gateway.mu.Unlock()
+		w.gateway.answer(0)
 		w.say(alice, id, "call me back")
 		if n := w.want(0); n.Event != "" || n.Type != "" || n.Counts.Unread == 0 {
 			w.Errorf("of a call that is over the gateway is told %+v", n)

@@ -65,29 +65,35 @@ func (s *Service) Run(ctx context.Context) error {
 			}
 			continue
 		}
-		now := map[key]bool{}
-		for _, p := range list {
-			if p.Kind != "http" && (p.Kind != "email" || s.Mail == nil) {
-				continue
-			}
-			now[keyOf(p)] = true
-			if running[keyOf(p)] != nil {
-				continue
-			}
-			workCtx, stop := context.WithCancel(ctx)
-			w := &worker{Service: s, pusher: p, stop: stop}
-			running[keyOf(p)] = w
-			group.Go(func() { w.run(workCtx) })
-		}
-		for k, w := range running {
-			if !now[k] {
-				w.stop()
-				delete(running, k)
-			}
-		}
+		s.employ(ctx, list, running, &group)
 		pause(ctx, time.Hour, rung)
 	}
 	return nil
+}
+
+// employ starts workers for the pushers that have none, and stops those whose
+// pushers are gone.
+func (s *Service) employ(ctx context.Context, list []store.Pusher, running map[key]*worker, group *sync.WaitGroup) {
+	now := map[key]bool{}
+	for _, p := range list {
+		if p.Kind != "http" && (p.Kind != "email" || s.Mail == nil) {
+			continue
+		}
+		now[keyOf(p)] = true
+		if w := running[keyOf(p)]; w != nil && !w.over.Load() {
+			continue
+		}
+		workCtx, stop := context.WithCancel(ctx)
+		w := &worker{Service: s, pusher: p, stop: stop}
+		running[keyOf(p)] = w
+		group.Go(func() { w.run(workCtx) })
+	}
+	for k, w := range running {
+		if !now[k] {
+			w.stop()
+			delete(running, k)
+		}
+	}
 }
 
 // key names a pusher.

@@ -2,6 +2,7 @@ package push
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -43,6 +44,7 @@ type gateway struct {
 	mu       sync.Mutex // guards all below
 	told     []notification
 	status   int
+	run      string // of the pushers that are listened to, see start
 	rejected []string
 	asked    int // requests, refused ones too
 	changed  chan struct{}
@@ -62,10 +64,33 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)
 	case g.status != 0:
 		w.WriteHeader(g.status)
+	case r.Header.Get(runHeader) != g.run: // on its way since before the pushers were stopped
+		w.WriteHeader(http.StatusBadGateway)
 	default:
 		g.told = append(g.told, body.Notification)
 		fmt.Fprintf(w, `{"rejected":%s}`, must(json.Marshal(append([]string{}, g.rejected...))))
 	}
+}
+
+// answer has the gateway answer with a status from now on, 0 for what is right, and
+// reject push keys.
+func (g *gateway) answer(status int, rejected ...string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.status, g.rejected = status, rejected
+}
+
+// runHeader tells the gateway which run of the pushers asks.
+const runHeader = "X-Test-Run"
+
+// labelled is a RoundTripper that says which run of the pushers asks.
+type labelled string
+
+// RoundTrip implements http.RoundTripper.
+func (l labelled) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set(runHeader, string(l))
+	return http.DefaultTransport.RoundTrip(r)
 }
 
 func must(b []byte, err error) []byte {
@@ -89,6 +114,8 @@ func (w *world) until(what string, ok func(g *gateway) bool) {
 		select {
 		case <-changed:
 		case <-deadline:
+			w.gateway.mu.Lock()
+			defer w.gateway.mu.Unlock()
 			w.Fatalf("waited in vain: %s; the gateway was told %+v", what, w.gateway.told)
 		}
 	}
@@ -116,7 +143,7 @@ func each(t *testing.T, f func(w *world)) {
 		rooms := &room.Service{Store: st, Bell: bell, ServerName: "a.test", Key: key}
 		w := &world{
 			TB:        t,
-			Service:   &Service{Store: st, Rooms: rooms, Unread: &unread.Service{Store: st, Rooms: rooms}, Bell: bell, Client: http.DefaultClient},
+			Service:   &Service{Store: st, Rooms: rooms, Unread: &unread.Service{Store: st, Rooms: rooms}, Bell: bell},
 			accounts:  &account.Service{Store: st, Bell: bell, ServerName: "a.test", Config: config},
 			ephemeral: &ephemeral.Service{Store: st, Bell: bell, NoPresence: true},
 			gateway:   &gateway{changed: make(chan struct{})},
@@ -132,8 +159,14 @@ func each(t *testing.T, f func(w *world)) {
 	})
 }
 
-// start runs the pushers.
+// start runs the pushers. What those before them asked the gateway, it may hear
+// only now.
 func (w *world) start() {
+	run := rand.Text()
+	w.gateway.mu.Lock()
+	w.gateway.run = run
+	w.gateway.mu.Unlock()
+	w.Client = &http.Client{Transport: labelled(run)}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(w.Context()))
 	done := make(chan struct{})
 	go func() {
@@ -231,15 +264,13 @@ func TestGatewayAway(t *testing.T) {
 	each(t, func(w *world) {
 		id := w.room()
 		w.pusher("key", "")
-		w.gateway.status = 502
+		w.gateway.answer(502)
 		first := w.say(alice, id, "one")
 		w.until("a request", func(g *gateway) bool { return g.asked > 0 })
 		w.stop()
 		second := w.say(alice, id, "two")
 		w.ok(w.ephemeral.SetMarks(w.Context(), bob, id, ephemeral.Mark{Type: ephemeral.Read, Event: first}))
-		w.gateway.mu.Lock()
-		w.gateway.status = 0
-		w.gateway.mu.Unlock()
+		w.gateway.answer(0)
 		w.start()
 		if n := w.want(0); n.Event != second || n.Counts.Unread != 1 {
 			w.Errorf("told %+v, want %s alone", n, second)
@@ -256,12 +287,10 @@ func TestRetry(t *testing.T) {
 	each(t, func(w *world) {
 		id := w.room()
 		w.pusher("key", "")
-		w.gateway.status = 500
+		w.gateway.answer(500)
 		ids := []matrix.EventID{w.say(alice, id, "one"), w.say(alice, id, "two"), w.say(alice, id, "three")}
 		w.until("two attempts", func(g *gateway) bool { return g.asked > 1 })
-		w.gateway.mu.Lock()
-		w.gateway.status = 0
-		w.gateway.mu.Unlock()
+		w.gateway.answer(0)
 		for i, e := range ids {
 			if n := w.want(i); n.Event != e {
 				w.Errorf("notification %d is of %s, want %s", i, n.Event, e)
@@ -275,7 +304,7 @@ func TestRejected(t *testing.T) {
 		id := w.room()
 		w.pusher("gone", "")
 		w.pusher("there", "")
-		w.gateway.rejected = []string{"gone"}
+		w.gateway.answer(0, "gone")
 		w.say(alice, id, "one")
 		w.until("both were told", func(g *gateway) bool { return len(g.told) == 2 })
 		for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
@@ -291,6 +320,36 @@ func TestRejected(t *testing.T) {
 		w.say(alice, id, "two")
 		if n := w.want(2); n.Devices[0].Pushkey != "there" {
 			w.Errorf("told %+v", n)
+		}
+	})
+}
+
+// TestPusherBack: a pusher that is gone and back before anybody looks gets another
+// worker.
+func TestPusherBack(t *testing.T) {
+	each(t, func(w *world) {
+		w.stop()
+		ctx, cancel := context.WithCancel(w.Context())
+		var group sync.WaitGroup
+		defer group.Wait()
+		defer cancel()
+		id := w.room()
+		w.pusher("key", "")
+		running := map[key]*worker{}
+		employ := func() {
+			list, err := w.Store.AllPushers(w.Context())
+			w.ok(err)
+			w.employ(ctx, list, running, &group)
+		}
+		employ()
+		w.ok(w.Store.Update(w.Context(), func(tx *store.Tx) error { return tx.DeletePusher(w.Context(), bob, "app", "key") }))
+		w.say(alice, id, "one")
+		group.Wait() // the first one notices
+		w.pusher("key", "")
+		second := w.say(alice, id, "two")
+		employ()
+		if n := w.want(0); n.Event != second {
+			w.Errorf("told %+v, want %s", n, second)
 		}
 	})
 }
@@ -331,9 +390,10 @@ func TestPrivateGateway(t *testing.T) {
 		if err := worker.turn(w.Context()); err == nil || !strings.Contains(err.Error(), "refused") {
 			w.Errorf("asking a gateway on this computer: %v", err)
 		}
+		w.gateway.mu.Lock()
+		defer w.gateway.mu.Unlock()
 		if w.gateway.asked > 0 {
 			w.Error("the gateway on this computer was asked")
 		}
-		w.start()
 	})
 }

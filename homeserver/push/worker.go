@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -20,6 +21,7 @@ type worker struct {
 	*Service
 	pusher store.Pusher
 	stop   func()
+	over   atomic.Bool // its pusher was gone; one that came back needs another worker
 
 	saved  int64                 // the position as it stands in the store, 0 for not read
 	looked int64                 // counts are those of this position; 0: of none
@@ -105,6 +107,7 @@ func (w *worker) pass(ctx context.Context, upto int64) error {
 // ended ends the worker where its pusher is gone.
 func (w *worker) ended(err error) error {
 	if errors.Is(err, errGone) {
+		w.over.Store(true)
 		w.stop()
 		w.Bell.Ring(store.PushersBell)
 	}
