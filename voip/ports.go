@@ -30,6 +30,7 @@ const reservationTime = 30 * time.Second
 var (
 	errNoPort   = errors.New("no port is free")
 	errNoFamily = errors.New("this machine has no such address")
+	errQuota    = errors.New("the user has as many as one may have")
 )
 
 // ports give out relayed addresses: each one a UDP port of its own, or a share of
@@ -37,12 +38,19 @@ var (
 type ports struct {
 	network   *network
 	addresses *addresses
+	quotas    *quotas
 	min, max  uint16
 	one       [2]*onePort // by family; nil: each has a port of its own
 
 	mu       sync.Mutex // tier 3; guards taken and reserved
 	taken    map[netip.AddrPort]*relayPort
-	reserved map[string]*relayPort
+	reserved map[string]reservation
+}
+
+// reservation is a port that is kept for who has its token.
+type reservation struct {
+	port *relayPort
+	user string // for whom it counts
 }
 
 // relayPort is one of these ports.
@@ -72,7 +80,7 @@ func (p *ports) give(l *leg, on *loop, family int, w wish) (token string, err er
 		if port = p.claim(w.token); port == nil {
 			return "", errNoPort
 		}
-	} else if port, token, err = p.take(on, local, external, w.even, w.reserve); err != nil {
+	} else if port, token, err = p.take(on, local, external, w); err != nil {
 		return "", err
 	}
 	l.socket, l.address = port, port.address
@@ -81,10 +89,20 @@ func (p *ports) give(l *leg, on *loop, family int, w wish) (token string, err er
 }
 
 // take opens a port. With even its number is even; with reserve the next one is
-// kept, too, and the token is for it.
-func (p *ports) take(on *loop, local, external netip.Addr, even, reserve bool) (socket *relayPort, token string, err error) {
+// kept, too, and the token is for it. It counts as one that the user has.
+func (p *ports) take(on *loop, local, external netip.Addr, w wish) (socket *relayPort, token string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if w.reserve {
+		if !p.quotas.take(w.user, 1) {
+			return nil, "", errQuota
+		}
+		defer func() {
+			if token == "" {
+				p.quotas.give(w.user, 1)
+			}
+		}()
+	}
 	size := int(p.max) - int(p.min) + 1
 	start, err := rand.Int(rand.Reader, big.NewInt(int64(size)))
 	if err != nil {
@@ -92,14 +110,14 @@ func (p *ports) take(on *loop, local, external netip.Addr, even, reserve bool) (
 	}
 	for i := range size {
 		number := p.min + uint16((int(start.Int64())+i)%size)
-		if even && number%2 == 1 || reserve && number == p.max {
+		if w.even && number%2 == 1 || w.reserve && number == p.max {
 			continue
 		}
 		first, err := p.open(on, local, external, number)
 		if errors.Is(err, errNoPort) {
 			continue
 		}
-		if err != nil || !reserve {
+		if err != nil || !w.reserve {
 			return first, "", err
 		}
 		second, err := p.open(on, local, external, number+1)
@@ -108,7 +126,7 @@ func (p *ports) take(on *loop, local, external netip.Addr, even, reserve bool) (
 			continue
 		}
 		token := rand.Text()[:8]
-		p.reserved[token] = second
+		p.reserved[token] = reservation{second, w.user}
 		time.AfterFunc(reservationTime, func() { p.forget(token) })
 		return first, token, nil
 	}
@@ -119,9 +137,24 @@ func (p *ports) take(on *loop, local, external netip.Addr, even, reserve bool) (
 func (p *ports) claim(token string) *relayPort {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	r := p.reserved[token]
-	delete(p.reserved, token)
-	return r
+	r, ok := p.reserved[token]
+	if ok {
+		delete(p.reserved, token)
+		p.quotas.give(r.user, 1)
+	}
+	return r.port
+}
+
+// reservedFamily is the family of the port that is kept for a token; false if
+// there is none.
+func (p *ports) reservedFamily(token string) (family int, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r, ok := p.reserved[token]
+	if !ok {
+		return 0, false
+	}
+	return familyOf(r.port.address.Addr()), true
 }
 
 func (p *ports) forget(token string) {

@@ -91,7 +91,7 @@ func NewRelay(ctx context.Context, o Options) (*Relay, error) {
 		addresses: &addresses{configured: o.Config.ExternalIPs, servers: o.Config.STUNServers},
 		sessions:  map[path]*session{}, numbered: map[uint64]*session{},
 	}
-	r.ports = &ports{network: network, addresses: r.addresses, min: o.Config.MinPort, max: o.Config.MaxPort, taken: map[netip.AddrPort]*relayPort{}, reserved: map[string]*relayPort{}}
+	r.ports = &ports{network: network, addresses: r.addresses, quotas: &r.quotas, min: o.Config.MinPort, max: o.Config.MaxPort, taken: map[netip.AddrPort]*relayPort{}, reserved: map[string]reservation{}}
 	r.peers = &peers{allow: o.Config.AllowPeers, deny: o.Config.DenyPeers, own: r.addresses.own, external: r.addresses.isExternal}
 	for _, a := range o.Denied {
 		r.peers.deny = append(r.peers.deny, netip.PrefixFrom(a, a.BitLen()))
@@ -358,18 +358,17 @@ func (r *Relay) mayReach(peer netip.AddrPort) bool {
 // the attributes of the answer, or the code of an error. The session has to be
 // started.
 func (r *Relay) open(q *request, w wish) (s *session, answer []stun.Setter, code stun.ErrorCode) {
-	user, _, _ := parseUsername(q.username)
 	s = &session{
-		relay: r, number: r.last.Add(1), path: q.path, username: q.username, user: user, key: q.key, channels: map[uint16]netip.AddrPort{},
+		relay: r, number: r.last.Add(1), path: q.path, username: q.username, user: w.user, key: q.key, channels: map[uint16]netip.AddrPort{},
 	}
-	if !r.quotas.take(user, len(w.families)) {
+	if !r.quotas.take(w.user, len(w.families)) {
 		return nil, nil, stun.CodeAllocQuotaReached
 	}
 	for _, family := range w.families {
 		token, err := r.addLeg(s, q.on, family, w)
 		if err != nil && w.optional && family == ipv6 {
-			r.quotas.give(user, 1)
-			answer = append(answer, addressError(family, stun.CodeAddrFamilyNotSupported))
+			r.quotas.give(w.user, 1)
+			answer = append(answer, addressError(family, allocationCode(err)))
 			continue
 		}
 		if err != nil {
@@ -378,11 +377,8 @@ func (r *Relay) open(q *request, w wish) (s *session, answer []stun.Setter, code
 					l.Close()
 				}
 			}
-			r.quotas.give(user, len(w.families))
-			if errors.Is(err, errNoFamily) {
-				return nil, nil, stun.CodeAddrFamilyNotSupported
-			}
-			return nil, nil, stun.CodeInsufficientCapacity
+			r.quotas.give(w.user, len(w.families))
+			return nil, nil, allocationCode(err)
 		}
 		answer = append(answer, address{stun.AttrXORRelayedAddress, s.legs[family].address})
 		if token != "" {
@@ -390,6 +386,17 @@ func (r *Relay) open(q *request, w wish) (s *session, answer []stun.Setter, code
 		}
 	}
 	return s, answer, 0
+}
+
+// allocationCode is what a client is told when it gets no relayed address.
+func allocationCode(err error) stun.ErrorCode {
+	switch {
+	case errors.Is(err, errNoFamily):
+		return stun.CodeAddrFamilyNotSupported
+	case errors.Is(err, errQuota):
+		return stun.CodeAllocQuotaReached
+	}
+	return stun.CodeInsufficientCapacity
 }
 
 // addressError says that there is no address of a family (RFC 8656, 18.13).

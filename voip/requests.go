@@ -190,6 +190,7 @@ type wish struct {
 	even     bool // EVEN-PORT
 	reserve  bool // and the next port, too
 	token    string
+	user     string
 }
 
 // readWish reads it, and gives the code of the error if it makes no sense (RFC
@@ -221,7 +222,14 @@ func (q *request) readWish() (w wish, code stun.ErrorCode) {
 		return w, stun.CodeAddrFamilyNotSupported
 	}
 	w.even, w.reserve = evenThere, evenThere && even[0]&0x80 != 0
-	w.token = string(token)
+	w.user, _, _ = parseUsername(q.username)
+	if w.token = string(token); tokenThere {
+		reserved, ok := q.relay.ports.reservedFamily(w.token)
+		if !ok {
+			return w, stun.CodeInsufficientCapacity
+		}
+		w.families = []int{reserved}
+	}
 	return w, 0
 }
 
@@ -330,7 +338,7 @@ func (q *request) peersOf() ([]netip.AddrPort, stun.ErrorCode) {
 // createPermission lets peers send to the client, all that are named or none.
 func (q *request) createPermission() {
 	list, code := q.peersOf()
-	if code == 0 && q.session.permissions()+len(list) > maxPermissions {
+	if code == 0 && !q.session.mayPermit(list) {
 		code = stun.CodeInsufficientCapacity
 	}
 	for _, p := range list {
@@ -357,7 +365,7 @@ func (q *request) channelBind() {
 			code = stun.CodeBadRequest
 		case !q.relay.mayReach(list[0]):
 			code = stun.CodeForbidden
-		case q.session.permissions() >= maxPermissions:
+		case !q.session.mayPermit(list):
 			code = stun.CodeInsufficientCapacity
 		default:
 			code = q.engine(familyOf(list[0].Addr()), stun.MethodChannelBind,

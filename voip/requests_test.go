@@ -157,6 +157,62 @@ func TestEvenPort(t *testing.T) {
 	}
 }
 
+// TestReserved keeps a port of IPv6, too, and counts it as one that the user has.
+func TestReserved(t *testing.T) {
+	r := startRelay(t, func(o *Options) {
+		o.Config.UDP = append(o.Config.UDP, "[::1]:0")
+		o.Config.UserQuota = 2
+	})
+	client := func() *speaker { return speak(t, r, "udp6", "@alice:a.test").greet() }
+	pair := []stun.Setter{overUDP, attr(stun.AttrEvenPort, 0x80), attr(stun.AttrRequestedAddressFamily, 2, 0, 0, 0)}
+	first := client()
+	answer := first.want(0, stun.MethodAllocate, pair...)
+	token, err := answer.Get(stun.AttrReservationToken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client().want(stun.CodeAllocQuotaReached, stun.MethodAllocate, overUDP)
+	second := speak(t, r, "udp6", "@bob:a.test").greet()
+	got := relayed(second.want(0, stun.MethodAllocate, overUDP, attr(stun.AttrReservationToken, token...)))
+	if len(got) != 1 || got[0] != netip.AddrPortFrom(netip.IPv6Loopback(), relayed(answer)[0].Port()+1) {
+		t.Errorf("the port that was kept is %v, beside %v", got, relayed(answer))
+	}
+	third := client()
+	third.want(stun.CodeAllocQuotaReached, stun.MethodAllocate, pair...)
+	third.want(0, stun.MethodAllocate, overUDP)
+	for _, s := range []*speaker{first, second, third} {
+		s.want(0, stun.MethodRefresh, lifetime(0))
+	}
+	r.ports.mu.Lock()
+	defer r.ports.mu.Unlock()
+	if len(r.ports.taken) != 0 || r.quotas.all != 0 {
+		t.Errorf("%v are taken still, and %d count", r.ports.taken, r.quotas.all)
+	}
+}
+
+// TestPermissions bounds how many peers a client names, who may go on with those
+// that it has.
+func TestPermissions(t *testing.T) {
+	r := startRelay(t, nil)
+	s := speak(t, r, "udp", "@alice:a.test")
+	s.allocate()
+	peer := func(i int) netip.AddrPort {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 41, byte(i >> 8), byte(i)}), 9)
+	}
+	for i := 0; i < maxPermissions; i += 32 {
+		var list []stun.Setter
+		for j := range 32 {
+			list = append(list, at(peer(i+j)))
+		}
+		s.want(0, stun.MethodCreatePermission, list...)
+	}
+	s.want(stun.CodeInsufficientCapacity, stun.MethodCreatePermission, at(peer(maxPermissions)))
+	s.want(stun.CodeInsufficientCapacity, stun.MethodChannelBind, at(peer(maxPermissions)), channel(0x4000))
+	s.want(0, stun.MethodCreatePermission, at(peer(0)), at(peer(1)))
+	s.want(0, stun.MethodChannelBind, at(peer(0)), channel(0x4000))
+	s.want(0, stun.MethodChannelBind, at(peer(0)), channel(0x4000))
+}
+
 // TestFamilies gives out addresses of IPv4, of IPv6 and of both.
 func TestFamilies(t *testing.T) {
 	r := startRelay(t, func(o *Options) {
@@ -200,6 +256,15 @@ func TestFamilies(t *testing.T) {
 	answer := s.want(0, stun.MethodAllocate, overUDP, attr(attrAdditionalAddressFamily, 2, 0, 0, 0))
 	if v, err := answer.Get(attrAddressErrorCode); err != nil || len(v) != 4 || v[0] != 2 || v[2] != 4 || v[3] != 40 || len(relayed(answer)) != 1 {
 		t.Errorf("without IPv6: %v", answer)
+	}
+	r.ports.mu.Lock()
+	for number := r.ports.min; number <= r.ports.max; number++ {
+		r.ports.taken[netip.AddrPortFrom(netip.IPv6Loopback(), number)] = &relayPort{}
+	}
+	r.ports.mu.Unlock()
+	answer = speak(t, r, "udp", "@alice:a.test").greet().want(0, stun.MethodAllocate, overUDP, attr(attrAdditionalAddressFamily, 2, 0, 0, 0))
+	if v, err := answer.Get(attrAddressErrorCode); err != nil || len(v) != 4 || v[2] != 5 || v[3] != 8 || len(relayed(answer)) != 1 {
+		t.Errorf("without a port of IPv6: %v", answer)
 	}
 }
 

@@ -308,8 +308,9 @@ func (l *leg) SetReadDeadline(time.Time) error { return os.ErrNoDeadline }
 // SetWriteDeadline implements net.PacketConn.
 func (l *leg) SetWriteDeadline(time.Time) error { return os.ErrNoDeadline }
 
-// permissions is how many peers the client has named.
-func (s *session) permissions() int {
+// mayPermit tells whether the client may name these peers, beside those that it
+// has named.
+func (s *session) mayPermit(list []netip.AddrPort) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := 0
@@ -318,7 +319,12 @@ func (s *session) permissions() int {
 			n += len(l.permissions)
 		}
 	}
-	return n
+	for _, p := range list {
+		if _, ok := s.legs[familyOf(p.Addr())].permissions[p.Addr()]; !ok {
+			n++
+		}
+	}
+	return n <= maxPermissions
 }
 
 // mayBind tells whether a channel number is free for a peer, or is the peer's.

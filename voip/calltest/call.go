@@ -211,11 +211,6 @@ func (c *call) refuse(ctx context.Context) error {
 // run answers a call, waits until it is over, and tells how it was.
 func (c *call) run(ctx context.Context) {
 	b := c.bot
-	defer func() {
-		b.mu.Lock()
-		delete(b.calls, c.room)
-		b.mu.Unlock()
-	}()
 	log := zerolog.Ctx(ctx).With().Str("room", string(c.room)).Str("user", string(c.caller)).Logger()
 	p, err := c.answer(ctx)
 	if err != nil {
@@ -280,8 +275,12 @@ func (c *call) answer(ctx context.Context) (*peer, error) {
 	return p, nil
 }
 
-// finish ends the call for the caller, too, and says what is to be said.
+// finish ends the call for the caller, too, and says what is to be said. Before
+// that the call leaves the list: who reads it may call again at once.
 func (c *call) finish(ctx context.Context, why ending) {
+	c.bot.mu.Lock()
+	delete(c.bot.calls, c.room)
+	c.bot.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
 	var errs []error
