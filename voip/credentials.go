@@ -40,7 +40,8 @@ type Vault interface {
 	AddSecret(ctx context.Context, s Secret, before time.Time) error
 }
 
-// rotation is how long new credentials are signed by the same secret.
+// rotation is how long new credentials are signed by the same secret, or for as
+// long as they last, if that is longer.
 const rotation = 7 * 24 * time.Hour
 
 // restUsername is a name of the TURN REST API, which holds when it ends.
@@ -94,7 +95,7 @@ func (i *issuer) refresh(ctx context.Context) error {
 		return fmt.Errorf("turn secrets: %w", err)
 	}
 	now := time.Now()
-	if len(secrets) == 0 || now.Sub(secrets[0].Made) > rotation {
+	if len(secrets) == 0 || now.Sub(secrets[0].Made) > max(rotation, i.lifetime) {
 		fresh := Secret{Value: []byte(rand.Text() + rand.Text()), Made: now}
 		// The one before is in use until its credentials end; older ones are not.
 		before := now

@@ -66,6 +66,31 @@ func TestRotation(t *testing.T) {
 	})
 }
 
+// TestLongLifetime honours credentials until their end that last longer than a
+// secret is commonly used.
+func TestLongLifetime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const month = 30 * 24 * time.Hour
+		i := &issuer{vault: &memoryVault{}, realm: "a.test", lifetime: month}
+		var username, password string
+		for began := time.Now(); time.Since(began) < 4*month; time.Sleep(time.Hour) {
+			if err := i.refresh(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			if _, ends, ok := parseUsername(username); !ok || !ends.After(time.Now()) {
+				username, password = i.issue("@alice:a.test")
+			}
+			m := stun.MustBuild(stun.TransactionID, stun.BindingRequest, stun.NewUsername(username), stun.MessageIntegrity(longTermKey(username, "a.test", password)))
+			if i.signed(m, username) == nil {
+				t.Fatalf("credentials are not known any more after %s", time.Since(began))
+			}
+		}
+		if len(i.secrets) != 2 {
+			t.Errorf("%d secrets are kept", len(i.secrets))
+		}
+	})
+}
+
 // TestProviders asks each provider for credentials.
 func TestProviders(t *testing.T) {
 	config := func(change func(*Config)) Config {

@@ -192,6 +192,26 @@ func TestOnePort(t *testing.T) {
 	}
 }
 
+// TestTurns lets two clients write to the same peer in turns for as long as they
+// like: what the peer sends goes to the one that wrote last.
+func TestTurns(t *testing.T) {
+	p := &onePort{owners: map[origin]*oneSocket{}}
+	clients := []*oneSocket{newOneSocket(p, nil, netip.Addr{}), newOneSocket(p, nil, netip.Addr{})}
+	peer := origin{address: netip.MustParseAddrPort("198.41.0.4:9")}
+	for i := range 4 * mostOrigins {
+		s := clients[i%2]
+		if p.wrote(s, peer, []byte("\x80media")); p.owners[peer] != s {
+			t.Fatalf("after %d packets, it is not the one that wrote last", i)
+		}
+	}
+	for i := range 2 * mostOrigins {
+		p.wrote(clients[0], origin{address: netip.AddrPortFrom(netip.IPv6Loopback(), uint16(i+1))}, []byte("\x80media"))
+	}
+	if len(p.owners) != mostOrigins {
+		t.Errorf("one client owns %d peers", len(p.owners))
+	}
+}
+
 // TestRate drops what is above the rate, in each direction by itself.
 func TestRate(t *testing.T) {
 	r := startRelay(t, func(o *Options) { o.Config.MaxBitrate = 80 }) // 10,000 bytes a second

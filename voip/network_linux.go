@@ -143,8 +143,14 @@ func (l *loop) watch(s *socket) error {
 	return nil
 }
 
-// listen opens a port that all loops share.
+// listen opens a port that all loops share, if nobody has it: sockets that share
+// one would else share it with those of another port or process, too.
 func (w *network) listen(at netip.AddrPort, h handler) (*udpPort, error) {
+	fd, err := openUDP(at, false, false)
+	if err != nil {
+		return nil, err
+	}
+	unix.Close(fd)
 	p, err := w.open(at, w.loops, h)
 	if err != nil {
 		return nil, err

@@ -49,7 +49,11 @@ type oneSocket struct {
 	local   netip.Addr // from which its packets leave
 	ended   chan struct{}
 	name    string // its ICE user name fragment
-	origins []origin
+	origins map[origin]struct{}
+}
+
+func newOneSocket(p *onePort, l *leg, local netip.Addr) *oneSocket {
+	return &oneSocket{port: p, leg: l, local: local, ended: make(chan struct{}), origins: map[origin]struct{}{}}
 }
 
 // openOnePort opens the port at an address, or at all.
@@ -147,11 +151,13 @@ func (p *onePort) hear(s *oneSocket, data []byte) {
 func (p *onePort) wrote(s *oneSocket, to origin, data []byte) {
 	_, _, ice := iceMessage(data)
 	owner := p.owners[to]
-	if owner == s || owner != nil && ice || len(s.origins) >= mostOrigins {
+	if owner == s || owner != nil && ice {
 		return // who sends media owns a peer, not who asks whether there is a way
 	}
-	p.owners[to] = s
-	s.origins = append(s.origins, to)
+	if _, had := s.origins[to]; had || len(s.origins) < mostOrigins {
+		p.owners[to] = s
+		s.origins[to] = struct{}{}
+	}
 }
 
 // send implements relaySocket.
@@ -191,7 +197,7 @@ func (s *oneSocket) close() {
 	if p.named[s.name] == s {
 		delete(p.named, s.name)
 	}
-	for _, o := range s.origins {
+	for o := range s.origins {
 		if p.owners[o] == s {
 			delete(p.owners, o)
 		}

@@ -72,7 +72,7 @@ func (p *ports) give(l *leg, on *loop, family int, w wish) (token string, err er
 		if w.even || w.token != "" {
 			return "", errNoPort
 		}
-		l.socket, l.address = &oneSocket{port: one, leg: l, local: local, ended: make(chan struct{})}, netip.AddrPortFrom(external, one.number)
+		l.socket, l.address = newOneSocket(one, l, local), netip.AddrPortFrom(external, one.number)
 		return "", nil
 	}
 	var port *relayPort

@@ -161,6 +161,26 @@ func TestGrace(t *testing.T) {
 	}
 }
 
+// TestTaken shares no port with another relay, or with the relayed addresses of
+// its own, however many sockets share an address.
+func TestTaken(t *testing.T) {
+	r := startRelay(t, nil)
+	for what, change := range map[string]func(*TURNConfig){
+		"another relay":         func(c *TURNConfig) { c.UDP = []string{udpAddress(r)} },
+		"the same address":      func(c *TURNConfig) { c.UDP = []string{udpAddress(r), udpAddress(r)} },
+		"one port of two kinds": func(c *TURNConfig) { c.OnePort = r.udp[0].addr().Port() },
+	} {
+		c := DefaultConfig().TURN
+		c.UDP, c.TCP, c.STUNServers, c.Sockets = nil, nil, nil, 2
+		change(&c)
+		if other, err := NewRelay(t.Context(), Options{Config: c, Lifetime: time.Hour, Realm: "a.test"}); err == nil {
+			t.Errorf("%s: it is shared", what)
+			other.Close()
+		}
+	}
+	speak(t, r, "udp", "@alice:a.test").allocate()
+}
+
 // TestURIs tells clients of each way once, and of no second port of HTTPS beside
 // the usual one.
 func TestURIs(t *testing.T) {
