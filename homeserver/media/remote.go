@@ -69,10 +69,7 @@ func (s *Service) remote(ctx context.Context, server matrix.ServerName, id strin
 	if _, err := matrix.ParseServerName(string(server)); err != nil {
 		return store.Media{}, errNotFound()
 	}
-	m, ok, err := s.store.RemoteMedia(ctx, server, id)
-	if err == nil && ok {
-		ok, err = s.has(ctx, m.Digest)
-	}
+	m, ok, err := s.kept(ctx, server, id)
 	if err != nil {
 		return store.Media{}, err
 	}
@@ -107,6 +104,15 @@ func asMedia(m store.RemoteMedia) store.Media {
 	return store.Media{ID: m.ID, Digest: m.Digest, Size: m.Size, Type: m.Type, Name: m.Name, CreatedTS: m.FetchedTS}
 }
 
+// kept gives the row of a file of another server, and false if the file is not here.
+func (s *Service) kept(ctx context.Context, server matrix.ServerName, id string) (store.RemoteMedia, bool, error) {
+	m, ok, err := s.store.RemoteMedia(ctx, server, id)
+	if err == nil && ok {
+		ok, err = s.has(ctx, m.Digest)
+	}
+	return m, ok, err
+}
+
 // has tells whether a blob is there.
 func (s *Service) has(ctx context.Context, digest []byte) (bool, error) {
 	f, _, err := s.blobs.Open(ctx, blob.Digest(digest))
@@ -128,8 +134,12 @@ func (s *Service) use(ctx context.Context, m store.RemoteMedia) error {
 	return s.store.Update(ctx, func(tx *store.Tx) error { return tx.UseRemoteMedia(ctx, m.Server, m.ID, now) })
 }
 
-// fetch gets a file from its server and keeps it.
+// fetch gets a file from its server and keeps it, unless somebody else has done so
+// meanwhile.
 func (s *Service) fetch(ctx context.Context, server matrix.ServerName, id string) (store.RemoteMedia, error) {
+	if m, ok, err := s.kept(ctx, server, id); err != nil || ok {
+		return m, err
+	}
 	from, err := s.Client.Download(ctx, server, id, remoteWait, s.config.MaxRemote)
 	if err != nil {
 		return store.RemoteMedia{}, err

@@ -119,6 +119,10 @@ func TestRemote(t *testing.T) {
 				t.Errorf("got %q, %+v", content, f)
 			}
 		}
+		// Who looked before it was here, and begins to fetch it when it is, need not.
+		if m, err := s.fetch(t.Context(), e.name, id); err != nil || m.Size != 5 {
+			t.Errorf("fetched later: %+v, %v", m, err)
+		}
 		if n := e.asked.Load(); n != 1 {
 			t.Errorf("the file was fetched %d times", n)
 		}
