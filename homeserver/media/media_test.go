@@ -176,7 +176,7 @@ func TestCreateAndFill(t *testing.T) {
 		// Who waits for the file gets it when it comes.
 		got := make(chan error, 1)
 		go func() {
-			f, err := s.Open(context.WithoutCancel(t.Context()), here, id, time.Minute)
+			f, err := s.Open(context.WithoutCancel(t.Context()), here, id, 10*time.Minute)
 			if err == nil {
 				err = f.Close()
 			}

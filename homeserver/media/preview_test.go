@@ -47,7 +47,7 @@ func text(kind, body string) func(http.ResponseWriter) {
 	}
 }
 
-func previewing(c *Config) { c.Previews.Enabled = true }
+func previewing(c *Config) { c.Previews.Enabled, c.Previews.Timeout = true, 10*time.Minute }
 
 func TestPreview(t *testing.T) {
 	picture := string(encoded(t, "image/png", pictureOf(30, 20, 255)))
@@ -162,17 +162,16 @@ func TestPreviewRemembers(t *testing.T) {
 // TestPreviewTellsNoAddress: a link that leads nowhere may stand in an encrypted
 // room, so no error, which would be logged, has it.
 func TestPreviewTellsNoAddress(t *testing.T) {
-	gone := httptest.NewServer(nil)
-	gone.Close()
+	const gone = "http://127.0.0.1:1" // where nobody listens
 	moved := httptest.NewServer(web{"/moved": func(w http.ResponseWriter) {
-		w.Header().Set("Location", gone.URL+"/share?key=sesame")
+		w.Header().Set("Location", gone+"/share?key=sesame")
 		w.WriteHeader(http.StatusFound)
 	}})
 	defer moved.Close()
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
 		s, _ := start(t, st, previewing)
 		s.Web = &http.Client{}
-		for _, at := range []string{gone.URL + "/share?key=sesame", moved.URL + "/moved"} {
+		for _, at := range []string{gone + "/share?key=sesame", moved.URL + "/moved"} {
 			_, err := s.Preview(t.Context(), at)
 			var told *matrix.Error
 			if !errors.As(err, &told) || told.Cause == nil || strings.Contains(fmt.Sprint(err, told.Cause), "sesame") {
