@@ -320,6 +320,7 @@ func TestLostInFlight(t *testing.T) {
 			w.Say(Text, "#a", "", "two", "", func(o Outcome) { outcomes <- o })
 		}()
 		s.want("PRIVMSG #a one")
+		synctest.Wait() // the other one is in the queue
 		_ = s.conn.Close()
 		if o := <-outcomes; !errors.Is(o.Err, ErrUnconfirmed) {
 			t.Errorf("the line in flight: %v", o.Err)

@@ -240,13 +240,13 @@ func (l *link) close() {
 // regain asks for the configured nick until it is ours.
 func (l *link) regain() {
 	l.mu.Lock()
-	again := l.regaining && !l.closed
+	again, nick := l.regaining && !l.closed, l.cfg.Nick
 	if again {
 		l.regainTimer = time.AfterFunc(regainInterval, l.regain)
 	}
 	l.mu.Unlock()
 	if again {
-		_ = l.enqueue(ircmsg.MakeMessage(nil, "", "NICK", l.cfg.Nick), func(Outcome) {})
+		_ = l.enqueue(ircmsg.MakeMessage(nil, "", "NICK", nick), func(Outcome) {})
 	}
 }
 
