@@ -75,8 +75,9 @@ func (h *Host) concerns(ctx context.Context, l *letter, run *runner) bool {
 		return true
 	}
 	text, _ := l.Content["body"].(string)
-	user, err := run.br.GetUserByMXID(ctx, l.Sender)
-	return err != nil || !strings.HasPrefix(text, h.commandPrefix()) && user.ManagementRoom != l.Room
+	// What mautrix has in memory of a user another goroutine may be changing.
+	user, err := run.br.DB.User.GetByMXID(ctx, l.Sender)
+	return err != nil || !strings.HasPrefix(text, h.commandPrefix()) && (user == nil || user.ManagementRoom != l.Room)
 }
 
 // puppetMark is in each event that the bridge sends as a local user.
