@@ -135,6 +135,9 @@ func (c *Connector) LoadUserLogin(ctx context.Context, login *bridgev2.UserLogin
 			return fmt.Errorf("load the keys of the device: %w", err)
 		}
 		if device != nil {
+			if device.PushName == "" {
+				device.PushName = login.RemoteName // it must not be empty; the phone sends the true one later
+			}
 			s.client = c.client(guard(device), login.Log)
 		}
 	}

@@ -358,9 +358,6 @@ func (s *session) stir() {
 
 // present tells WhatsApp whether the user is online.
 func (s *session) present(ctx context.Context, p types.Presence) {
-	if s.client.Store.PushName == "" {
-		s.client.Store.PushName = s.login.RemoteName // it must not be empty; the phone sends the true one later
-	}
 	if err := s.client.SendPresence(ctx, p); err != nil && ctx.Err() == nil {
 		zerolog.Ctx(ctx).Debug().Err(err).Msg("tell whether the user is online")
 	}
