@@ -2,6 +2,7 @@ package bridgetest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -69,11 +70,15 @@ type impatient struct{ *mautrix.DefaultSyncer }
 
 // OnFailedSync implements mautrix.Syncer.
 func (impatient) OnFailedSync(*mautrix.RespSync, error) (time.Duration, error) {
-	return 50 * time.Millisecond, nil
+	return impatience, nil
 }
 
+// impatience is when a client tries again.
+const impatience = 50 * time.Millisecond
+
 // fillGaps fetches what the limit of the timeline left out of an answer, as
-// clients do: backwards to the first event that has been seen.
+// clients do: backwards to the first event that has been seen. A server that is
+// down for a moment is asked again.
 func (u *User) fillGaps(ctx context.Context, resp *mautrix.RespSync, since string) bool {
 	for room, joined := range resp.Rooms.Join {
 		known := u.Events(func(e *event.Event) bool { return e.RoomID == room })
@@ -82,9 +87,15 @@ func (u *User) fillGaps(ctx context.Context, resp *mautrix.RespSync, since strin
 		}
 		for from, met := joined.Timeline.PrevBatch, false; from != "" && !met; {
 			page, err := u.Messages(ctx, room, from, "", mautrix.DirectionBackward, nil, 100)
+			if errors.Is(err, mautrix.MForbidden) {
+				break // the user was put out meanwhile
+			}
 			if err != nil {
-				u.T.Logf("the gap in %s stays: %v", room, err)
-				break
+				if ctx.Err() != nil {
+					return false
+				}
+				time.Sleep(impatience)
+				continue
 			}
 			for _, e := range page.Chunk {
 				if met = slices.ContainsFunc(known, func(k *event.Event) bool { return k.ID == e.ID }); met {
