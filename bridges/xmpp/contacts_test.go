@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 
 	"maunium.net/go/mautrix/bridgev2/status"
@@ -120,8 +121,9 @@ func TestBookmarks(t *testing.T) {
 // holdingWire holds back the answer to the making of a room.
 type holdingWire struct {
 	bridge.Wire
-	name            string // of the room
-	asked, released chan struct{}
+	name     string // of the room
+	asked    func()
+	released chan struct{}
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -133,7 +135,7 @@ func (w holdingWire) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	answer, err := w.Wire.RoundTrip(r)
 	if bytes.Contains(body, []byte(w.name)) {
-		close(w.asked)
+		w.asked()
 		<-w.released
 	}
 	return answer, err
@@ -145,7 +147,8 @@ func TestLeftWhileEntering(t *testing.T) {
 	each(t, func(t *testing.T, server *xmpptest.Server) {
 		phone, bob := server.Person("alice"), server.Person("bob")
 		bob.Enter(hall, "bob")
-		hold := holdingWire{name: hall, asked: make(chan struct{}), released: make(chan struct{})}
+		asked := make(chan struct{})
+		hold := holdingWire{name: hall, asked: sync.OnceFunc(func() { close(asked) }), released: make(chan struct{})}
 		o := direct(server).options(nil)
 		o.Wire = func(w bridge.Wire) bridge.Wire { hold.Wire = w; return hold }
 		matrix := bridgetest.Start(t, o)
@@ -156,7 +159,7 @@ func TestLeftWhileEntering(t *testing.T) {
 			return len(logins) == 1 && logins[0].State == string(status.StateConnected)
 		})
 		bookmark(phone, hall, "true")
-		<-hold.asked
+		<-asked
 		bookmark(phone, hall, "false")
 		bob.Send(`<message to="%s" type="chat" id="f"><body>behind it</body></message>`, phone.JID)
 		alice.Await("what came behind it", func(e *event.Event) bool {

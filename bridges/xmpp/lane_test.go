@@ -75,7 +75,7 @@ func TestSlow(t *testing.T) {
 // yet: the position stays before that, so that the next look finds it.
 func TestGap(t *testing.T) {
 	s := &session{
-		ctx: t.Context(), saved: time.Now(), // not again soon
+		ctx: t.Context(), saved: time.Now().Add(time.Hour), // not again in this test
 		login: &bridgev2.UserLogin{UserLogin: &database.UserLogin{Metadata: &LoginMetadata{}}},
 	}
 	s.account = &lane{session: s}
