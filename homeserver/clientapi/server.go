@@ -36,7 +36,10 @@ type Contact struct {
 }
 
 // versions are the versions of the specification that clients may count on.
-var versions = []string{"r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11", "v1.12"}
+var versions = []string{
+	"r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10",
+	"v1.11", "v1.12", "v1.13", "v1.14", "v1.15", "v1.16", "v1.17", "v1.18", "v1.19",
+}
 
 // features are proposals and newer parts of the specification that work here.
 var features = map[string]bool{

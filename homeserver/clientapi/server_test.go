@@ -11,7 +11,7 @@ import (
 func TestServer(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
 		s := start(t, st, func(a *API) { a.DefaultRoomVersion = "11" })
-		s.nobody().want(200, `"v1.12"`, "GET", "/_matrix/client/versions", "")
+		s.nobody().want(200, `"v1.19"`, "GET", "/_matrix/client/versions", "")
 		for _, feature := range []string{"org.matrix.msc3827.stable", "org.matrix.msc3981"} { // Element does without where they are not told
 			s.nobody().want(200, `"`+feature+`":true`, "GET", "/_matrix/client/versions", "")
 		}
