@@ -44,9 +44,10 @@ type Service struct {
 	// known. Nil asks nobody.
 	AskUser func(ctx context.Context, user matrix.UserID) (bool, error)
 
-	cache   sessions
-	seen    sightings
-	hashing hasher
+	cache    sessions
+	seen     sightings
+	hashing  hasher
+	patience time.Duration // with servers that are asked for profiles; 0: profileTime
 }
 
 // Session is who asks, and with what right.

@@ -1,6 +1,7 @@
 package account
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -74,7 +75,7 @@ func (s *Service) profileElsewhere(ctx context.Context, user matrix.UserID) (sto
 	if s.Client == nil {
 		return nil, none
 	}
-	ctx, cancel := context.WithTimeout(ctx, profileTime)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(s.patience, profileTime))
 	defer cancel()
 	fields, err := s.Client.Profile(ctx, user, "")
 	var refused *fedclient.ResponseError

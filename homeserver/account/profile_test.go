@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"switchboard/homeserver/fedclient/fedclienttest"
 	"switchboard/homeserver/matrix"
@@ -16,7 +17,7 @@ import (
 // TestProfileElsewhere asks for profiles of users of another server.
 func TestProfileElsewhere(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
-		s := &Service{Store: st, ServerName: "a.test"}
+		s := &Service{Store: st, ServerName: "a.test", patience: 2 * time.Minute}
 		answers := map[string]struct {
 			status int
 			body   string

@@ -57,25 +57,27 @@ func TestSessions(t *testing.T) {
 }
 
 func TestSessionsAreBounded(t *testing.T) {
-	var c sessions
-	put := func(i int) {
-		user := matrix.UserID(fmt.Sprintf("@u%d:t", i/4))
-		c.put(fmt.Sprint(i), known(user, "1"), time.Now(), c.age())
-	}
-	for i := range 3 * mostSessions {
-		put(i)
-		if i%1000 == 0 {
-			if _, ok := c.find("0"); !ok { // in use all the time
-				t.Fatalf("forgotten after %d others", i)
+	synctest.Test(t, func(t *testing.T) { // where none of them becomes old meanwhile
+		var c sessions
+		put := func(i int) {
+			user := matrix.UserID(fmt.Sprintf("@u%d:t", i/4))
+			c.put(fmt.Sprint(i), known(user, "1"), time.Now(), c.age())
+		}
+		for i := range 3 * mostSessions {
+			put(i)
+			if i%1000 == 0 {
+				if _, ok := c.find("0"); !ok { // in use all the time
+					t.Fatalf("forgotten after %d others", i)
+				}
 			}
 		}
-	}
-	if n := len(c.young.kept) + len(c.old.kept); n > 2*mostSessions {
-		t.Errorf("%d sessions", n)
-	}
-	if _, ok := c.find("1"); ok {
-		t.Error("an old one is still there")
-	}
+		if n := len(c.young.kept) + len(c.old.kept); n > 2*mostSessions {
+			t.Errorf("%d sessions", n)
+		}
+		if _, ok := c.find("1"); ok {
+			t.Error("an old one is still there")
+		}
+	})
 }
 
 // A device is seen at most once in a while, and its sightings are bounded.
