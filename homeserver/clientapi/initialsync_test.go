@@ -62,7 +62,7 @@ func TestPeek(t *testing.T) {
 		}
 		waiting := make(chan answer)
 		end := guest.want(200, "end", "GET", events, "").text("end")
-		go func() { waiting <- guest.want(200, "chunk", "GET", events+"&timeout=60000&from="+end, "") }()
+		go func() { waiting <- guest.want(200, "chunk", "GET", events+"&timeout=300000&from="+end, "") }()
 		text("three")
 		if got := chunk((<-waiting).at("chunk")); got != "three" {
 			t.Errorf("the wait ended with %s", got)

@@ -210,25 +210,25 @@ func TestSharedSecret(t *testing.T) {
 		prepare(t, st).want(404, "M_UNRECOGNIZED", "GET", path, "")
 		prepare(t, st).want(404, "M_UNRECOGNIZED", "POST", path, "{}")
 		s := prepare(t, st, mode(account.Closed), func(a *API) { a.Accounts.Config.SharedSecret = secret })
+		nonce := func() string { return s.want(200, "nonce", "GET", path, "").text("nonce") } // good for a minute
 		body := func(nonce, key, name, role string) string {
 			h := hmac.New(sha1.New, []byte(key))
 			fmt.Fprintf(h, "%s\x00%s\x00%s\x00%s", nonce, name, password, role)
 			return fmt.Sprintf(`{"nonce":%q,"username":%q,"password":%q,"admin":%v,"mac":%q,"displayname":"X"}`, nonce, name, password, role == "admin", hex.EncodeToString(h.Sum(nil)))
 		}
-		nonce := s.want(200, "nonce", "GET", path, "").text("nonce")
-		a := s.want(200, `"user_id":"@root:a.test"`, "POST", path, body(nonce, secret, "ROOT", "admin"))
+		a := s.want(200, `"user_id":"@root:a.test"`, "POST", path, body(nonce(), secret, "ROOT", "admin"))
 		root := s.with("", a.text("access_token"), "")
 		root.want(200, `"suspend":true`, "GET", v3+"capabilities", "")
 		root.want(200, `{"displayname":"X"}`, "GET", v3+"profile/@root:a.test", "")
-		s.want(400, "M_USER_IN_USE", "POST", path, body(nonce, secret, "root", "admin"))
-		s.want(403, "M_FORBIDDEN", "POST", path, body(nonce, "other", "eve", "admin"))
-		s.want(403, "M_FORBIDDEN", "POST", path, strings.Replace(body(nonce, secret, "eve", "notadmin"), "false", "true", 1))
-		s.want(400, "M_INVALID_USERNAME", "POST", path, body(nonce, secret, "e,ve", "notadmin"))
-		other := "A"
-		if nonce[10] == 'A' {
+		s.want(400, "M_USER_IN_USE", "POST", path, body(nonce(), secret, "root", "admin"))
+		s.want(403, "M_FORBIDDEN", "POST", path, body(nonce(), "other", "eve", "admin"))
+		s.want(403, "M_FORBIDDEN", "POST", path, strings.Replace(body(nonce(), secret, "eve", "notadmin"), "false", "true", 1))
+		s.want(400, "M_INVALID_USERNAME", "POST", path, body(nonce(), secret, "e,ve", "notadmin"))
+		made, other := nonce(), "A"
+		if made[10] == 'A' {
 			other = "B"
 		}
 		s.want(400, "M_INVALID_PARAM", "POST", path, body("made up", secret, "eve", "notadmin"))
-		s.want(400, "M_INVALID_PARAM", "POST", path, body(nonce[:10]+other+nonce[11:], secret, "eve", "notadmin"))
+		s.want(400, "M_INVALID_PARAM", "POST", path, body(made[:10]+other+made[11:], secret, "eve", "notadmin"))
 	})
 }

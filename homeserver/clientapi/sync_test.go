@@ -43,9 +43,11 @@ func TestSyncFromMemory(t *testing.T) {
 			ran = nil
 			mu.Unlock()
 			follow()
+			mu.Lock()
 			if i > 2 && len(ran) > 0 {
 				t.Errorf("%d queries:\n%s", len(ran), strings.Join(ran, "\n"))
 			}
+			mu.Unlock()
 		}
 	})
 }
