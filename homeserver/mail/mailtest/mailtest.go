@@ -62,6 +62,7 @@ func Start(t testing.TB, tls string) *Server {
 	}
 	s := &Server{TB: t, dir: t.TempDir(), Config: ours.DefaultConfig()}
 	s.Config.Host, s.Config.TLS, s.Config.From = "127.0.0.1", tls, "Example chat <chat@example.org>"
+	s.Config.Timeout = 2 * time.Minute // however busy the machine is
 	args := []string{"-c", script, "--dir", s.dir, "--tls", tls}
 	if tls != ours.None {
 		cert, key := s.certificate()
