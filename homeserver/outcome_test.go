@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -18,7 +17,6 @@ import (
 	"switchboard/homeserver"
 	"switchboard/homeserver/account"
 	"switchboard/homeserver/database/databasetest"
-	"switchboard/homeserver/fedclient"
 	"switchboard/homeserver/fedclient/fedclienttest"
 	"switchboard/registrations"
 )
@@ -203,8 +201,7 @@ func running(t *testing.T, database string) *walk {
 	c.ServerName, c.DataDir, c.Database.URL = name, t.TempDir(), database
 	c.RateLimits.Enabled = false
 	c.Registration.Hash = account.Argon2{Memory: 64, Time: 1, Threads: 1} // cheap
-	c.Federation.Asking.RootCA, c.Federation.Asking.Notaries = w.authority(), []fedclient.NotaryConfig{}
-	c.Outbound.Allow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	w.neighbours(&c)
 	var err error
 	w.Server, err = homeserver.New(t.Context(), c, registrations.NewSet(string(name)))
 	w.ok(err)

@@ -23,6 +23,7 @@ import (
 	"switchboard/homeserver/clientapi"
 	"switchboard/homeserver/database/databasetest"
 	"switchboard/homeserver/fedapi"
+	"switchboard/homeserver/fedclient"
 	"switchboard/homeserver/fedclient/fedclienttest"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/signing"
@@ -110,8 +111,7 @@ func newWalk(t *testing.T, database string) *walk {
 	c.RateLimits.Enabled = false
 	c.Registration.Hash, c.Registration.Guests = account.Argon2{Memory: 64, Time: 1, Threads: 1}, true // cheap
 	c.Media.Unauthenticated = false
-	c.Federation.Asking.RootCA, c.Federation.Asking.Notaries = w.authority(), nil
-	c.Outbound.Allow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	w.neighbours(&c)
 	set := registrations.NewSet("a.test")
 	reg, err := registrations.Generate(registrations.Registration{
 		ID: "irc", SenderLocalpart: "ircbot", Protocols: []string{"irc"}, Users: []registrations.Namespace{{Regex: "@irc_.*", Exclusive: true}},
@@ -133,13 +133,17 @@ func newWalk(t *testing.T, database string) *walk {
 	return w
 }
 
-// authority writes the certificate of other servers to a file.
-func (w *walk) authority() string {
+// neighbours lets a server reach other servers on this computer, however busy that
+// is, and nobody else.
+func (w *walk) neighbours(c *homeserver.Config) {
 	s := httptest.NewTLSServer(http.NotFoundHandler())
 	defer s.Close()
-	file := filepath.Join(w.TempDir(), "ca.pem")
-	w.ok(os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600))
-	return file
+	c.Federation.Asking.RootCA = filepath.Join(w.TempDir(), "ca.pem") // all of httptest have one certificate
+	w.ok(os.WriteFile(c.Federation.Asking.RootCA, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600))
+	c.Federation.Asking.Notaries = []fedclient.NotaryConfig{}
+	c.Federation.Asking.Timeout = 2 * time.Minute
+	c.Outbound.Allow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	c.Outbound.ConnectTimeout = time.Minute
 }
 
 // publish is the other server, which has nothing but a key.
