@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -189,8 +190,8 @@ func (c ExternalConfig) check(bad func(key, format string, args ...any)) {
 		bad("external.uris", "must say where the TURN server is, such as turn:turn.example.org?transport=udp")
 	}
 	for i, uri := range c.URIs {
-		if scheme, _, ok := strings.Cut(uri, ":"); !ok || scheme != "turn" && scheme != "turns" {
-			bad(fmt.Sprintf("external.uris[%d]", i), "%q must begin with turn: or turns:", uri)
+		if scheme, rest, _ := strings.Cut(uri, ":"); scheme != "turn" && scheme != "turns" || rest == "" || strings.ContainsAny(rest, "/@ ") {
+			bad(fmt.Sprintf("external.uris[%d]", i), "%q must be like turn:turn.example.org?transport=udp, or begin with turns:, and has no //", uri)
 		}
 	}
 	if (c.Secret == "") == (c.Username == "") {
@@ -199,10 +200,21 @@ func (c ExternalConfig) check(bad func(key, format string, args ...any)) {
 }
 
 func (c TURNConfig) check(bad func(key, format string, args ...any)) {
+	if c.Host != "" && !isHost(c.Host) {
+		bad("turn.host", "%q must be a name or an address alone, such as turn.example.org, without scheme and port", c.Host)
+	}
+	for i, s := range c.STUNServers {
+		if host, port, err := net.SplitHostPort(s); err != nil || !isHost(host) || !isPort(port) {
+			bad(fmt.Sprintf("turn.stun_servers[%d]", i), "%q must be a host and a port, such as stun.example.org:3478", s)
+		}
+	}
 	for key, list := range map[string][]string{"udp": c.UDP, "tcp": c.TCP, "tls": c.TLS} {
 		for i, address := range list {
-			if _, err := listenAddress(address); err != nil {
+			at, err := listenAddress(address)
+			if err != nil {
 				bad(fmt.Sprintf("turn.%s[%d]", key, i), "%q must be an address and a port, such as :3478 or 192.0.2.1:3478", address)
+			} else if key == "udp" && c.OnePort != 0 && at.Port() == c.OnePort {
+				bad("turn.one_port", "%d is where clients are served over UDP (turn.udp); it must be another one", c.OnePort)
 			}
 		}
 	}
@@ -233,6 +245,19 @@ func (c TURNConfig) check(bad func(key, format string, args ...any)) {
 			bad(fmt.Sprintf("turn.shared_secrets[%d]", i), "has %d characters, needs at least 16", len(s))
 		}
 	}
+}
+
+// isHost tells whether s is a name or an address that can stand in a URI.
+func isHost(s string) bool {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return a.Zone() == ""
+	}
+	return s != "" && !strings.ContainsAny(s, ":/[]@?# ")
+}
+
+func isPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && n > 0
 }
 
 // listenAddress reads "host:port", where host is an IP address or empty for all

@@ -168,15 +168,27 @@ func TestConfig(t *testing.T) {
 		change func(*Config)
 		want   string
 	}{
-		"as it is":           {func(*Config) {}, ""},
-		"lifetime":           {func(c *Config) { c.Lifetime = time.Second }, "voip.lifetime"},
-		"address":            {func(c *Config) { c.TURN.UDP = []string{"example.org:3478"} }, "voip.turn.udp[0]"},
-		"ports":              {func(c *Config) { c.TURN.MaxPort = 80 }, "voip.turn.min_port"},
-		"quota":              {func(c *Config) { c.TURN.UserQuota = 0 }, "voip.turn.user_quota"},
-		"short secret":       {func(c *Config) { c.TURN.SharedSecrets = []string{"short"} }, "voip.turn.shared_secrets[0]"},
-		"external, nowhere":  {func(c *Config) { c.Provider = "external"; c.External.Secret = "x" }, "voip.external.uris"},
-		"external, no key":   {func(c *Config) { c.Provider = "external"; c.External.URIs = []string{"turn:a.test"} }, "voip.external"},
-		"external, a page":   {func(c *Config) { c.Provider = "external"; c.External.URIs = []string{"https://a.test"} }, "voip.external.uris[0]"},
+		"as it is":          {func(*Config) {}, ""},
+		"lifetime":          {func(c *Config) { c.Lifetime = time.Second }, "voip.lifetime"},
+		"address":           {func(c *Config) { c.TURN.UDP = []string{"example.org:3478"} }, "voip.turn.udp[0]"},
+		"two purposes":      {func(c *Config) { c.TURN.OnePort = 3478 }, "voip.turn.one_port"},
+		"host with a port":  {func(c *Config) { c.TURN.Host = "turn.example.org:3478" }, "voip.turn.host"},
+		"host, a page":      {func(c *Config) { c.TURN.Host = "https://turn.example.org" }, "voip.turn.host"},
+		"host of IPv6":      {func(c *Config) { c.TURN.Host = "2001:db8::1" }, ""},
+		"STUN without port": {func(c *Config) { c.TURN.STUNServers = []string{"stun.example.org"} }, "voip.turn.stun_servers[0]"},
+		"STUN as a URI":     {func(c *Config) { c.TURN.STUNServers = []string{"stun:stun.example.org:3478"} }, "voip.turn.stun_servers[0]"},
+		"STUN of IPv6":      {func(c *Config) { c.TURN.STUNServers = []string{"[2001:db8::1]:3478"} }, ""},
+		"ports":             {func(c *Config) { c.TURN.MaxPort = 80 }, "voip.turn.min_port"},
+		"quota":             {func(c *Config) { c.TURN.UserQuota = 0 }, "voip.turn.user_quota"},
+		"short secret":      {func(c *Config) { c.TURN.SharedSecrets = []string{"short"} }, "voip.turn.shared_secrets[0]"},
+		"external, nowhere": {func(c *Config) { c.Provider = "external"; c.External.Secret = "x" }, "voip.external.uris"},
+		"external, no key":  {func(c *Config) { c.Provider = "external"; c.External.URIs = []string{"turn:a.test"} }, "voip.external"},
+		"external, a page":  {func(c *Config) { c.Provider = "external"; c.External.URIs = []string{"https://a.test"} }, "voip.external.uris[0]"},
+		"external, slashes": {func(c *Config) {
+			c.Provider = "external"
+			c.External.Secret = "x"
+			c.External.URIs = []string{"turn://a.test"}
+		}, "voip.external.uris[0]"},
 		"cloudflare, no key": {func(c *Config) { c.Provider = "cloudflare" }, "voip.cloudflare"},
 	} {
 		config := DefaultConfig()

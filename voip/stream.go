@@ -27,50 +27,64 @@ const (
 type gate struct {
 	mu      sync.Mutex // tier 3; guards what follows
 	all     map[*stream]struct{}
-	unknown int
-	from    map[netip.Addr]int
+	unknown map[*stream]netip.Addr // and of which source
+	from    map[netip.Addr]int     // how many of these each has
 	closed  bool
 	empty   sync.WaitGroup
 }
 
-// enter lets a connection in; false if there are too many.
+// enter lets a connection in; false if there are too many, or too many of its
+// source. If those of all sources together are too many that have shown no
+// credentials, it takes the place of one of these, which chance finds: who only
+// holds places loses them sooner or later, and who uses one seldom does.
 func (g *gate) enter(s *stream, a netip.Addr) bool {
+	other, ok := g.admit(s, a)
+	if other != nil {
+		other.conn.Close()
+	}
+	return ok
+}
+
+// admit is enter, and gives the connection that has to go.
+func (g *gate) admit(s *stream, a netip.Addr) (other *stream, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.closed || len(g.all) >= maxStreams || g.unknown >= maxUnknown || g.from[a] >= maxUnknownOne {
-		return false
+	if g.closed || len(g.all) >= maxStreams || g.from[a] >= maxUnknownOne {
+		return nil, false
 	}
 	if g.from == nil {
-		g.from, g.all = map[netip.Addr]int{}, map[*stream]struct{}{}
+		g.all, g.unknown, g.from = map[*stream]struct{}{}, map[*stream]netip.Addr{}, map[netip.Addr]int{}
+	}
+	if len(g.unknown) >= maxUnknown {
+		for other = range g.unknown {
+			break
+		}
+		g.forget(other)
 	}
 	g.empty.Add(1)
 	g.all[s] = struct{}{}
-	g.unknown++
-	g.from[a]++
-	return true
+	g.suspect(s, a)
+	return other, true
 }
 
 // know counts a connection as one of a user, or no more.
-func (g *gate) know(a netip.Addr, known bool) {
+func (g *gate) know(s *stream, a netip.Addr, known bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if known {
-		g.forget(a)
+		g.forget(s)
 	} else {
-		g.unknown++
-		g.from[a]++
+		g.suspect(s, a)
 	}
 }
 
 // leave lets a connection out.
-func (g *gate) leave(s *stream, a netip.Addr, known bool) {
+func (g *gate) leave(s *stream) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.all, s)
 	g.empty.Done()
-	if !known {
-		g.forget(a)
-	}
+	g.forget(s)
 }
 
 // close closes all connections, and lets none in any more.
@@ -84,10 +98,20 @@ func (g *gate) close() {
 	g.empty.Wait()
 }
 
-// forget counts one less that is not known. The lock is held.
-func (g *gate) forget(a netip.Addr) {
-	g.unknown--
-	if g.from[a]--; g.from[a] <= 0 {
+// suspect counts one more that is not known. The lock is held.
+func (g *gate) suspect(s *stream, a netip.Addr) {
+	g.unknown[s] = a
+	g.from[a]++
+}
+
+// forget counts one less, if it counts. The lock is held.
+func (g *gate) forget(s *stream) {
+	a, ok := g.unknown[s]
+	if !ok {
+		return
+	}
+	delete(g.unknown, s)
+	if g.from[a]--; g.from[a] == 0 {
 		delete(g.from, a)
 	}
 }
@@ -184,10 +208,7 @@ func (r *Relay) ServeConn(conn net.Conn) {
 		if session := r.session(p); session != nil {
 			r.end(session)
 		}
-		s.mu.Lock()
-		known := s.known
-		s.mu.Unlock()
-		r.gate.leave(s, from, known)
+		r.gate.leave(s)
 	}()
 	conn.SetDeadline(time.Now().Add(authTime))
 	if t, ok := conn.(*tls.Conn); ok {
@@ -225,7 +246,7 @@ func (r *Relay) know(p path, known bool) {
 	if !changed {
 		return
 	}
-	r.gate.know(Source(p.remote.Addr()), known)
+	r.gate.know(s, Source(p.remote.Addr()), known)
 	deadline := time.Time{}
 	if !known {
 		deadline = time.Now().Add(authTime)

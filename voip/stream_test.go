@@ -27,7 +27,7 @@ func TestGate(t *testing.T) {
 				t.Fatalf("%d strangers are in, want %d", got, want)
 			}
 			r.gate.mu.Lock()
-			got = r.gate.unknown
+			got = len(r.gate.unknown)
 			r.gate.mu.Unlock()
 		}
 	}
@@ -122,22 +122,51 @@ type pipeFrom struct {
 // RemoteAddr implements net.Conn.
 func (c pipeFrom) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.from) }
 
-// TestGateTotal bounds strangers of many addresses, too.
+// TestGateTotal bounds strangers of many addresses, too, who take the places of
+// each other, and none of a user.
 func TestGateTotal(t *testing.T) {
 	var g gate
-	entered := 0
-	for i := range 2 * maxUnknown {
-		if g.enter(newStream(nil), stranger(i)) {
-			entered++
+	closed := 0
+	enter := func(i int) *stream {
+		t.Helper()
+		s := newStream(closer{closed: &closed})
+		if !g.enter(s, stranger(i)) {
+			t.Fatalf("stranger %d is not let in", i)
 		}
+		return s
 	}
-	if entered != maxUnknown {
-		t.Errorf("%d of %d are let in", entered, 2*maxUnknown)
+	user := enter(0)
+	g.know(user, stranger(0), true)
+	for i := range maxUnknown {
+		enter(i)
 	}
-	g.know(stranger(0), true)
-	if !g.enter(newStream(nil), stranger(0)) {
-		t.Error("a user takes a place of strangers")
+	if closed != 0 {
+		t.Errorf("%d of %d have to go", closed, maxUnknown)
 	}
+	for i := range maxUnknown {
+		enter(maxUnknown + i)
+	}
+	if closed != maxUnknown || len(g.unknown) != maxUnknown {
+		t.Errorf("%d of %d have to go, %d stay", closed, 2*maxUnknown, len(g.unknown))
+	}
+	for s := range g.all {
+		g.leave(s)
+	}
+	if len(g.from) != 0 {
+		t.Errorf("%v count still", g.from)
+	}
+}
+
+// closer is a connection that counts how often it is closed.
+type closer struct {
+	net.Conn
+	closed *int
+}
+
+// Close implements io.Closer.
+func (c closer) Close() error {
+	*c.closed++
+	return nil
 }
 
 // stranger is the address of one of many.
