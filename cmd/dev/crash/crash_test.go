@@ -84,7 +84,7 @@ func gather(s *instance.Server) []*person {
 // load lets everybody send, one message after the other, until the server is
 // killed, a while after it acknowledged the first.
 func load(t *testing.T, s *instance.Server, people []*person, crash time.Duration) {
-	ctx, cancel := context.WithTimeout(t.Context(), crash+time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), crash+10*time.Minute)
 	defer cancel()
 	var group sync.WaitGroup
 	begun := make(chan struct{}, len(people))

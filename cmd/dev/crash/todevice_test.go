@@ -31,7 +31,7 @@ func TestKillToDevice(t *testing.T) {
 		t.Logf("seed %d", seed)
 		random := rand.New(rand.NewPCG(seed, 0))
 		for range rounds {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 			var group sync.WaitGroup
 			for _, p := range people {
 				group.Go(func() {

@@ -131,18 +131,21 @@ func (s *Server) Running() bool {
 	}
 }
 
-// Kill ends the process at once (SIGKILL): it cannot finish anything.
+// Kill ends the process at once (SIGKILL): it cannot finish anything. No later
+// request takes a connection to it.
 func (s *Server) Kill() {
 	s.t.Helper()
 	if err := s.process.Stop(syscall.SIGKILL, patience); err != nil {
 		s.t.Error(err)
 	}
+	s.client.CloseIdleConnections()
 }
 
 // Stop asks the process to end and fails the test if it does not, or not well.
 func (s *Server) Stop() {
 	s.t.Helper()
 	err := s.process.Stop(syscall.SIGTERM, patience)
+	s.client.CloseIdleConnections()
 	if err == nil {
 		err = s.process.Err()
 	}
