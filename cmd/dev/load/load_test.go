@@ -127,6 +127,7 @@ func TestRun(t *testing.T) {
 			t.Errorf("%s: %+v, want %d", name, p, n)
 		}
 	}
+	s.Close() // who was told to stop may only now have been heard
 	if n := f.calls["PUT /_matrix/client/v3/rooms/{room}/send/m.room.message/{txn}"]; n != 40+20+4+probes+500+fanMessages {
 		t.Errorf("the server saw %d messages", n)
 	}

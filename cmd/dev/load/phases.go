@@ -109,7 +109,7 @@ const (
 	maxReceivers = 200
 
 	// fanLimit is how long all deliveries may take.
-	fanLimit = time.Minute
+	fanLimit = 5 * time.Minute
 
 	// lazy is the filter of those syncs.
 	lazy = `{"room":{"timeline":{"limit":50},"state":{"lazy_load_members":true}}}`
