@@ -363,6 +363,45 @@ func TestSlidingExtensions(t *testing.T) {
 	})
 }
 
+// TestSlidingIgnoredThreads: nobody is told of threads by what ignored users write
+// there, and gets no root of theirs to see.
+func TestSlidingIgnoredThreads(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		s := start(t, st)
+		bob, eve := s.new("bob"), s.new("eve")
+		room := s.create(`{"preset":"public_chat"}`)
+		for _, u := range []*server{bob, eve} {
+			u.want(200, "room_id", "POST", room+"/join", "{}")
+		}
+		hers, his := eve.post(room, "her root", "", "", ""), bob.post(room, "his root", "", "", "")
+		s.ignore(eve)
+		ask := func(pos string, roots bool) answer {
+			return s.slide(pos, fmt.Sprintf(`{"lists":{"all":{"ranges":[[0,9]],"timeline_limit":0,"required_state":[]}},
+				"extensions":{"io.element.msc4360.threads":{"enabled":true,"include_roots":%t}}}`, roots))
+		}
+		threads := func(a answer) map[string]any {
+			m, _ := a.at("extensions", "io.element.msc4360.threads", "updates", id(room)).(map[string]any)
+			return m
+		}
+		for _, roots := range []bool{false, true} {
+			a := ask("", roots)
+			eve.post(room, fmt.Sprint("unheard", roots), "m.thread", his, "")
+			a = ask(a.text("pos"), roots)
+			if got := threads(a); len(got) > 0 {
+				t.Errorf("told of what eve wrote: %v", got)
+			}
+			bob.post(room, fmt.Sprint("one", roots), "m.thread", his, "")
+			bob.post(room, fmt.Sprint("two", roots), "m.thread", hers, "")
+			eve.post(room, fmt.Sprint("unheard too", roots), "m.thread", his, "")
+			a = ask(a.text("pos"), roots)
+			if got := threads(a); len(got) != 2 || strings.Contains(fmt.Sprint(got), "her root") || strings.Contains(fmt.Sprint(got), "unheard") ||
+				strings.Contains(fmt.Sprint(got), "prev_batch") || roots != strings.Contains(fmt.Sprint(got), "his root") {
+				t.Errorf("what bob wrote: %v", got)
+			}
+		}
+	})
+}
+
 // TestSlidingRestart: a loop without rooms goes on over a restart, since its
 // position says all; one with rooms begins again.
 func TestSlidingRestart(t *testing.T) {

@@ -223,10 +223,19 @@ func TestThreads(t *testing.T) {
 		if n := len(bob.want(200, "chunk", "GET", thread(room), "").at("chunk").([]any)); n != 4 {
 			t.Errorf("%d threads where the user of three roots is ignored", n)
 		}
+		eve.want(200, "room_id", "POST", room+"/join", "{}")
+		eve.post(room, "spam", "m.thread", eve.post(room, "e", "", "", ""), "")
+		if got := list(s, "?limit=1"); got != "e" {
+			t.Errorf("the newest thread: %q", got)
+		}
+		s.ignore(eve)
+		if got := list(s, ""); got != "d c b a" {
+			t.Errorf("where one ignores all who wrote in a thread: %q", got)
+		}
 		for _, bad := range []string{"?include=x", "?limit=0", "?limit=x", "?from=x"} {
 			s.want(400, "M_INVALID_PARAM", "GET", thread(room)+bad, "")
 		}
-		eve.want(403, "M_FORBIDDEN", "GET", thread(room), "")
+		s.new("mallory").want(403, "M_FORBIDDEN", "GET", thread(room), "")
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 
@@ -397,9 +398,11 @@ func (sl *slide) inTimeline(num store.RoomNum, pos int64) bool {
 	return r != nil && slices.ContainsFunc(r.timeline, func(e room.Seen) bool { return e.Pos == pos })
 }
 
-// threadUpdates are the threads of a room in which something is new.
+// threadUpdates are the threads of a room in which something is new that the user
+// gets to see.
 func (sl *slide) threadUpdates(r *store.Room, most int) (map[matrix.EventID]threadUpdate, error) {
-	list, err := sl.Store.Threads(sl.ctx, store.ThreadQuery{Room: r.Num, Before: sl.now.pos + 1}, most)
+	without := slices.Collect(maps.Keys(sl.ignored))
+	list, err := sl.Store.Threads(sl.ctx, store.ThreadQuery{Room: r.Num, Before: math.MaxInt64, Without: without}, most)
 	if err != nil {
 		return nil, err
 	}
@@ -411,7 +414,16 @@ func (sl *slide) threadUpdates(r *store.Room, most int) (map[matrix.EventID]thre
 		if !sl.Extensions.Threads.Roots && sl.inTimeline(r.Num, t.Last) {
 			continue
 		}
-		root, err := sl.reading.Rooms.Visible(sl.ctx, r, sl.reading.User, []*store.Event{t.Root})
+		news, err := sl.Store.Related(sl.ctx, store.Relating{
+			Room: r.Num, Target: t.Root.PDU.ID, RelType: store.Threaded, Depth: 1, Since: sl.known.at.pos, Upto: sl.now.pos, Without: without,
+		}, 2)
+		if err != nil {
+			return nil, err
+		}
+		if len(news) == 0 || !sl.Extensions.Threads.Roots && sl.inTimeline(r.Num, news[0].Pos) {
+			continue
+		}
+		root, err := sl.reading.Rooms.ThreadRoot(sl.ctx, r, sl.reading.User, t.Root)
 		if err != nil {
 			return nil, err
 		}
@@ -426,14 +438,8 @@ func (sl *slide) threadUpdates(r *store.Room, most int) (map[matrix.EventID]thre
 			}
 			u.Root = shaped[0]
 		}
-		others, err := sl.Store.Related(sl.ctx, store.Relating{
-			Room: r.Num, Target: t.Root.PDU.ID, RelType: store.Threaded, Depth: 1, Since: sl.known.at.pos, Upto: t.Last - 1,
-		}, 1)
-		if err != nil {
-			return nil, err
-		}
-		if len(others) > 0 {
-			u.Prev = room.Token(t.Last - 1)
+		if len(news) > 1 {
+			u.Prev = room.Token(news[0].Pos - 1)
 		}
 		updates[t.Root.PDU.ID] = u
 	}

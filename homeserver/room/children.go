@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"maps"
 	"math"
 	"slices"
 
@@ -56,12 +57,6 @@ func (s *Service) children(ctx context.Context, rd Reader, events []Seen, deep b
 	if err != nil {
 		return nil, err
 	}
-	var without []matrix.UserID
-	for user, is := range ignored {
-		if is {
-			without = append(without, user)
-		}
-	}
 	var nums []store.EventNum
 	for _, e := range events {
 		if !e.PDU.IsState() {
@@ -71,7 +66,7 @@ func (s *Service) children(ctx context.Context, rd Reader, events []Seen, deep b
 	if len(nums) == 0 {
 		return nil, nil
 	}
-	counts, err := s.Store.ChildrenOf(ctx, nums, rd.User, without)
+	counts, err := s.Store.ChildrenOf(ctx, nums, rd.User, slices.Collect(maps.Keys(ignored)))
 	if err != nil {
 		return nil, err
 	}

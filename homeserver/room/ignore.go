@@ -9,7 +9,8 @@ import (
 
 // Ignored lists the users whose events, but for state, a user does not want to
 // get. A list that has another shape than that of the specification ignores
-// nobody; nobody ignores themselves. The map is not to be changed.
+// nobody; nobody ignores themselves. The map holds nobody else, and is not to be
+// changed.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#ignoring-users
 func (s *Service) Ignored(ctx context.Context, user matrix.UserID) (map[matrix.UserID]bool, error) {
@@ -22,8 +23,9 @@ func (s *Service) Ignored(ctx context.Context, user matrix.UserID) (map[matrix.U
 		}
 		users := make(map[matrix.UserID]bool, len(c.Users))
 		for u := range c.Users {
-			users[u] = u != user
+			users[u] = true
 		}
+		delete(users, user)
 		return users
 	})
 }

@@ -3,7 +3,9 @@ package room
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"math"
+	"slices"
 
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/store"
@@ -24,7 +26,8 @@ type ThreadsAnswer struct {
 }
 
 // Threads gives the roots of a room's threads, those with the newest events
-// first. The root of an ignored user comes redacted.
+// first. The root of an ignored user comes redacted; a thread in which nobody but
+// ignored users wrote is none.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1roomsroomidthreads
 func (s *Service) Threads(ctx context.Context, rd Reader, q ThreadsAsked) (*ThreadsAnswer, error) {
@@ -32,7 +35,11 @@ func (s *Service) Threads(ctx context.Context, rd Reader, q ThreadsAsked) (*Thre
 	if err != nil {
 		return nil, err
 	}
-	ask := store.ThreadQuery{Room: a.room.Num, Before: math.MaxInt64}
+	ignored, err := s.Ignored(ctx, rd.User)
+	if err != nil {
+		return nil, err
+	}
+	ask := store.ThreadQuery{Room: a.room.Num, Before: math.MaxInt64, Without: slices.Collect(maps.Keys(ignored))}
 	if q.Own {
 		ask.Of = rd.User
 	}
@@ -40,10 +47,6 @@ func (s *Service) Threads(ctx context.Context, rd Reader, q ThreadsAsked) (*Thre
 		if ask.Before, err = ParseToken(q.From); err != nil {
 			return nil, err
 		}
-	}
-	ignored, err := s.Ignored(ctx, rd.User)
-	if err != nil {
-		return nil, err
 	}
 	answer := &ThreadsAnswer{}
 	var roots []Seen
@@ -58,7 +61,7 @@ pages:
 				answer.Next = Token(ask.Before)
 				break pages
 			}
-			seen, err := s.threadRoot(ctx, a.room, rd.User, t.Root, ignored)
+			seen, err := s.ThreadRoot(ctx, a.room, rd.User, t.Root)
 			if err != nil {
 				return nil, err
 			}
@@ -72,8 +75,13 @@ pages:
 	return answer, err
 }
 
-// threadRoot gives the root of a thread as user sees it, if they do.
-func (s *Service) threadRoot(ctx context.Context, r *store.Room, user matrix.UserID, root *store.Event, ignored map[matrix.UserID]bool) ([]Seen, error) {
+// ThreadRoot gives the root of a thread as user sees it, if they do. That of an
+// ignored user comes redacted.
+func (s *Service) ThreadRoot(ctx context.Context, r *store.Room, user matrix.UserID, root *store.Event) ([]Seen, error) {
+	ignored, err := s.Ignored(ctx, user)
+	if err != nil {
+		return nil, err
+	}
 	if ignored[root.PDU.Sender] {
 		redacted, err := root.PDU.Redacted()
 		if err != nil {

@@ -108,6 +108,8 @@ type Relating struct {
 
 	Since, Upto int64 // places behind the one and not behind the other
 	Forward     bool  // the oldest first
+
+	Without []matrix.UserID // who sent them
 }
 
 // What the questions for related events have in common: where they are looked
@@ -119,17 +121,17 @@ const (
 			SELECT event, pos, 1 FROM relations WHERE target = $1 AND ($2 = '' OR rel_type = $2)
 			UNION
 			SELECT r.event, r.pos, f.depth + 1 FROM found f JOIN events e ON e.num = f.event JOIN relations r ON r.target = e.event_id
-			WHERE e.room = $3 AND f.depth < $7
+			WHERE e.room = $3 AND f.depth < $8
 		)
 		SELECT f.event FROM found f JOIN events e ON e.num = f.event WHERE ` + relatingCounts + ` GROUP BY f.event, f.pos`
-	relatingCounts = `e.room = $3 AND e.redaction IS NULL AND f.pos > $4 AND f.pos <= $5`
+	relatingCounts = `e.room = $3 AND e.redaction IS NULL AND f.pos > $4 AND f.pos <= $5 AND e.sender NOT IN LIST($7)`
 )
 
 // Related gives up to limit events that refer to another and are not redacted, the
 // newest first unless q says otherwise.
 func (s *Store) Related(ctx context.Context, q Relating, limit int) ([]*Event, error) {
 	text, order := relatingDirectly, ` ORDER BY f.pos DESC LIMIT $6`
-	args := []any{eventKey(q.Target), q.RelType, q.Room, q.Since, q.Upto, limit}
+	args := []any{eventKey(q.Target), q.RelType, q.Room, q.Since, q.Upto, limit, q.Without}
 	if q.Depth > 1 {
 		text, args = relatingDeeply, append(args, q.Depth)
 	}
@@ -198,6 +200,8 @@ type ThreadQuery struct {
 	Room   RoomNum
 	Before int64         // threads whose newest event stands before this place
 	Of     matrix.UserID // only threads in which the user wrote, or whose root they did; "" for all
+
+	Without []matrix.UserID // no threads in which nobody else wrote
 }
 
 // Thread is a thread of a room.
@@ -213,7 +217,9 @@ func (s *Store) Threads(ctx context.Context, q ThreadQuery, limit int) ([]Thread
 		WHERE t.room = $1 AND t.last < $2 AND p.room = $1 AND p.pos IS NOT NULL AND ($3 = '' OR p.sender = $3 OR EXISTS (
 			SELECT 1 FROM relations f JOIN events e ON e.num = f.event
 			WHERE f.target = t.root AND f.rel_type = 'm.thread' AND e.room = $1 AND e.redaction IS NULL AND e.sender = $3))
-		ORDER BY t.last DESC LIMIT $4`, q.Room, q.Before, q.Of, limit)
+			AND EXISTS (SELECT 1 FROM relations f JOIN events e ON e.num = f.event
+				WHERE f.target = t.root AND f.rel_type = 'm.thread' AND e.room = $1 AND e.redaction IS NULL AND e.sender NOT IN LIST($5))
+		ORDER BY t.last DESC LIMIT $4`, q.Room, q.Before, q.Of, limit, q.Without)
 	if err != nil {
 		return nil, fmt.Errorf("read threads: %w", err)
 	}
