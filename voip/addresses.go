@@ -23,6 +23,7 @@ type addresses struct {
 	servers    []string // STUN servers
 
 	found atomic.Pointer[found]
+	told  [2]netip.Addr // for which local address it was logged that nobody tells the other one; look's own
 }
 
 // found is what is known of the machine's addresses. It is not changed.
@@ -59,10 +60,14 @@ func (a *addresses) look(ctx context.Context, probe bool) {
 		before = &found{}
 	}
 	now := &found{own: interfaceAddresses()}
+	sources := [2]netip.Addr{sourceAddress(ctx, ipv4), sourceAddress(ctx, ipv6)}
+	if !sources[ipv4].IsValid() && !sources[ipv6].IsValid() { // a network that leads nowhere else
+		sources = privateAddresses(now.own)
+	}
 	for family := range now.local {
 		local := a.bound[family]
 		if !local.IsValid() {
-			local = sourceAddress(ctx, family)
+			local = sources[family]
 		}
 		now.local[family] = local
 		if i := slices.IndexFunc(a.configured, func(c netip.Addr) bool { return familyOf(c) == family }); i >= 0 {
@@ -82,8 +87,9 @@ func (a *addresses) look(ctx context.Context, probe bool) {
 		}
 		if probe {
 			if seen, err := a.probe(ctx, family, local); err == nil {
-				now.external[family] = seen
-			} else if before.local[family] != local || before.external[family] == local {
+				now.external[family], a.told[family] = seen, netip.Addr{}
+			} else if a.told[family] != local && now.external[family] == local {
+				a.told[family] = local
 				zerolog.Ctx(ctx).Warn().Err(err).Stringer("address", local).Msg("the address that others see could not be found; calls with people elsewhere need voip.turn.external_ips")
 			}
 		}
@@ -136,6 +142,16 @@ func interfaceAddresses() []netip.Addr {
 		}
 	}
 	return own
+}
+
+// privateAddresses are the first private ones of each family.
+func privateAddresses(own []netip.Addr) (list [2]netip.Addr) {
+	for _, a := range own {
+		if f := familyOf(a); a.IsPrivate() && !list[f].IsValid() {
+			list[f] = a
+		}
+	}
+	return list
 }
 
 // sourceAddress is the address from which packets to the internet leave; not
@@ -194,17 +210,15 @@ func askSTUN(ctx context.Context, server string, family int, local netip.Addr) (
 			return netip.Addr{}, err
 		}
 		conn.SetReadDeadline(time.Now().Add(wait))
-		n, err := conn.Read(buf)
-		if err != nil {
-			continue
-		}
-		answer, err := parse(buf[:n])
-		if err != nil || answer.TransactionID != m.TransactionID {
-			continue
-		}
-		if v, err := answer.Get(stun.AttrXORMappedAddress); err == nil {
-			if a, ok := readAddress(answer, v); ok {
-				return a.Addr(), nil
+		for n, err := conn.Read(buf); err == nil; n, err = conn.Read(buf) {
+			answer, err := parse(buf[:n])
+			if err != nil || answer.TransactionID != m.TransactionID {
+				continue
+			}
+			if v, err := answer.Get(stun.AttrXORMappedAddress); err == nil {
+				if a, ok := readAddress(answer, v); ok {
+					return a.Addr(), nil
+				}
 			}
 		}
 	}
