@@ -187,3 +187,34 @@ func TestRatchetFile(t *testing.T) {
 		t.Error("an unsorted list was read")
 	}
 }
+
+// TestMark: a listed test that fails is called a failure when it is not repeated
+// any more.
+func TestMark(t *testing.T) {
+	s := &suite{listed: ratchet{"TestA"}}
+	for _, tt := range []struct {
+		left  int
+		name  string
+		ended outcome
+		want  string
+	}{{1, "TestA", failed, "again"}, {0, "TestA", failed, "FAIL"}, {1, "TestB", failed, "FAIL"}, {1, "TestA", passed, "ok  "}} {
+		if s.left = tt.left; s.mark(&result{name: tt.name, outcome: tt.ended}) != tt.want {
+			t.Errorf("%+v", tt)
+		}
+	}
+}
+
+// TestLastWords gives up when one homeserver after the other does not start, and
+// not for some of many.
+func TestLastWords(t *testing.T) {
+	s := &suite{results: map[string]*result{"TestDead": {name: "TestDead"}, "TestAlive": {name: "TestAlive"}}}
+	s.results["TestDead"].output.WriteString(notUp)
+	for i, tt := range []struct {
+		tests []string
+		dead  bool
+	}{{[]string{"TestDead", "TestDead"}, false}, {[]string{"TestAlive"}, false}, {[]string{"TestDead", "TestNone"}, false}, {[]string{"TestDead", "TestDead"}, true}} {
+		if got := s.lastWords(tt.tests); (got != "") != tt.dead {
+			t.Errorf("%d: %q", i, got)
+		}
+	}
+}

@@ -116,11 +116,12 @@ func conform(ctx context.Context, opts options) (bool, error) {
 	if opts.listed {
 		tests = list
 	}
+	s.listed, s.left = list, repeats
 	began := time.Now()
 	if err := s.runAll(ctx, tests); err != nil {
 		return false, err
 	}
-	if err := s.repeat(ctx, tests, list); err != nil {
+	if err := s.repeat(ctx, tests); err != nil {
 		return false, err
 	}
 	verdict := list.judge(s.results, tests)

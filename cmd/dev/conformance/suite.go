@@ -59,10 +59,13 @@ type suite struct {
 	complete   bool // no package that the list covers is left out
 	pairs      bool // only tests with two homeservers
 
+	listed ratchet // what is repeated when it fails
+	left   int     // how often that is still done; changed only while nothing runs
+
 	mu      sync.Mutex // tier 1; guards what follows
 	results map[string]*result
 	chunks  int // processes so far, for the names of log directories
-	dead    int // tests so far for which no homeserver started
+	dead    int // tests in a row for which no homeserver started
 }
 
 const (
@@ -179,12 +182,13 @@ func (s *suite) runAll(ctx context.Context, tests []string) error {
 
 // repeat runs listed tests that failed again, each alone. So it does with tests
 // that have no result, because another one took their process down.
-func (s *suite) repeat(ctx context.Context, tests []string, list ratchet) error {
-	for range repeats {
-		again := s.failures(tests, list)
+func (s *suite) repeat(ctx context.Context, tests []string) error {
+	for s.left > 0 {
+		again := s.failures(tests)
 		if len(again) == 0 {
 			break
 		}
+		s.left--
 		fmt.Printf("conformance: repeating %d tests\n", len(again))
 		if err := s.runChunks(ctx, again); err != nil {
 			return err
@@ -195,11 +199,11 @@ func (s *suite) repeat(ctx context.Context, tests []string, list ratchet) error 
 
 // failures forgets the results of what is to be repeated, and gives the tests,
 // each in a chunk of its own.
-func (s *suite) failures(tests []string, list ratchet) [][]string {
+func (s *suite) failures(tests []string) [][]string {
 	var again [][]string
 	for _, name := range tests {
 		r := s.results[name]
-		if r == nil || r.outcome != passed && slices.Contains(list, name) {
+		if r == nil || r.outcome != passed && slices.Contains(s.listed, name) {
 			again = append(again, []string{name})
 			delete(s.results, name)
 		}
@@ -258,15 +262,28 @@ func (s *suite) lastWords(tests []string) string {
 	defer s.mu.Unlock()
 	text := ""
 	for _, name := range tests {
-		if r := s.results[name]; r != nil && strings.Contains(r.output.String(), notUp) {
+		switch r := s.results[name]; {
+		case r == nil:
+		case strings.Contains(r.output.String(), notUp):
 			s.dead++
 			text = r.output.String()
+		default:
+			s.dead = 0
 		}
 	}
 	if s.dead < maxDead {
 		return ""
 	}
 	return text
+}
+
+// mark is the word at the start of a result's line. What is to be repeated is not
+// yet called a failure.
+func (s *suite) mark(r *result) string {
+	if r.outcome != passed && s.left > 0 && slices.Contains(s.listed, r.name) {
+		return "again"
+	}
+	return r.outcome.mark()
 }
 
 // runChunk runs tests of one package in one process. That a test fails is no
@@ -344,7 +361,7 @@ func (s *suite) collect(events io.Reader, n int) (loose string, err error) {
 		s.mu.Lock()
 		s.results[r.name] = r
 		s.mu.Unlock()
-		fmt.Printf("%s %s (%.1fs)\n", r.outcome.mark(), r.name, r.seconds)
+		fmt.Printf("%s %s (%.1fs)\n", s.mark(r), r.name, r.seconds)
 		if s.logs != "" {
 			if err := os.WriteFile(filepath.Join(s.logs, r.name+".log"), []byte(r.output.String()), 0o644); err != nil {
 				return "", err
