@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"runtime/debug"
 	"slices"
@@ -20,7 +21,7 @@ import (
 const (
 	// askTime is how long another server is given for an answer. Who waits may
 	// give up before; what comes later is kept for the next one.
-	askTime = 30 * time.Second
+	askTime = time.Minute
 
 	// mostAsking is how many servers may be asked at a time. Further ones count
 	// as failures.
@@ -81,16 +82,12 @@ func askAll[Q, A any](ctx context.Context, s *Service, timeout time.Duration, pa
 		waiting[server] = true
 		go func() {
 			defer s.asking.end()
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTime)
-			defer cancel()
-			r := result{server: server, err: errors.New("panicked")}
-			defer func() {
-				if p := recover(); p != nil {
-					zerolog.Ctx(ctx).Error().Interface("panic", p).Str("server", string(server)).Bytes("stack", debug.Stack()).Msg("asking for keys")
-				}
-				results <- r
-			}()
-			r.answer, r.err = ask(ctx, server, part)
+			r := result{server: server}
+			r.err = guarded(ctx, server, func(ctx context.Context) (err error) {
+				r.answer, err = ask(ctx, server, part)
+				return err
+			})
+			results <- r
 		}()
 	}
 	timer := time.NewTimer(timeout)
@@ -115,6 +112,20 @@ func askAll[Q, A any](ctx context.Context, s *Service, timeout time.Duration, pa
 		break
 	}
 	return failures
+}
+
+// guarded asks a server in a goroutine that goes on when the caller has given up. A
+// panic, which would end the process there, is an error.
+func guarded(ctx context.Context, server matrix.ServerName, ask func(context.Context) error) (err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTime)
+	defer cancel()
+	defer func() {
+		if p := recover(); p != nil {
+			zerolog.Ctx(ctx).Error().Interface("panic", p).Str("server", string(server)).Bytes("stack", debug.Stack()).Msg("asking for keys")
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return ask(ctx)
 }
 
 // failure is what is told of a server that did not answer.
@@ -249,18 +260,7 @@ func (s *Service) Resync(ctx context.Context, user matrix.UserID) error {
 		return matrix.Errorf(matrix.NotFound, "there are no other servers")
 	}
 	result := s.resyncs.DoChan(string(user), func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTime)
-		defer cancel()
-		list := RemoteDevices{User: user, Asked: s.Store.Position()}
-		answer, err := s.Client.UserDevices(ctx, user)
-		if err != nil {
-			return nil, err
-		}
-		list.Stream, list.Master, list.SelfSigning = answer.StreamID, answer.MasterKey, answer.SelfSigningKey
-		for _, d := range answer.Devices {
-			list.Devices = append(list.Devices, RemoteDevice{ID: d.ID, Keys: d.Keys, DisplayName: d.DisplayName})
-		}
-		return nil, s.PutRemote(ctx, list)
+		return nil, guarded(ctx, user.Server(), func(ctx context.Context) error { return s.resync(ctx, user) })
 	})
 	select {
 	case r := <-result:
@@ -268,6 +268,19 @@ func (s *Service) Resync(ctx context.Context, user matrix.UserID) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+func (s *Service) resync(ctx context.Context, user matrix.UserID) error {
+	list := RemoteDevices{User: user, Asked: s.Store.Position()}
+	answer, err := s.Client.UserDevices(ctx, user)
+	if err != nil {
+		return err
+	}
+	list.Stream, list.Master, list.SelfSigning = answer.StreamID, answer.MasterKey, answer.SelfSigningKey
+	for _, d := range answer.Devices {
+		list.Devices = append(list.Devices, RemoteDevice{ID: d.ID, Keys: d.Keys, DisplayName: d.DisplayName})
+	}
+	return s.PutRemote(ctx, list)
 }
 
 // addForeign adds what a server said of the keys of its users, as far as it was

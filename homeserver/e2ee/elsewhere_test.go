@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"switchboard/homeserver/fedclient"
 	"switchboard/homeserver/fedclient/fedclienttest"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/store"
@@ -408,6 +409,14 @@ func TestQueryFails(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	})
+}
+
+// TestResyncPanics: what goes wrong while another server is asked ends nothing else.
+func TestResyncPanics(t *testing.T) {
+	s := &Service{Client: &fedclient.Client{}} // without a store
+	if err := s.Resync(t.Context(), "@carol:b.test"); err == nil || !strings.Contains(err.Error(), "panic") {
+		t.Errorf("got %v", err)
+	}
 }
 
 func TestClaimAll(t *testing.T) {
