@@ -47,7 +47,7 @@ const (
 const staleAfter = 24 * time.Hour
 
 // unsaved is how far a position may be ahead of the saved one while there is
-// nothing to tell. After a restart that much is looked at again.
+// nothing to tell. After a crash that much is looked at again.
 const unsaved = 5000
 
 // Run tells gateways of the log until ctx is done.
@@ -106,6 +106,7 @@ func keyOf(p store.Pusher) key { return key{string(p.User), p.AppID, p.Pushkey, 
 func (w *worker) run(ctx context.Context) {
 	log := zerolog.Ctx(ctx).With().Str("user", string(w.pusher.User)).Str("app", w.pusher.AppID).Logger()
 	ctx = log.WithContext(ctx)
+	defer w.leave(ctx)
 	for ctx.Err() == nil {
 		rung := w.Bell.Listen(string(w.pusher.User))
 		wait, err := w.guardedTurn(ctx)

@@ -282,6 +282,37 @@ func TestGatewayAway(t *testing.T) {
 	})
 }
 
+// TestMutedBefore: what the push rules muted when it came is not told by a server
+// that begins again under other rules.
+func TestMutedBefore(t *testing.T) {
+	each(t, func(w *world) {
+		rules := func(content string) {
+			w.ok(w.Store.Update(w.Context(), func(tx *store.Tx) error {
+				_, err := tx.PutAccountData(w.Context(), store.AccountData{User: bob, Type: "m.push_rules", Content: json.RawMessage(content)})
+				return err
+			}))
+		}
+		id := w.room()
+		w.pusher("key", "")
+		first := w.say(alice, id, "one")
+		w.want(0)
+		rules(`{"global":{"override":[{"rule_id":"mute","default":false,"enabled":true,"actions":[],
+			"conditions":[{"kind":"event_match","key":"content.body","pattern":"psst"}]}]}}`)
+		w.say(alice, id, "psst")
+		w.ok(w.ephemeral.SetMarks(w.Context(), bob, id, ephemeral.Mark{Type: ephemeral.Read, Event: first}))
+		if n := w.want(1); n.Event != "" || n.Counts.Unread != 0 {
+			w.Errorf("when all that is loud is read, the gateway is told %+v", n)
+		}
+		w.stop()
+		rules(`{"global":{}}`)
+		w.start()
+		second := w.say(alice, id, "two")
+		if n := w.want(2); n.Event != second {
+			w.Errorf("told %+v, want %s", n, second)
+		}
+	})
+}
+
 // TestRetry: a gateway that comes back is told in order, once.
 func TestRetry(t *testing.T) {
 	each(t, func(w *world) {

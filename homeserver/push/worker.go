@@ -104,6 +104,17 @@ func (w *worker) pass(ctx context.Context, upto int64) error {
 	return w.save(ctx)
 }
 
+// leave writes down at the end what was passed: push rules may be others when the
+// server begins again, and nobody wants to be told of what was muted.
+func (w *worker) leave(ctx context.Context) {
+	if w.saved == 0 || w.pusher.Pos <= w.saved {
+		return
+	}
+	if err := w.save(ctx); err != nil {
+		zerolog.Ctx(ctx).Error().Err(err).Msg("cannot write down how far a pusher has come")
+	}
+}
+
 // ended ends the worker where its pusher is gone.
 func (w *worker) ended(err error) error {
 	if errors.Is(err, errGone) {

@@ -90,9 +90,9 @@ func (tx *Tx) PutPusher(ctx context.Context, p Pusher) error {
 }
 
 // MovePusher says up to where a pusher has told of the log, and when it may tell
-// of rooms again.
+// of rooms again. One that is further already, as it was made anew, stays there.
 func (tx *Tx) MovePusher(ctx context.Context, p Pusher) error {
-	err := tx.Exec(ctx, `UPDATE pushers SET pos = $4, pauses = $5 WHERE user_id = $1 AND app_id = $2 AND pushkey = $3`, p.User, p.AppID, p.Pushkey, p.Pos, string(p.Pauses))
+	err := tx.Exec(ctx, `UPDATE pushers SET pos = $4, pauses = $5 WHERE user_id = $1 AND app_id = $2 AND pushkey = $3 AND pos <= $4`, p.User, p.AppID, p.Pushkey, p.Pos, string(p.Pauses))
 	if err != nil {
 		return fmt.Errorf("move pusher: %w", err)
 	}
