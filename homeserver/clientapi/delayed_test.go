@@ -193,6 +193,11 @@ func TestDelayedOvertaken(t *testing.T) {
 			}
 		}
 		s.want(200, "finalised_ts", "GET", "/_matrix/client/v1/delayed_events/"+ids["overtaken"], "")
+
+		// And what came when they were read already, but nobody followed the log yet.
+		bob.want(200, "event_id", "PUT", room+"/state/m.x/none", `{"by":"bob"}`)
+		defer s.sending()()
+		eventually(t, "the newer event cancels it", func() bool { return !strings.Contains(fmt.Sprint(s.waiting()), ids["none"]) })
 	})
 }
 

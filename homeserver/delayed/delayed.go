@@ -48,7 +48,8 @@ type Service struct {
 	Bell  *notify.Bell
 
 	sending sync.Mutex // tier 2; held by who sends what is due
-	adding  sync.Mutex // tier 2; held by who adds to all
+	adding  sync.Mutex // tier 2; held by who adds to all; guards from
+	from    int64      // position of the log when all were read
 
 	mu   sync.Mutex                     // tier 1; guards all below
 	all  map[string]*store.DelayedEvent // that are to be sent; nil until they are read
@@ -88,12 +89,17 @@ func (s *Service) Schedule(ctx context.Context, d room.Sending, delay time.Durat
 		ID: strings.ToLower(rand.Text()), User: d.User, Device: d.Device, Txn: d.Txn, Room: d.Room, Type: d.Type, StateKey: d.StateKey,
 		Content: d.Content, At: d.At, Delay: delay.Milliseconds(), SinceTS: time.Now().UnixMilli(),
 	}
-	if err := s.Store.Update(ctx, func(tx *store.Tx) error { return tx.PutDelayedEvent(ctx, *e) }); err != nil {
+	err := s.Store.Update(ctx, func(tx *store.Tx) error {
+		tx.OnCommit(func() { // before anybody is told of a later event that overtakes it
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.all[e.ID] = e
+		})
+		return tx.PutDelayedEvent(ctx, *e)
+	})
+	if err != nil {
 		return "", err
 	}
-	s.mu.Lock()
-	s.all[e.ID] = e
-	s.mu.Unlock()
 	s.Bell.Ring(bell)
 	return e.ID, nil
 }
@@ -137,6 +143,7 @@ func (s *Service) load(ctx context.Context) error {
 	if loaded {
 		return nil
 	}
+	s.from = s.Store.Position()
 	list, err := s.Store.ScheduledEvents(ctx)
 	if err != nil {
 		return err
@@ -369,14 +376,14 @@ func (s *Service) One(ctx context.Context, user matrix.UserID, id string) (*Dela
 // Run sends what is due, and cancels what another user's event has overtaken,
 // until ctx is done.
 func (s *Service) Run(ctx context.Context) error {
-	at := s.Store.Position()
-	swept := time.Time{}
+	at, swept := int64(0), time.Time{}
 	for ctx.Err() == nil {
 		if err := s.load(ctx); err != nil {
 			zerolog.Ctx(ctx).Error().Err(err).Msg("cannot read the delayed events; trying again")
 			sleep(ctx, time.Minute, nil)
 			continue
 		}
+		at = max(at, s.from) // which nobody changes any more
 		rung := s.Bell.ListenAll(bell, store.LogBell)
 		var err error
 		if at, err = s.overtake(ctx, at); err == nil {
