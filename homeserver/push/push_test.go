@@ -304,6 +304,7 @@ func TestMutedBefore(t *testing.T) {
 			w.Errorf("when all that is loud is read, the gateway is told %+v", n)
 		}
 		w.stop()
+		w.Unread = &unread.Service{Store: w.Store, Rooms: w.Rooms} // which remembers nothing
 		rules(`{"global":{}}`)
 		w.start()
 		second := w.say(alice, id, "two")
