@@ -7,6 +7,10 @@ export CGO_ENABLED = 0
 TAGS = goolm
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 BIN = bin/switchboard
+
+# What a failed recipe has begun would count as made.
+UNDONE = || { rm -rf $@; exit 1; }
+
 ARGS =
 
 .DEFAULT_GOAL := help
@@ -51,26 +55,25 @@ calls: cmd/dev/calls/page/node_modules ## calls between two browsers, by way of 
 	SWITCHBOARD_TEST_CALLS=1 go test -count=1 -tags $(TAGS) -timeout 20m ./cmd/dev/calls $(ARGS)
 
 cmd/dev/calls/page/node_modules: cmd/dev/calls/page/package-lock.json
-	cd cmd/dev/calls/page && npm ci --no-audit --no-fund --loglevel=error
+	(cd cmd/dev/calls/page && npm ci --no-audit --no-fund --loglevel=error) $(UNDONE)
 	touch $@
 
 browser: cmd/dev/browser/page/node_modules ## people with Element Web in a browser; ARGS="-run /SQLite -v"
 	SWITCHBOARD_TEST_BROWSER=1 go run ./cmd/dev/withpostgres go test -count=1 -tags $(TAGS) -timeout 20m ./cmd/dev/browser $(ARGS)
 
 cmd/dev/browser/page/node_modules: cmd/dev/browser/page/package-lock.json
-	cd cmd/dev/browser/page && npm ci --legacy-peer-deps --ignore-scripts --no-audit --no-fund --loglevel=error
+	(cd cmd/dev/browser/page && npm ci --legacy-peer-deps --ignore-scripts --no-audit --no-fund --loglevel=error) $(UNDONE)
 	touch $@
 
 demo: build cmd/dev/demo/node_modules .cache/slixmpp ## a conversation through Matrix, IRC, XMPP and WhatsApp with real clients
 	SWITCHBOARD_BIN=$(CURDIR)/$(BIN) DEMO_PYTHON=$(CURDIR)/.cache/slixmpp/bin/python node cmd/dev/demo/main.js
 
 cmd/dev/demo/node_modules: cmd/dev/demo/package-lock.json
-	cd cmd/dev/demo && npm ci --no-audit --no-fund --loglevel=error
+	(cd cmd/dev/demo && npm ci --no-audit --no-fund --loglevel=error) $(UNDONE)
 	touch $@
 
 .cache/slixmpp: cmd/dev/demo/requirements.txt
-	python3 -m venv $@
-	$@/bin/pip install --quiet --disable-pip-version-check --no-input -r $<
+	(python3 -m venv $@ && $@/bin/pip install --quiet --disable-pip-version-check --no-input -r $<) $(UNDONE)
 	touch $@
 
 bench: ## compare with Dendrite and write docs/performance.md; takes most of an hour

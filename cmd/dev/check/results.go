@@ -29,6 +29,7 @@ type results struct {
 
 	sum     tally
 	outputs map[string]*strings.Builder // "package" or "package test" -> output
+	running map[string]bool             // "package test", top-level
 	failed  map[string]*failure         // by package
 }
 
@@ -40,7 +41,7 @@ type failure struct {
 }
 
 func newResults(line, block func(string)) *results {
-	return &results{line: line, block: block, outputs: map[string]*strings.Builder{}, failed: map[string]*failure{}}
+	return &results{line: line, block: block, outputs: map[string]*strings.Builder{}, running: map[string]bool{}, failed: map[string]*failure{}}
 }
 
 // pattern is an argument of "go test -run" that picks tests by their paths.
@@ -69,6 +70,8 @@ func (r *results) take(line []byte) {
 		key += " " + top
 	}
 	switch e.Action {
+	case "run":
+		r.running[key] = true
 	case "output":
 		r.output(key).WriteString(e.Output)
 	case "build-output":
@@ -130,6 +133,7 @@ func (r *results) endTest(e event, key string) {
 		r.block(shorten(output))
 	}
 	delete(r.outputs, key)
+	delete(r.running, key)
 }
 
 // endPackage prints the line of a package. One that fails with no failed test
@@ -139,31 +143,44 @@ func (r *results) endPackage(e event) {
 	case "pass":
 		r.line(fmt.Sprintf("ok   %s %.1fs", e.Package, e.Elapsed))
 	case "fail":
-		f := r.failed[e.Package]
-		word := "FAIL"
-		if r.repeated && f != nil && !f.final {
-			word = "again"
-		}
-		r.line(fmt.Sprintf("%s %s %.1fs", word, e.Package, e.Elapsed))
-		if f == nil {
-			r.failed[e.Package] = &failure{final: true}
-			r.sum.failed++
-			var text strings.Builder
-			if e.FailedBuild != "" {
-				text.WriteString(r.output("build " + e.FailedBuild).String())
-			}
-			for key, out := range r.outputs { // of tests that never ended, too
-				if key == e.Package || strings.HasPrefix(key, e.Package+" ") {
-					text.WriteString(out.String())
-				}
-			}
-			r.block(shorten(text.String()))
-		}
+		r.failPackage(e)
 	}
 	for key := range r.outputs {
 		if key == e.Package || strings.HasPrefix(key, e.Package+" ") {
 			delete(r.outputs, key)
+			delete(r.running, key)
 		}
+	}
+}
+
+// failPackage says that a package failed. Where a test never ended, because the
+// process did, not all others have run, and a second run of some proves nothing.
+func (r *results) failPackage(e event) {
+	f := r.failed[e.Package]
+	whole := f == nil
+	if whole {
+		f = &failure{final: true}
+		r.failed[e.Package] = f
+		r.sum.failed++
+	}
+	var text strings.Builder
+	if e.FailedBuild != "" {
+		text.WriteString(r.output("build " + e.FailedBuild).String())
+	}
+	for key, out := range r.outputs {
+		died := strings.HasPrefix(key, e.Package+" ") && r.running[key]
+		f.final = f.final || died
+		if died || whole && key == e.Package {
+			text.WriteString(out.String())
+		}
+	}
+	word := "FAIL"
+	if r.repeated && !f.final {
+		word = "again"
+	}
+	r.line(fmt.Sprintf("%s %s %.1fs", word, e.Package, e.Elapsed))
+	if f.final {
+		r.block(shorten(text.String()))
 	}
 }
 

@@ -84,6 +84,30 @@ func TestFailure(t *testing.T) {
 	}
 }
 
+// TestDeath: where a process dies in one test, another that failed before is not
+// repeated, because those behind have not run.
+func TestDeath(t *testing.T) {
+	const events = `{"Action":"run","Package":"a","Test":"TestOne"}
+{"Action":"fail","Package":"a","Test":"TestOne"}
+{"Action":"run","Package":"a","Test":"TestTwo"}
+{"Action":"output","Package":"a","Test":"TestTwo","Output":"panic: two\n"}
+{"Action":"fail","Package":"a"}
+`
+	var printed strings.Builder
+	print := func(s string) { printed.WriteString(s + "|") }
+	r := newResults(print, print)
+	r.repeated = true
+	for line := range strings.Lines(events) {
+		r.take([]byte(line))
+	}
+	if f := r.failed["a"]; !f.final || r.sum.failed != 1 {
+		t.Errorf("failed: %+v, %+v", f, r.sum)
+	}
+	if got, want := printed.String(), "|FAIL a 0.0s|panic: two\n|"; got != want {
+		t.Errorf("printed %q, want %q", got, want)
+	}
+}
+
 // TestRepeat runs a test that fails the first time, one that always does, and
 // one that never does.
 func TestRepeat(t *testing.T) {
