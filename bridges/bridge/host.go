@@ -196,7 +196,7 @@ func (h *Host) build(ctx context.Context) (*runner, error) {
 		return nil, err
 	}
 	br.Commands.(*commands.Processor).AddHandlers(mx.commands()...)
-	br.Commands = commandLogger{br.Commands}
+	br.Commands = &orderly{CommandProcessor: br.Commands, last: make(map[id.UserID]chan struct{})}
 	mx.withoutCheckpoints()
 	mx.AS.HTTPClient.Transport = statusWire{patientWire{h.wire}, h}
 	mx.AS.DoublePuppetValue = h.puppetMark()
@@ -205,16 +205,6 @@ func (h *Host) build(ctx context.Context) (*runner, error) {
 		return nil, fmt.Errorf("bring the database up to date: %w", err)
 	}
 	return &runner{br, mx}, nil
-}
-
-// commandLogger gives each command a logger of its own. mautrix adds fields to
-// the one that all events of a transaction share, while others read it.
-type commandLogger struct{ bridgev2.CommandProcessor }
-
-// Handle implements bridgev2.CommandProcessor.
-func (c commandLogger) Handle(ctx context.Context, room id.RoomID, event id.EventID, user *bridgev2.User, message string, replyTo id.EventID) {
-	log := zerolog.Ctx(ctx).With().Str("room", string(room)).Logger()
-	c.CommandProcessor.Handle(log.WithContext(ctx), room, event, user, message, replyTo)
 }
 
 // stop ends a bridge, also one that did not start.

@@ -13,6 +13,7 @@ import (
 
 	"go.mau.fi/util/configupgrade"
 	"maunium.net/go/mautrix/bridgev2"
+	"maunium.net/go/mautrix/bridgev2/commands"
 	"maunium.net/go/mautrix/bridgev2/database"
 	"maunium.net/go/mautrix/bridgev2/networkid"
 	"maunium.net/go/mautrix/bridgev2/simplevent"
@@ -28,11 +29,15 @@ import (
 // user "echo".
 type mirror struct {
 	br    *bridgev2.Bridge
+	more  []commands.CommandHandler
 	start func() error
 	hold  func(body string) // called with each message, if set
 }
 
-func (m *mirror) Init(br *bridgev2.Bridge) { m.br = br }
+func (m *mirror) Init(br *bridgev2.Bridge) {
+	m.br = br
+	br.Commands.(*commands.Processor).AddHandlers(m.more...)
+}
 func (m *mirror) Start(context.Context) error {
 	if m.start != nil {
 		return m.start()
@@ -236,6 +241,43 @@ func TestFaultyStart(t *testing.T) {
 	alice := s.User("alice")
 	manage := alice.Manage("@mirrorbot:switchboard.test")
 	alice.Ask(manage, "login", "You look fine")
+}
+
+// TestAnswerAtOnce answers a question before it is noted that it was asked.
+func TestAnswerAtOnce(t *testing.T) {
+	heard := commands.MinimalCommandHandlerFunc(func(ce *commands.Event) { ce.Reply("You said %s", ce.RawArgs) })
+	asking := &commands.FullHandler{Name: "ask", Func: func(ce *commands.Event) {
+		ce.Reply("What is your name?")
+		time.Sleep(300 * time.Millisecond)
+		commands.StoreCommandState(ce.User, &commands.CommandState{Next: heard, Action: "Question"})
+	}}
+	s := bridgetest.Start(t, bridgetest.Options{ID: "mirror", Connector: func() bridgev2.NetworkConnector {
+		return &mirror{more: []commands.CommandHandler{asking}}
+	}})
+	alice := s.User("alice")
+	manage := alice.Manage(bridgetest.Bot("mirror"))
+	alice.Ask(manage, "ask", "What is your name?")
+	alice.Ask(manage, "Alice", "You said Alice")
+}
+
+// TestSave writes down a login while mautrix has written something else of it.
+func TestSave(t *testing.T) {
+	databasetest.EachURL(t, func(t *testing.T, url string) {
+		m := &mirror{}
+		s := bridgetest.Start(t, bridgetest.Options{ID: "mirror", Database: url, Connector: func() bridgev2.NetworkConnector { return m }})
+		alice := s.User("alice")
+		alice.Ask(alice.Manage(bridgetest.Bot("mirror")), "login", "You look fine")
+		ctx, db := t.Context(), m.br.DB
+		login := m.br.GetCachedUserLoginByID("alice")
+		_, err := db.Exec(ctx, `UPDATE user_login SET space_room = '!space:a.test' WHERE id = 'alice'`)
+		if err := errors.Join(err, bridge.Save(ctx, login), bridge.Rename(ctx, login, "somebody")); err != nil {
+			t.Fatal(err)
+		}
+		kept, err := db.UserLogin.GetByID(ctx, "alice")
+		if err != nil || kept.SpaceRoom != "!space:a.test" || kept.RemoteName != "somebody" {
+			t.Errorf("kept is %+v, %v", kept, err)
+		}
+	})
 }
 
 func TestNotRunning(t *testing.T) {
