@@ -1,11 +1,14 @@
 package irc
 
 import (
+	"encoding/json"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"switchboard/bridges/bridge"
+	"switchboard/bridges/irc/client"
 )
 
 func TestConfigCheck(t *testing.T) {
@@ -123,5 +126,18 @@ func TestModeOf(t *testing.T) {
 		if modeOf(levelOf(string(m)), "qaohv") != byte(m) {
 			t.Errorf("%c does not come back", m)
 		}
+	}
+}
+
+// TestLoginMetadata writes down what is kept of a login, and reads it again.
+func TestLoginMetadata(t *testing.T) {
+	m := &LoginMetadata{loginData: loginData{Network: "a", Nick: "b", Channels: []client.Wanted{{Name: "#c", Key: "d"}}}}
+	text, err := json.Marshal(m)
+	if want := `{"network":"a","nick":"b","user":"","real_name":"","channels":[{"Name":"#c","Key":"d"}]}`; err != nil || string(text) != want {
+		t.Errorf("%s, %v, want %s", text, err, want)
+	}
+	var again LoginMetadata
+	if err := json.Unmarshal(text, &again); err != nil || !reflect.DeepEqual(again.loginData, m.loginData) {
+		t.Errorf("it reads as %+v, %v", again.loginData, err)
 	}
 }

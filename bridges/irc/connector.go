@@ -190,10 +190,10 @@ func (c *Connector) setRelay(ctx context.Context, n *network) error {
 	if login != nil && login.UserMXID != bot.MXID {
 		return fmt.Errorf("the login %s belongs to %s", login.ID, login.UserMXID)
 	}
-	meta := &LoginMetadata{
+	meta := &LoginMetadata{loginData: loginData{
 		Network: n.ID, Nick: r.Nick, User: "matrix", RealName: "Matrix relay",
 		Account: r.Account, Password: r.Password, Relay: true,
-	}
+	}}
 	if login != nil {
 		meta.Channels, meta.Casemapping = login.Metadata.(*LoginMetadata).Channels, login.Metadata.(*LoginMetadata).Casemapping
 	}

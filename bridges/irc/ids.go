@@ -2,7 +2,9 @@ package irc
 
 import (
 	"crypto/rand"
+	"encoding/json"
 	"strings"
+	"sync"
 
 	"maunium.net/go/mautrix/bridgev2/networkid"
 
@@ -56,6 +58,12 @@ func splitID(id string) (network, name string) {
 
 // LoginMetadata is what is kept of a login.
 type LoginMetadata struct {
+	mu sync.Mutex // tier 1; guards the rest
+	loginData
+}
+
+// loginData is how to log in, and where to go then.
+type loginData struct {
 	Network     string             `json:"network"`
 	Nick        string             `json:"nick"`
 	User        string             `json:"user"`
@@ -70,13 +78,25 @@ type LoginMetadata struct {
 // CopyFrom takes what a new log-in to the same login brings. The channels stay.
 func (m *LoginMetadata) CopyFrom(other any) {
 	if o, ok := other.(*LoginMetadata); ok {
+		m.mu.Lock()
+		defer m.mu.Unlock()
 		channels := m.Channels
-		*m = *o
+		m.loginData = o.loginData
 		if len(m.Channels) == 0 {
 			m.Channels = channels
 		}
 	}
 }
+
+// MarshalJSON implements json.Marshaler: mautrix writes logins down at any time.
+func (m *LoginMetadata) MarshalJSON() ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return json.Marshal(m.loginData)
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (m *LoginMetadata) UnmarshalJSON(b []byte) error { return json.Unmarshal(b, &m.loginData) }
 
 // PortalMetadata is what is kept of a room.
 type PortalMetadata struct {

@@ -40,7 +40,7 @@ type login struct {
 	user      *bridgev2.User
 	override  *bridgev2.UserLogin // that is logged in again, or nil
 	network   *network
-	meta      LoginMetadata
+	meta      loginData
 }
 
 var (
@@ -190,8 +190,8 @@ const tryTimeout = 90 * time.Second
 // try connects. The connection is kept for the login.
 func (l *login) try(ctx context.Context) (*bridgev2.LoginStep, error) {
 	l.meta.User, l.meta.RealName = ident(l.user.MXID.Localpart()), string(l.user.MXID)
-	meta := l.meta
-	s, err := newSession(l.network, &meta)
+	meta := &LoginMetadata{loginData: l.meta}
+	s, err := newSession(l.network, meta)
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +214,7 @@ func (l *login) try(ctx context.Context) (*bridgev2.LoginStep, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%s does not let you in: %w", l.network.Name, err)
 	}
-	return l.complete(ctx, s, &meta)
+	return l.complete(ctx, s, meta)
 }
 
 // ident makes a username of a localpart: letters and digits, at most ten.

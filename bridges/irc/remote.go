@@ -373,7 +373,9 @@ func (s *session) onJoinFailed(ctx context.Context, e client.JoinFailed) {
 func (s *session) onRenamed(ctx context.Context, e client.Renamed) {
 	n := s.network
 	if e.Source.Own {
-		s.update(func(*LoginMetadata) bool { s.login.RemoteName = e.Nick; return true })
+		if err := bridge.Rename(ctx, s.login, e.Nick); err != nil {
+			zerolog.Ctx(ctx).Err(err).Msg("the new nick could not be saved")
+		}
 		s.state(status.BridgeState{StateEvent: status.StateConnected, RemoteName: e.Nick})
 		return
 	}

@@ -25,7 +25,7 @@ type session struct {
 	login   *bridgev2.UserLogin // nil until the log-in is complete
 	tasks   bridge.Line
 
-	saving sync.Mutex // tier 2; guards the login's metadata and name
+	saving sync.Mutex // tier 2; held from a change of the login's metadata until it is written down
 	out    sync.Mutex // tier 2; one text after the other is given to the connection
 
 	mu      sync.Mutex // tier 1, taken before the network's and the client's; guards what follows
@@ -242,11 +242,15 @@ func (s *session) saveChannels() {
 func (s *session) update(change func(*LoginMetadata) bool) {
 	s.saving.Lock()
 	defer s.saving.Unlock()
-	if !change(s.meta()) {
+	m := s.meta()
+	m.mu.Lock()
+	changed := change(m)
+	m.mu.Unlock()
+	if !changed {
 		return
 	}
 	ctx := s.context()
-	if err := s.login.Save(ctx); err != nil {
+	if err := bridge.Save(ctx, s.login); err != nil {
 		zerolog.Ctx(ctx).Err(err).Msg("the login could not be saved")
 	}
 }

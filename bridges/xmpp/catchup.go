@@ -80,9 +80,8 @@ func (s *session) begin(ctx context.Context) {
 // there: ejabberd takes that for the archive alone, but shows it later than we
 // look, and perhaps later than what came after it.
 func (s *session) lookAgain(at Position) {
-	s.saving.Lock()
-	since := s.meta().Since
-	s.saving.Unlock()
+	var since time.Time
+	s.update(func(m *LoginMetadata) { since = m.Since })
 	if before := at.Time.Add(-overlap); before.After(since) {
 		at = Position{Time: before}
 	}
@@ -123,9 +122,9 @@ func (s *session) position(of jid.JID) Position {
 	if !of.Equal(jid.JID{}) {
 		return Position{}
 	}
-	s.saving.Lock()
-	defer s.saving.Unlock()
-	return s.meta().Position
+	var p Position
+	s.update(func(m *LoginMetadata) { p = m.Position })
+	return p
 }
 
 func (s *session) setPosition(of jid.JID, p Position) {

@@ -122,12 +122,12 @@ func nick(ce *commands.Event, s *session) {
 }
 
 func listRooms(ce *commands.Event, s *session) {
-	s.saving.Lock()
 	var list []string
-	for room, st := range s.meta().Rooms {
-		list = append(list, fmt.Sprintf("* `%s` as %s", room, st.Nick))
-	}
-	s.saving.Unlock()
+	s.update(func(m *LoginMetadata) {
+		for room, st := range m.Rooms {
+			list = append(list, fmt.Sprintf("* `%s` as %s", room, st.Nick))
+		}
+	})
 	if len(list) == 0 {
 		ce.Reply("You are in no room. Say `join room@server`.")
 		return

@@ -2,8 +2,10 @@ package xmpp
 
 import (
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"maunium.net/go/mautrix/bridgev2/networkid"
@@ -70,6 +72,8 @@ func stanzaID(id networkid.MessageID) string {
 
 // LoginMetadata is what is kept of a login.
 type LoginMetadata struct {
+	mu sync.Mutex // tier 1; guards what follows
+
 	Password string               `json:"password,omitempty"`
 	Position Position             `json:"position"`
 	Since    time.Time            `json:"since,omitzero"`  // when the archive was first read: what is older is the past
@@ -80,8 +84,18 @@ type LoginMetadata struct {
 // positions stay.
 func (m *LoginMetadata) CopyFrom(other any) {
 	if o, ok := other.(*LoginMetadata); ok {
+		m.mu.Lock()
+		defer m.mu.Unlock()
 		m.Password = o.Password
 	}
+}
+
+// MarshalJSON implements json.Marshaler: mautrix writes logins down at any time.
+func (m *LoginMetadata) MarshalJSON() ([]byte, error) {
+	type plain LoginMetadata
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return json.Marshal((*plain)(m))
 }
 
 // RoomState is what is kept of a room.

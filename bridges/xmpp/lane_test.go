@@ -2,7 +2,10 @@ package xmpp
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -91,5 +94,32 @@ func TestGap(t *testing.T) {
 	s.reached(m)
 	if at := s.position(jid.JID{}); at.ID != "3" {
 		t.Errorf("the position is %+v", at)
+	}
+}
+
+// TestWrittenWhileChanged writes a login down, as mautrix does whenever it likes,
+// while rooms are entered.
+func TestWrittenWhileChanged(t *testing.T) {
+	meta := &LoginMetadata{}
+	s := &session{login: &bridgev2.UserLogin{UserLogin: &database.UserLogin{Metadata: meta}}}
+	var changing sync.WaitGroup
+	changing.Go(func() {
+		for i := range 2000 {
+			s.setRoom(jid.MustParse(fmt.Sprintf("room%d@rooms.test", i)), func(st *RoomState) { st.Nick = "alice" })
+		}
+	})
+	for range 200 {
+		if _, err := json.Marshal(meta); err != nil {
+			t.Error(err)
+		}
+	}
+	changing.Wait()
+	text, err := json.Marshal(meta)
+	var again LoginMetadata
+	if err == nil {
+		err = json.Unmarshal(text, &again)
+	}
+	if err != nil || len(again.Rooms) != 2000 {
+		t.Errorf("%d rooms are written down, %v", len(again.Rooms), err)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -89,12 +91,8 @@ func (s *session) enterRooms(ctx context.Context) {
 			s.setRoom(b.Room, func(st *RoomState) { st.Nick, st.Password = cmp.Or(b.Nick, s.nick()), b.Password })
 		}
 	}
-	s.saving.Lock()
 	var rooms []string
-	for room := range s.meta().Rooms {
-		rooms = append(rooms, room)
-	}
-	s.saving.Unlock()
+	s.update(func(m *LoginMetadata) { rooms = slices.Collect(maps.Keys(m.Rooms)) })
 	for _, room := range rooms {
 		s.reenter(parse(room))
 	}

@@ -26,8 +26,8 @@ type session struct {
 	account   *lane // of all chats between two
 	archive   func(context.Context, client.Query) (client.Page, error)
 
-	saving sync.Mutex // tier 2; guards the login's metadata
-	saved  time.Time  // when it was last saved; guarded by saving
+	saving sync.Mutex // tier 2; guards saved
+	saved  time.Time  // when the login's metadata was last saved
 	work   sync.WaitGroup
 	looks  atomic.Int64 // at the archive, see lookAgain
 
@@ -142,18 +142,17 @@ func (s *session) GetUserID() networkid.UserID { return networkid.UserID(s.login
 // IsThisUser implements bridgev2.NetworkAPI.
 func (s *session) IsThisUser(_ context.Context, id networkid.UserID) bool { return id == s.GetUserID() }
 
-// update changes what is kept of the login; save writes it down.
+// update reads or changes what is kept of the login; save writes it down.
 func (s *session) update(change func(*LoginMetadata)) {
-	s.saving.Lock()
-	defer s.saving.Unlock()
-	change(s.meta())
+	m := s.meta()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	change(m)
 }
 
 // room is what is kept of a room.
-func (s *session) room(room jid.JID) (RoomState, bool) {
-	s.saving.Lock()
-	defer s.saving.Unlock()
-	st, ok := s.meta().Rooms[room.String()]
+func (s *session) room(room jid.JID) (st RoomState, ok bool) {
+	s.update(func(m *LoginMetadata) { st, ok = m.Rooms[room.String()] })
 	return st, ok
 }
 
@@ -195,7 +194,7 @@ func (s *session) save(now bool) {
 	}
 	s.saved = time.Now()
 	ctx := s.login.Log.WithContext(s.connector.br.BackgroundCtx)
-	if err := s.login.Save(ctx); err != nil {
+	if err := bridge.Save(ctx, s.login); err != nil {
 		s.login.Log.Err(err).Msg("the login could not be saved")
 	}
 }
