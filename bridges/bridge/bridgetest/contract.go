@@ -62,6 +62,7 @@ type stage struct {
 	manage  id.RoomID
 	account string // alice's
 	chats   []chat
+	links   int // how often the bridge's connection was waited for
 }
 
 // chat is a conversation that alice and bob have.

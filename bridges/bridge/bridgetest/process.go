@@ -147,6 +147,13 @@ func (p *process) kill() {
 	p.T.Helper()
 	_ = p.cmd.Process.Kill()
 	_ = p.cmd.Wait()
+	p.gone()
+}
+
+// gone closes the door of a process that has ended: somebody else may get its
+// port.
+func (p *process) gone() {
+	p.setClient(nil)
 	p.cmd = nil
 }
 
@@ -161,5 +168,5 @@ func (p *process) stop() {
 	if err := cmd.Wait(); err != nil {
 		p.T.Errorf("the server's process: %v", err)
 	}
-	p.cmd = nil
+	p.gone()
 }

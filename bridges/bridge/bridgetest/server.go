@@ -140,7 +140,7 @@ func (s *Server) Run() {
 				if err != nil {
 					t.Errorf("run: %v", err)
 				}
-			case <-time.After(30 * time.Second):
+			case <-time.After(patience):
 				t.Fatal("a part of the server does not stop")
 			}
 		}

@@ -204,11 +204,12 @@ func (st *stage) restart(t *testing.T) {
 	})
 }
 
-// awaitLink waits until what bob writes arrives again.
+// awaitLink waits until something that bob writes from now on arrives.
 func (st *stage) awaitLink(t *testing.T, c chat) {
 	t.Helper()
-	st.awaitThat(t, "the bridge is connected again", func(try int) bool {
-		text := fmt.Sprintf("are you there? %s %d", t.Name(), try)
+	st.links++
+	text := fmt.Sprintf("are you there? %d.", st.links)
+	Eventually(t, "the bridge is connected again", func() bool {
 		st.bob.Write(c.name, Post{Text: text})
 		for end := time.Now().Add(patience / 100); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 			if len(st.alice.Events(Message(c.room, text))) > 0 {
@@ -217,12 +218,6 @@ func (st *stage) awaitLink(t *testing.T, c chat) {
 		}
 		return false
 	})
-}
-
-func (st *stage) awaitThat(t *testing.T, what string, try func(int) bool) {
-	t.Helper()
-	n := 0
-	Eventually(t, what, func() bool { n++; return try(n) })
 }
 
 func (st *stage) kill(t *testing.T) {
