@@ -157,8 +157,6 @@ func (b *Bot) logIn(ctx context.Context) error {
 
 // logOut hangs up, and ends the device.
 func (b *Bot) logOut(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
 	b.mu.Lock()
 	b.stopped = true
 	for _, c := range b.calls {
@@ -166,6 +164,8 @@ func (b *Bot) logOut(ctx context.Context) {
 	}
 	b.mu.Unlock()
 	b.tasks.Wait()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendTimeout)
+	defer cancel()
 	b.client.LogoutAll(ctx) //nolint:errcheck // the next run does it again
 }
 

@@ -142,21 +142,27 @@ func TestExamine(t *testing.T) {
 
 	examine(t, relay, roots, "wrong", udp).expect(t, Problem, udp, "allocate")
 	examine(t, relay, nil, "secret", tlsURI).expect(t, Problem, tlsURI, "signed by itself")
-	closed, err := net.Listen("tcp4", "127.0.0.1:0")
+	busy, err := net.Dial("tcp4", plain.address())
 	if err != nil {
 		t.Fatal(err)
 	}
-	dead := closed.Addr().String()
-	closed.Close()
-	r = examine(t, relay, roots, "secret", tcp, "turn:"+dead+"?transport=tcp", "turn:"+dead+"?transport=udp", "nonsense:x")
-	r.expect(t, Problem, "turn:"+dead+"?transport=tcp", "connect")
-	r.expect(t, Problem, "turn:"+dead+"?transport=udp", "STUN")
+	defer busy.Close()
+	silent, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	// The port of a connection, where nobody listens, and one where nobody answers.
+	deadTCP, deadUDP := "turn:"+busy.LocalAddr().String()+"?transport=tcp", "turn:"+silent.LocalAddr().String()+"?transport=udp"
+	r = examine(t, relay, roots, "secret", tcp, deadTCP, deadUDP, "nonsense:x")
+	r.expect(t, Problem, deadTCP, "connect")
+	r.expect(t, Problem, deadUDP, "STUN")
 	r.expect(t, Problem, "nonsense:x", "turns:")
 
 	// By a name, of which the DNS says something else than others see.
 	named := "turn:localhost:" + plain.port + "?transport=tcp"
 	examine(t, awayRelay{relay}, roots, "secret", named).expect(t, Problem, "DNS", "others see this machine as 192.0.2.77")
-	examine(t, awayRelay{relay}, roots, "secret", "turn:"+dead+"?transport=tcp").expect(t, Unsure, "hairpin", "does not reach itself")
+	examine(t, awayRelay{relay}, roots, "secret", deadTCP).expect(t, Unsure, "hairpin", "does not reach itself")
 	examine(t, relay, roots, "secret", "turn:no.such.name.invalid").expect(t, Problem, "DNS", "no address")
 	(&Examination{Credentials: func(context.Context) (*Credentials, error) { return nil, nil }}).Run(t.Context()).expect(t, Problem, "relay", "there is none")
 	(&Examination{Credentials: func(context.Context) (*Credentials, error) { return nil, errors.New("they are out") }}).Run(t.Context()).expect(t, Problem, "credentials", "they are out")

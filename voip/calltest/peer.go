@@ -92,7 +92,7 @@ func (s *Service) connect(ctx context.Context, offer string, delay, life time.Du
 	if err != nil {
 		return nil, "", err
 	}
-	pc, err := api.NewPeerConnection(webrtc.Configuration{ICEServers: s.servers(ctx, life+connecting)})
+	pc, err := api.NewPeerConnection(webrtc.Configuration{ICEServers: s.servers(ctx, life+s.wait(connecting))})
 	if err != nil {
 		return nil, "", fmt.Errorf("call test: %w", err)
 	}
@@ -151,7 +151,7 @@ func (p *peer) answer(ctx context.Context) (string, error) {
 	}
 	select {
 	case <-gathered:
-	case <-time.After(gathering):
+	case <-time.After(p.calls.wait(gathering)):
 	case <-ctx.Done():
 		return "", ctx.Err()
 	}
@@ -293,6 +293,9 @@ func (s *Service) settings() (e webrtc.SettingEngine, err error) {
 	e.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6})
 	e.SetIncludeLoopbackCandidate(s.Loopback)
 	e.SetSCTPMaxReceiveBufferSize(64 << 10)
+	if s.patience > 0 {
+		e.SetICETimeouts(s.patience, s.patience, 2*time.Second)
+	}
 	if s.Relay == nil {
 		return e, nil
 	}
@@ -334,10 +337,11 @@ func (p *peer) changed(state webrtc.PeerConnectionState) {
 // expire ends the peer after life, or sooner if nobody reaches it.
 func (p *peer) expire(life time.Duration) {
 	defer p.close()
+	limit := p.calls.wait(connecting)
 	select {
 	case <-p.gone:
 		return
-	case <-time.After(min(life, connecting)):
+	case <-time.After(min(life, limit)):
 	}
 	p.mu.Lock()
 	connected := p.connected
@@ -347,7 +351,7 @@ func (p *peer) expire(life time.Duration) {
 	}
 	select {
 	case <-p.gone:
-	case <-time.After(life - connecting):
+	case <-time.After(life - limit):
 	}
 }
 

@@ -23,7 +23,7 @@ const patience = 2 * time.Minute
 func newService(t *testing.T, relay Relay) *Service {
 	s := &Service{
 		Config: DefaultConfig(), Relay: relay, Loopback: true,
-		Refuses: func(netip.Addr) bool { return false },
+		Refuses: func(netip.Addr) bool { return false }, patience: patience,
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -97,6 +97,8 @@ func newCaller(t *testing.T, conf webrtc.Configuration, codec string) *caller {
 	t.Helper()
 	settings := webrtc.SettingEngine{}
 	settings.SetIncludeLoopbackCandidate(true)
+	settings.SetICETimeouts(patience, patience, 2*time.Second)
+	settings.SetICEMaxBindingRequests(10_000) // it goes on asking
 	media := &webrtc.MediaEngine{}
 	if err := media.RegisterDefaultCodecs(); err != nil {
 		t.Fatal(err)
