@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"switchboard/homeserver"
@@ -30,7 +31,7 @@ type host struct {
 	url      string
 	http     *http.Client
 	verifier *Verifier
-	lie      string // what it answers about every OpenID token; "": the truth
+	lie      atomic.Pointer[string] // what it answers about every OpenID token; nil: the truth
 }
 
 // together runs f with n servers; the first one is on each database.
@@ -49,7 +50,11 @@ func newHost(t *testing.T, database string) *host {
 	t.Helper()
 	h := &host{T: t}
 	var front http.Handler
-	listener := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { front.ServeHTTP(w, r) }))
+	open := make(chan struct{}) // closed when front is there
+	listener := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		<-open
+		front.ServeHTTP(w, r)
+	}))
 	listener.Config.ErrorLog = log.New(io.Discard, "", 0)
 	listener.StartTLS()
 	h.url, h.http = listener.URL, listener.Client()
@@ -68,15 +73,16 @@ func newHost(t *testing.T, database string) *host {
 	h.verifier = &Verifier{Token: "secret of Jitsi", ServerName: h.name, Accounts: h.Accounts, Rooms: h.Rooms, Servers: h.Federation.Client}
 	edges, verify := h.Handlers(), h.verifier.Handler()
 	front = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case h.lie != "" && r.URL.Path == "/_matrix/federation/v1/openid/userinfo":
-			io.WriteString(w, `{"sub":"`+h.lie+`"}`)
+		switch lie := h.lie.Load(); {
+		case lie != nil && r.URL.Path == "/_matrix/federation/v1/openid/userinfo":
+			io.WriteString(w, `{"sub":"`+*lie+`"}`)
 		case strings.HasPrefix(r.URL.Path, Path):
 			verify.ServeHTTP(w, r)
 		default:
 			edges.Federation.ServeHTTP(w, r)
 		}
 	})
+	close(open)
 	t.Cleanup(func() {
 		listener.CloseClientConnections()
 		listener.Close()

@@ -68,10 +68,10 @@ func testJoin(t *testing.T, m *meet, tag string, hosts []*host) {
 
 	try("a member whose server tells the truth", true, id, liar.credential(mallory, id))
 	for _, lie := range []matrix.UserID{alice, bob, "@mallory"} {
-		liar.lie = string(lie)
+		liar.lie.Store(new(string(lie)))
 		try("a server that says it is "+string(lie), false, id, Credential{Token: "any", Room: id, Server: liar.name})
 	}
-	liar.lie = ""
+	liar.lie.Store(nil)
 
 	ours.ok(ours.Rooms.Kick(ours.ctx(), room.Change{Room: id, Actor: alice, Target: bob}))
 	try("a former member", false, id, theirs.credential(bob, id))
