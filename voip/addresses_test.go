@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/pion/stun/v3"
 
@@ -30,6 +31,10 @@ func TestAddresses(t *testing.T) {
 	}
 	expect := func(what, want string) {
 		t.Helper()
+		// The server has a few seconds to answer; without an answer all stays as it was.
+		for end := time.Now().Add(patience); !a.isExternal(netip.MustParseAddr(want)) && time.Now().Before(end); {
+			a.look(t.Context(), true)
+		}
 		from, external := a.of(ipv4)
 		if from != local || external.String() != want || !a.isExternal(netip.MustParseAddr(want)) {
 			t.Errorf("%s: %s, known as %s, want %s", what, from, external, want)

@@ -150,8 +150,8 @@ func TestCoturn(t *testing.T) {
 	}
 }
 
-// runUntil runs a program until it ends or says something, and gives what it
-// said.
+// runUntil runs a program until it ends or says something, to the end of the line,
+// and gives what it said.
 func runUntil(t *testing.T, name string, args []string, until string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), name, args...)
@@ -165,10 +165,6 @@ func runUntil(t *testing.T, name string, args []string, until string) string {
 	select {
 	case <-ended:
 	case <-out.found:
-		select {
-		case <-ended: // it says the rest of the line
-		case <-time.After(time.Second):
-		}
 	case <-time.After(patience):
 	}
 	cmd.Process.Kill()
@@ -187,7 +183,10 @@ type watched struct {
 // Write implements io.Writer.
 func (w *watched) Write(b []byte) (int, error) {
 	w.text.Write(b)
-	if !w.done && strings.Contains(w.text.String(), w.until) {
+	if w.done {
+		return len(b), nil
+	}
+	if _, after, ok := strings.Cut(w.text.String(), w.until); ok && strings.Contains(after, "\n") {
 		w.done = true
 		close(w.found)
 	}

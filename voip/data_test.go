@@ -1,6 +1,7 @@
 package voip
 
 import (
+	"context"
 	"net"
 	"net/netip"
 	"os"
@@ -298,7 +299,7 @@ func TestOldTURN(t *testing.T) {
 	defer conn.Close()
 	have := r.Issue("@alice:a.test")
 	client, err := turn2.NewClient(&turn2.ClientConfig{
-		STUNServerAddr: udpAddress(r), TURNServerAddr: udpAddress(r), Conn: conn, Username: have.Username, Password: have.Password, LoggerFactory: silent{},
+		STUNServerAddr: udpAddress(r), TURNServerAddr: udpAddress(r), Conn: conn, Username: have.Username, Password: have.Password, RTO: time.Minute, LoggerFactory: silent{},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -330,6 +331,10 @@ func TestOldTURN(t *testing.T) {
 // TestOldWebRTC connects two peers of pion/webrtc/v3 that have no way but the
 // relay.
 func TestOldWebRTC(t *testing.T) {
+	var patient webrtc.SettingEngine
+	patient.SetICETimeouts(patience, patience, 2*time.Second)
+	patient.SetDTLSConnectContextMaker(func() (context.Context, func()) { return context.WithTimeout(context.Background(), patience) })
+	api := webrtc.NewAPI(webrtc.WithSettingEngine(patient))
 	for _, mode := range []string{"range", "one port"} {
 		t.Run(mode, func(t *testing.T) {
 			r := startRelay(t, func(o *Options) {
@@ -346,7 +351,7 @@ func TestOldWebRTC(t *testing.T) {
 						if transport == "tcp" {
 							uri = "turn:" + r.tcp[0].Addr().String() + "?transport=tcp"
 						}
-						p, err := webrtc.NewPeerConnection(webrtc.Configuration{
+						p, err := api.NewPeerConnection(webrtc.Configuration{
 							ICETransportPolicy: webrtc.ICETransportPolicyRelay,
 							ICEServers:         []webrtc.ICEServer{{URLs: []string{uri}, Username: have.Username, Credential: have.Password}},
 						})
@@ -457,13 +462,22 @@ func TestStrangers(t *testing.T) {
 	}
 	flood(5000)
 	heap, goroutines, files := measure()
-	flood(100_000)
-	heap2, goroutines2, files2 := measure()
-	if heap2 > heap+256<<10 || goroutines2 > goroutines || files2 > files {
-		t.Errorf("100,000 packets: %d bytes became %d, %d goroutines %d, %d files %d", heap, heap2, goroutines, goroutines2, files, files2)
+	for left := 2; ; left-- { // what is late to begin grows once, and a leak each time
+		flood(100_000)
+		heap2, goroutines2, files2 := measure()
+		if heap2 <= heap+256<<10 && goroutines2 <= goroutines && files2 <= files {
+			break
+		}
+		if left == 0 {
+			t.Fatalf("100,000 packets: %d bytes became %d, %d goroutines %d, %d files %d", heap, heap2, goroutines, goroutines2, files, files2)
+		}
+		heap, goroutines, files = heap2, goroutines2, files2
 	}
-	if n := r.count.drops[malformed].Load() + r.count.drops[tooOften].Load(); n < 10_000 {
-		t.Errorf("only %d packets were dropped", n)
+	dropped := func() uint64 { return r.count.drops[malformed].Load() + r.count.drops[tooOften].Load() }
+	for end := time.Now().Add(patience); dropped() < 10_000; flood(1000) { // not by the system, which is busy
+		if time.Now().After(end) {
+			t.Fatalf("only %d packets were dropped", dropped())
+		}
 	}
 	speak(t, r, "udp", "@alice:a.test").want(0, stun.MethodBinding)
 }

@@ -39,8 +39,7 @@ func Source(a netip.Addr) netip.Addr {
 
 // take tells whether a source may be answered now.
 func (t *throttle) take(a netip.Addr, now time.Time) bool {
-	b := Source(a).As16()
-	i := maphash.Bytes(t.seed, b[:]) % slots
+	i := t.slot(a)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	at := now.UnixNano()
@@ -52,6 +51,12 @@ func (t *throttle) take(a netip.Addr, now time.Time) bool {
 	}
 	t.left[i] = float32(left - 1)
 	return true
+}
+
+// slot is the number of a source's bucket.
+func (t *throttle) slot(a netip.Addr) uint64 {
+	b := Source(a).As16()
+	return maphash.Bytes(t.seed, b[:]) % slots
 }
 
 // bucket bounds the bytes of one direction. It is used under a lock.

@@ -143,14 +143,8 @@ func (l *loop) watch(s *socket) error {
 	return nil
 }
 
-// listen opens a port that all loops share, if nobody has it: sockets that share
-// one would else share it with those of another port or process, too.
+// listen opens a port that all loops share, if nobody has it.
 func (w *network) listen(at netip.AddrPort, h handler) (*udpPort, error) {
-	fd, err := openUDP(at, false, false)
-	if err != nil {
-		return nil, err
-	}
-	unix.Close(fd)
 	p, err := w.open(at, w.loops, h)
 	if err != nil {
 		return nil, err
@@ -172,8 +166,8 @@ func (w *network) open1(at netip.AddrPort, l *loop, h handler) (*udpPort, error)
 
 func (w *network) open(at netip.AddrPort, loops []*loop, h handler) (*udpPort, error) {
 	p := &udpPort{handle: h, local: at, many: at.Addr().IsUnspecified(), ended: make(chan struct{})}
-	for _, l := range loops {
-		fd, err := openUDP(p.local, len(loops) > 1, p.many)
+	for i, l := range loops {
+		fd, err := openUDP(p.local, p.many, len(loops) > 1, i > 0)
 		if err != nil {
 			p.close()
 			return nil, err
@@ -194,8 +188,10 @@ func (w *network) open(at netip.AddrPort, loops []*loop, h handler) (*udpPort, e
 }
 
 // openUDP opens a socket. Shared ones take packets in turn, by the address of who
-// sends them.
-func openUDP(at netip.AddrPort, shared, many bool) (fd int, err error) {
+// sends them. The first one takes the port for itself, and only then shares it with
+// those that join: it would else share it with whatever port or process has it, and
+// the system would find it one that others share.
+func openUDP(at netip.AddrPort, many, shared, joins bool) (fd int, err error) {
 	domain := unix.AF_INET
 	if at.Addr().Is6() {
 		domain = unix.AF_INET6
@@ -209,7 +205,7 @@ func openUDP(at netip.AddrPort, shared, many bool) (fd int, err error) {
 			unix.Close(fd)
 		}
 	}()
-	options := [][3]int{{unix.SOL_SOCKET, unix.SO_REUSEPORT, b2i(shared)}}
+	options := [][3]int{{unix.SOL_SOCKET, unix.SO_REUSEPORT, b2i(joins)}}
 	if domain == unix.AF_INET6 {
 		options = append(options, [3]int{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1}, [3]int{unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, b2i(many)})
 	} else {
@@ -229,7 +225,7 @@ func openUDP(at netip.AddrPort, shared, many bool) (fd int, err error) {
 	if err := unix.Bind(fd, sa); err != nil {
 		return -1, &net.OpError{Op: "listen", Net: "udp", Addr: net.UDPAddrFromAddrPort(at), Err: os.NewSyscallError("bind", err)}
 	}
-	return fd, nil
+	return fd, os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, b2i(shared)))
 }
 
 func b2i(b bool) int {

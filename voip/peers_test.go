@@ -147,6 +147,9 @@ func TestAllowed(t *testing.T) {
 // TestThrottle bounds the answers to one source without holding up others.
 func TestThrottle(t *testing.T) {
 	h := newThrottle(10, 60)
+	for h.slot(netip.MustParseAddr("192.0.2.1")) == h.slot(netip.MustParseAddr("2001:db8::1")) { // by chance
+		h = newThrottle(10, 60)
+	}
 	now := time.Now()
 	count := func(a string, n int) (answered int) {
 		for range n {

@@ -2,10 +2,12 @@ package voip
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -17,20 +19,40 @@ import (
 // startRelay runs a relay on loopback, which may relay to loopback.
 func startRelay(t testing.TB, change func(*Options)) *Relay {
 	t.Helper()
+	r := newRelay(t, change)
+	serve(t, r)
+	return r
+}
+
+// newRelay opens a relay as startRelay has it.
+func newRelay(t testing.TB, change func(*Options)) *Relay {
+	t.Helper()
 	c := DefaultConfig().TURN
 	c.UDP, c.TCP, c.TLS = []string{"127.0.0.1:0"}, []string{"127.0.0.1:0"}, nil
 	c.STUNServers = nil
 	c.Grace = 0
 	c.Sockets = 2 // however many cores there are
 	c.AllowPeers = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
-	o := Options{Config: c, Lifetime: time.Hour, Realm: "a.test", Host: "127.0.0.1"}
-	if change != nil {
-		change(&o)
+	var r *Relay
+	var err error
+	for range 10 { // a port that was free may be somebody else's by now
+		o := Options{Config: c, Lifetime: time.Hour, Realm: "a.test", Host: "127.0.0.1"}
+		if change != nil {
+			change(&o)
+		}
+		if r, err = NewRelay(context.Background(), o); !errors.Is(err, syscall.EADDRINUSE) {
+			break
+		}
 	}
-	r, err := NewRelay(context.Background(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return r
+}
+
+// serve runs a relay until the test ends.
+func serve(t testing.TB, r *Relay) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx) }()
@@ -41,7 +63,6 @@ func startRelay(t testing.TB, change func(*Options)) *Relay {
 		}
 	})
 	<-r.serving
-	return r
 }
 
 func udpAddress(r *Relay) string { return r.udp[0].addr().String() }
@@ -55,7 +76,7 @@ func dial(t *testing.T, r *Relay) *turn.Client {
 	}
 	have := r.Issue("@alice:a.test")
 	client, err := turn.NewClient(&turn.ClientConfig{
-		STUNServerAddr: udpAddress(r), TURNServerAddr: udpAddress(r), Conn: conn, Username: have.Username, Password: have.Password, LoggerFactory: silent{},
+		STUNServerAddr: udpAddress(r), TURNServerAddr: udpAddress(r), Conn: conn, Username: have.Username, Password: have.Password, RTO: time.Minute, LoggerFactory: silent{},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -105,6 +126,27 @@ func exchange(t *testing.T, relayed, peer net.PacketConn) {
 	n, from, err = relayed.ReadFrom(b)
 	if err != nil || string(b[:n]) != "pong!" || from.String() != peer.LocalAddr().String() {
 		t.Fatalf("%q from %v, %v", b[:n], from, err)
+	}
+}
+
+// TestFoundPort finds a free port for each of many that are shared by loops, and
+// no two find the same.
+func TestFoundPort(t *testing.T) {
+	w, err := newNetwork(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.close()
+	seen := map[netip.AddrPort]bool{}
+	for range 400 {
+		p, err := w.listen(netip.MustParseAddrPort("127.0.0.1:0"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seen[p.addr()] {
+			t.Errorf("%v is found twice", p.addr())
+		}
+		seen[p.addr()] = true
 	}
 }
 

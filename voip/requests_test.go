@@ -1,12 +1,14 @@
 package voip
 
 import (
+	"net"
 	"net/netip"
 	"strconv"
 	"testing"
 	"time"
 
 	"github.com/pion/stun/v3"
+	"github.com/pion/turn/v5"
 )
 
 // TestErrors is what RFC 8489 and RFC 8656 want to be refused, and how.
@@ -249,7 +251,12 @@ func TestFamilies(t *testing.T) {
 			s.want(0, stun.MethodRefresh, lifetime(0))
 		}
 	}
-	only := startRelay(t, func(o *Options) { o.Config.ExternalIPs = []netip.Addr{netip.MustParseAddr("127.0.0.1")} })
+	only := newRelay(t, func(o *Options) { o.Config.ExternalIPs = []netip.Addr{netip.MustParseAddr("127.0.0.1")} })
+	opened := only.addresses.found.Load()
+	serve(t, only)
+	for only.addresses.found.Load() == opened { // it looks at them when it begins
+		time.Sleep(time.Millisecond)
+	}
 	only.addresses.found.Store(&found{local: only.addresses.found.Load().local, external: [2]netip.Addr{ipv4: netip.MustParseAddr("127.0.0.1")}})
 	s := speak(t, only, "udp", "@alice:a.test")
 	s.greet().want(stun.CodeAddrFamilyNotSupported, stun.MethodAllocate, overUDP, attr(stun.AttrRequestedAddressFamily, 2, 0, 0, 0))
@@ -265,6 +272,37 @@ func TestFamilies(t *testing.T) {
 	answer = speak(t, r, "udp", "@alice:a.test").greet().want(0, stun.MethodAllocate, overUDP, attr(attrAdditionalAddressFamily, 2, 0, 0, 0))
 	if v, err := answer.Get(attrAddressErrorCode); err != nil || len(v) != 4 || v[2] != 5 || v[3] != 8 || len(relayed(answer)) != 1 {
 		t.Errorf("without a port of IPv6: %v", answer)
+	}
+}
+
+// TestPionFamily gives an address of IPv6 to pion's client, which asks for it
+// behind its signature.
+func TestPionFamily(t *testing.T) {
+	r := startRelay(t, func(o *Options) { o.Config.UDP = append(o.Config.UDP, "[::1]:0") })
+	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	have := r.Issue("@alice:a.test")
+	client, err := turn.NewClient(&turn.ClientConfig{
+		TURNServerAddr: udpAddress(r), Conn: conn, Username: have.Username, Password: have.Password, LoggerFactory: silent{},
+		RequestedAddressFamily: turn.RequestedAddressFamilyIPv6,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if err := client.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	relayed, err := client.Allocate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer relayed.Close()
+	if a := relayed.LocalAddr().(*net.UDPAddr).AddrPort().Addr(); a != netip.IPv6Loopback() {
+		t.Errorf("it is relayed as %s", a)
 	}
 }
 

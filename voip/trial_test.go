@@ -31,7 +31,7 @@ func TestTrial(t *testing.T) {
 		defer conn.Close()
 		server, _ := strings.CutSuffix(strings.TrimPrefix(r.Local(), "turn:"), "?transport=udp")
 		client, err := turn.NewClient(&turn.ClientConfig{
-			STUNServerAddr: server, TURNServerAddr: server, Conn: conn, Username: have.Username, Password: have.Password, LoggerFactory: silent{},
+			STUNServerAddr: server, TURNServerAddr: server, Conn: conn, Username: have.Username, Password: have.Password, RTO: time.Minute, LoggerFactory: silent{},
 		})
 		if err != nil {
 			t.Fatal(err)
