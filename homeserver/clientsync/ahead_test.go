@@ -182,3 +182,31 @@ func TestAheadQueries(t *testing.T) {
 		}
 	})
 }
+
+// TestSlideAheadQueries checks that the rooms which the first answer of sliding sync does
+// not show cost next to no queries after a start, however many they are.
+func TestSlideAheadQueries(t *testing.T) {
+	eachOpener(t, func(t *testing.T, open opener, ran *queries) {
+		w := newWorld(t, open(storetest.Budget))
+		first := 0
+		for _, rooms := range []int{30, 120} {
+			w.inhabit(rooms-len(w.Store.Memberships(bob)), 3)
+			w.Store = open(storetest.Budget)
+			w.restart()
+			c := w.client(bob, "")
+			ran.take()
+			a, err := w.Slide(w.ctx(), c.window("", 9))
+			w.ok(err)
+			if len(a.Rooms) != 10 || a.Lists["all_rooms"].Count != rooms {
+				t.Fatal(len(a.Rooms), "rooms of", a.Lists["all_rooms"].Count)
+			}
+			list := ran.take()
+			if first == 0 {
+				first = len(list)
+			}
+			if len(list) > first+5 {
+				t.Errorf("%d queries for %d rooms, %d for 30:\n%s", len(list), rooms, first, histogram(list))
+			}
+		}
+	})
+}

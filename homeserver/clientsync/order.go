@@ -3,10 +3,13 @@ package clientsync
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"sync/atomic"
 
+	"switchboard/homeserver/event"
 	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/statetree"
 	"switchboard/homeserver/store"
 )
 
@@ -66,12 +69,10 @@ func (sl *slide) orderOf(user matrix.UserID) (*order, error) {
 		return nil, err
 	}
 	fresh := make([]*place, 0, len(old.places)+len(list))
-	for _, m := range list {
-		p, err := sl.placeOf(m)
-		if err != nil {
+	for part := range slices.Chunk(list, placesAtOnce) {
+		if fresh, err = sl.addPlaces(fresh, part); err != nil {
 			return nil, err
 		}
-		fresh = append(fresh, p)
 	}
 	byActivity := func(a, b *place) int { return cmp.Or(cmp.Compare(b.at, a.at), cmp.Compare(b.own.Room, a.own.Room)) }
 	slices.SortFunc(fresh, byActivity)
@@ -88,6 +89,9 @@ func (sl *slide) orderOf(user matrix.UserID) (*order, error) {
 	orders.Put(user, next, 200+310*len(next.places))
 	return next, nil
 }
+
+// placesAtOnce is how many places are read together, where many are not in memory.
+const placesAtOnce = 500
 
 // renew gives the places of the order with fresh ones at the head and without those
 // that are named, and their rooms. Where the state is the same, what is known of a
@@ -110,17 +114,57 @@ func (o *order) renew(without []int, fresh []*place) (places []*place, nums []st
 	return append(places, o.places[from:]...), append(nums, o.nums[from:]...)
 }
 
-// placeOf is a room of the user with what is new in it.
-func (sl *slide) placeOf(m store.Membership) (*place, error) {
-	r, err := sl.Store.RoomByNum(sl.ctx, m.Room)
+// addPlaces adds rooms of the user with what is new in them.
+func (sl *slide) addPlaces(places []*place, list []store.Membership) ([]*place, error) {
+	nums := make([]store.RoomNum, len(list))
+	for i, m := range list {
+		nums[i] = m.Room
+	}
+	rooms, err := sl.Store.RoomsByNum(sl.ctx, nums)
 	if err != nil {
 		return nil, err
 	}
-	p := &place{own: m, room: r, at: m.Pos}
-	if m.Membership == "join" {
-		p.at = min(r.Last, sl.now.pos)
+	if len(rooms) < len(list) {
+		return nil, fmt.Errorf("%d rooms that %s is a member of are missing", len(list)-len(rooms), sl.reading.User)
 	}
-	return p, nil
+	for i, m := range list {
+		p := &place{own: m, room: rooms[i], at: m.Pos}
+		if m.Membership == "join" {
+			p.at = min(p.room.Last, sl.now.pos)
+		}
+		places = append(places, p)
+	}
+	return places, nil
+}
+
+// encryption and creation are the types of the events that make a kind.
+const encryption, creation = "m.room.encryption", event.TypeCreate
+
+// kindsAhead finds out the kinds of the first of some places of which nobody has
+// asked yet, in few statements for all of them.
+func (sl *slide) kindsAhead(seats []*seat) error {
+	var places []*place
+	var roots []statetree.ID
+	for _, s := range seats {
+		if len(places) == placesAtOnce {
+			break
+		}
+		if s.kind.Load() != nil {
+			continue
+		}
+		if places = append(places, s.place); s.own.Membership == "join" {
+			roots = append(roots, s.room.Current)
+		}
+	}
+	if err := sl.reading.Rooms.StateAhead(sl.ctx, roots, encryption, creation); err != nil {
+		return err
+	}
+	for _, p := range places {
+		if _, err := sl.kindOf(p); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // kindOf is a room's encryption and type, as far as the user may know them.
@@ -131,9 +175,9 @@ func (sl *slide) kindOf(p *place) (*kind, error) {
 	k := &kind{}
 	set := func(typ string, content json.RawMessage) {
 		switch typ {
-		case "m.room.encryption":
+		case encryption:
 			k.encrypted = true
-		case "m.room.create":
+		case creation:
 			var c struct {
 				Type *string `json:"type"`
 			}
@@ -143,7 +187,7 @@ func (sl *slide) kindOf(p *place) (*kind, error) {
 		}
 	}
 	if p.own.Membership == "join" {
-		for _, typ := range []string{"m.room.encryption", "m.room.create"} {
+		for _, typ := range []string{encryption, creation} {
 			e, err := sl.reading.Rooms.StateEvent(sl.ctx, p.room.Current, typ, "")
 			if err != nil {
 				return nil, err

@@ -321,7 +321,7 @@ func (sl *slide) sifted(f RoomSieve) ([]*seat, error) {
 		}
 	}
 	list := sl.sift[:0]
-	for _, s := range sl.all {
+	for i, s := range sl.all {
 		id := s.room.ID
 		has := func(t string) bool { return slices.Contains(tagged[id], t) }
 		if f.Direct != nil && sl.direct[id] != *f.Direct || f.Invited != nil && (s.own.Membership == "invite") != *f.Invited ||
@@ -329,11 +329,12 @@ func (sl *slide) sifted(f RoomSieve) ([]*seat, error) {
 			continue
 		}
 		if f.Encrypted != nil || f.Types != nil || f.NotTypes != nil {
-			k, err := sl.kindOf(s.place)
-			if err != nil {
-				return nil, err
+			if s.kind.Load() == nil {
+				if err := sl.kindsAhead(sl.all[i:]); err != nil {
+					return nil, err
+				}
 			}
-			if !f.wants(k) {
+			if !f.wants(s.kind.Load()) {
 				continue
 			}
 		}

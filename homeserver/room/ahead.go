@@ -74,6 +74,35 @@ func (s *Service) ReadAhead(ctx context.Context, a Ahead) error {
 	return err
 }
 
+// StateAhead brings the state events of some types, under the empty key, into memory
+// for several states, in a few statements for all.
+func (s *Service) StateAhead(ctx context.Context, roots []statetree.ID, types ...string) error {
+	var keys []statetree.Key
+	var pairs [][2]string
+	for _, typ := range types {
+		k, ok, err := s.Store.StateKey(ctx, typ, "")
+		if err != nil {
+			return err
+		}
+		if ok {
+			keys, pairs = append(keys, k), append(pairs, [2]string{typ, ""})
+		}
+	}
+	trees, states := make([]statetree.Tree, len(roots)), make([]aheadState, len(roots))
+	for i, root := range roots {
+		trees[i], states[i] = s.tree(root), aheadState{root: root, pairs: pairs}
+	}
+	if err := statetree.FetchTo(s.Store.Nodes(ctx), keys, trees...); err != nil {
+		return err
+	}
+	events, err := s.eventsAhead(ctx, states, Ahead{})
+	if err != nil {
+		return err
+	}
+	_, err = s.Store.EventsByNum(ctx, events)
+	return err
+}
+
 // MembersAhead brings the member events of some users in rooms that were read ahead
 // into memory, in a few statements for all.
 func (s *Service) MembersAhead(ctx context.Context, users map[*store.Room][]matrix.UserID) error {

@@ -53,3 +53,37 @@ func TestFetch(t *testing.T) {
 		t.Error("a missing node shows no error")
 	}
 }
+
+// TestFetchTo loads of some trees what is on the way to two keys, one of which is in
+// none of them, and no more.
+func TestFetchTo(t *testing.T) {
+	d := newDisk()
+	var entries []Entry
+	for i := range 500 {
+		entries = append(entries, Entry{Key(i + 1), Value(i + 1)})
+	}
+	a := d.put(t, Tree{}, entries...)
+	b := d.put(t, a, Entry{7, 1000})
+	open := []Tree{Open(a.ID()), Open(b.ID()), Open(b.ID()), {}}
+	d.calls, d.read = 0, 0
+	if err := FetchTo(d, []Key{7, 900}, open...); err != nil {
+		t.Fatal(err)
+	}
+	if d.calls > 6 || d.read > 20 {
+		t.Errorf("asked %d times for %d nodes", d.calls, d.read)
+	}
+	d.read = 0
+	for i, want := range []Value{7, 1000, 1000, 0} {
+		for k, want := range map[Key]Value{7: want, 900: 0} {
+			if got, _, err := open[i].Value(d, k); got != want || err != nil {
+				t.Errorf("tree %d: %d is %d, want %d (%v)", i, k, got, want, err)
+			}
+		}
+	}
+	if d.read > 0 {
+		t.Errorf("%d nodes were not loaded", d.read)
+	}
+	if err := FetchTo(newDisk(), []Key{7}, Open(a.ID())); err == nil {
+		t.Error("a missing node shows no error")
+	}
+}
