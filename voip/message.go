@@ -39,7 +39,8 @@ var known = map[stun.AttrType]bool{
 var errMalformed = errors.New("malformed message")
 
 // parse reads a STUN message, which stays valid as long as b does. Attributes
-// that nobody signed are none of its (RFC 8489, 14.5).
+// that nobody signed are none of its (RFC 8489, 14.5), but for those that pion's
+// client puts there, by which nobody on the way gains anything.
 func parse(b []byte) (*stun.Message, error) {
 	if len(b) < 20 || b[0]&0xc0 != 0 || !stun.IsMessage(b) || int(binary.BigEndian.Uint16(b[2:]))+20 != len(b) || len(b)%4 != 0 {
 		return nil, errMalformed
@@ -51,9 +52,12 @@ func parse(b []byte) (*stun.Message, error) {
 	if m.Contains(stun.AttrFingerprint) && stun.Fingerprint.Check(m) != nil {
 		return nil, errMalformed
 	}
-	if i := slices.IndexFunc(m.Attributes, func(a stun.RawAttribute) bool { return a.Type == stun.AttrMessageIntegrity }); i >= 0 {
-		m.Attributes = m.Attributes[:i+1]
-	}
+	signed := true
+	m.Attributes = slices.DeleteFunc(m.Attributes, func(a stun.RawAttribute) bool {
+		drop := !signed && a.Type != stun.AttrRequestedAddressFamily && a.Type != stun.AttrReservationToken && a.Type != stun.AttrEvenPort
+		signed = signed && a.Type != stun.AttrMessageIntegrity
+		return drop
+	})
 	return m, nil
 }
 

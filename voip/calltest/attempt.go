@@ -70,8 +70,12 @@ func (e *Examination) try(ctx context.Context, u uri, at netip.Addr) (string, er
 	took := time.Since(began)
 	if e.Relay != nil {
 		first, last := e.Relay.Ports()
-		if p := ends[0].relayed.LocalAddr().(*net.UDPAddr).Port; p < int(first) || p > int(last) {
+		relayed := ends[0].relayed.LocalAddr().(*net.UDPAddr).AddrPort()
+		if p := relayed.Port(); p < first || p > last {
 			return "", stepError{stepAllocate, fmt.Errorf("the relayed port %d is none of %d to %d: it is another server", p, first, last)}
+		}
+		if familyOf(relayed.Addr()) != familyOf(at) {
+			return "", stepError{stepAllocate, fmt.Errorf("by IPv%d the relay gives %s", familyOf(at), relayed.Addr().Unmap())}
 		}
 	}
 	return fmt.Sprintf("STUN, allocation, permission and data work; relayed as %s, there and back in %s", ends[0].relayed.LocalAddr(), took.Round(100*time.Microsecond)), soft
