@@ -46,7 +46,8 @@ func (q *queue) begin() bool {
 	return true
 }
 
-// rest tells whether there is nothing to do, so that the caller may stop.
+// rest tells whether there is nothing to do, so that the caller stops: somebody
+// else may have begun when it returns.
 func (q *queue) rest() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -58,7 +59,7 @@ func (q *queue) rest() bool {
 	return true
 }
 
-// end says that nobody works on the queue any more.
+// end says that the caller stops although there may be something to do.
 func (q *queue) end() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -252,7 +252,6 @@ func (r *reader) audience(ctx context.Context, e *store.Event) ([]matrix.ServerN
 // does not answer it waits, as long as the client says, or until the server is
 // heard. One that is heard but takes nothing is asked less and less often.
 func (s *Service) serve(ctx context.Context, q *queue) {
-	defer q.end()
 	for early := time.Duration(0); ctx.Err() == nil; {
 		heard := s.Bell.Listen(fedclient.BellKey(q.server))
 		more, err := s.sendSome(ctx, q)
@@ -264,6 +263,7 @@ func (s *Service) serve(ctx context.Context, q *queue) {
 		case err != nil:
 			q.fail()
 			if errors.Is(err, fedclient.ErrNotPermitted) {
+				q.end()
 				return
 			}
 			if s.pause(ctx, q, err, heard, min(early*early*pauseStep, pauseMost)) {
@@ -273,6 +273,7 @@ func (s *Service) serve(ctx context.Context, q *queue) {
 		}
 		early = 0
 	}
+	q.end()
 }
 
 // The shortest pauses before retries that come early, because the server was

@@ -5,12 +5,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"switchboard/homeserver/database"
+	"switchboard/homeserver/database/databasetest"
 	"switchboard/homeserver/e2ee"
 	"switchboard/homeserver/ephemeral"
 	"switchboard/homeserver/event"
@@ -198,7 +202,7 @@ func TestSend(t *testing.T) {
 		w.say(id, "two")
 		w.say(id, "three")
 		w.other.waitFor(t, "one", "two", "three")
-		w.ok(w.Ephemeral.SetTyping(t.Context(), alice, id, true, time.Second))
+		w.ok(w.Ephemeral.SetTyping(t.Context(), alice, id, true, time.Hour))
 		w.other.waitFor(t, "three", "m.typing")
 	})
 }
@@ -344,4 +348,39 @@ func TestServerThatRefuses(t *testing.T) {
 		w.other.set(false)
 		w.other.waitFor(t, "before", "refused")
 	})
+}
+
+// TestOneAtATime lets somebody begin to work on a queue at the moment in which
+// another one stops: a server gets one transaction after the other.
+func TestOneAtATime(t *testing.T) {
+	db, err := database.Open(t.Context(), databasetest.SQLite(t), database.Options{Volatile: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	st, err := store.New(t.Context(), db, storetest.Budget)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var under, got atomic.Int64
+	q := &queue{server: fedclienttest.Server(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if under.Add(1) > 1 {
+			t.Error("a transaction came while another one was under way")
+		}
+		time.Sleep(time.Millisecond)
+		under.Add(-1)
+		got.Add(1)
+		fmt.Fprint(w, `{"pdus":{}}`)
+	}))}
+	s := &Service{Store: st, Client: fedclienttest.Client(t, us, st), Bell: &notify.Bell{}, ServerName: us}
+	defer s.work.Wait()
+	for range 50 {
+		q.tell(fedclient.EDU{Type: "m.test", Content: json.RawMessage(`{}`)})
+		end := time.Now().Add(2 * time.Minute)
+		for n := got.Load(); got.Load() == n; runtime.Gosched() {
+			if s.start(t.Context(), q); time.Now().After(end) {
+				t.Fatal("a message got lost")
+			}
+		}
+	}
 }
