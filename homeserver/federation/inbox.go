@@ -323,7 +323,7 @@ func (t *attempt) take(ctx context.Context, origin matrix.ServerName, p *event.P
 		}
 		if g.later {
 			none = errMissing
-			if !t.heard(ctx, name) {
+			if g.silent { // even if it was heard since: then the next attempt may follow soon
 				t.silent[name] = true
 			}
 		}

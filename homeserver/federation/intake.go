@@ -29,6 +29,16 @@ func passing(err error) bool {
 		errors.As(err, &refused) && (refused.Status >= 500 || refused.Status == http.StatusTooManyRequests)
 }
 
+// silence tells whether an error of a request says that the server did not answer.
+// A proxy that finds no server behind it knows nothing of errcodes.
+func silence(err error) bool {
+	var unreachable *fedclient.UnreachableError
+	var backoff *fedclient.BackoffError
+	var refused *fedclient.ResponseError
+	return errors.As(err, &unreachable) || errors.As(err, &backoff) ||
+		errors.As(err, &refused) && refused.Status >= 500 && refused.Code == ""
+}
+
 // How a gap is asked for. How much of it is, the operator says; these follow from
 // what other servers do: they give some 20 events of a gap at a time, and have
 // others to serve.
@@ -72,12 +82,13 @@ type gap struct {
 	bytes     int64      // of them and of state that may still be fetched
 	questions int        // that may still be asked for them
 	later     bool       // something could not be had that may be had later
+	silent    bool       // who is asked did not answer
 	admitted  *event.PDU // goes from here to the other servers in the room
 }
 
 // failed notes what went wrong with a question.
 func (g *gap) failed(ctx context.Context, err error, what string) {
-	g.later = g.later || passing(err)
+	g.later, g.silent = g.later || passing(err), g.silent || silence(err)
 	var unreachable *fedclient.UnreachableError
 	if errors.As(err, &unreachable) && ctx.Err() == nil {
 		g.s.inbox.deaf.Put(unreachable.Server, time.Now())
@@ -274,7 +285,7 @@ func (g *gap) fetch(ctx context.Context, ids []matrix.EventID) error {
 		if len(asked)+len(wanted) > g.s.Config.MaxSingle {
 			return errMissing
 		}
-		var mu sync.Mutex // tier 1; guards raws and g.later
+		var mu sync.Mutex // tier 1; guards raws and what g.failed notes
 		var raws []json.RawMessage
 		var group errgroup.Group
 		group.SetLimit(eventsAtOnce)
