@@ -74,6 +74,9 @@ func TestBatchSync(t *testing.T) {
 		if got := bodies(a.at("timeline", "events")); got != "quiet" || a.at("unread_notifications", "notification_count") != 0.0 {
 			t.Errorf("after a quiet batch: %s, %v", got, a)
 		}
+		if n := s.want(200, "notifications", "GET", v3+"notifications", ""); len(n.at("notifications").([]any)) != 0 {
+			t.Errorf("notified of a quiet batch: %v", n)
+		}
 		var names []string
 		for i := range 15 {
 			names = append(names, fmt.Sprint("loud", i))

@@ -81,7 +81,7 @@ func (s *Service) Notifications(ctx context.Context, rd room.Reader, q Asked) (*
 		} else {
 			heap.Fix(h, 0)
 		}
-		if e == nil || e.PDU.Sender == rd.User || ignored[e.PDU.Sender] || e.RedactedBy != 0 {
+		if e == nil || e.PDU.Sender == rd.User || ignored[e.PDU.Sender] || e.RedactedBy != 0 || e.PDU.Silent {
 			continue
 		}
 		act, err := p.judge(ctx, e)
