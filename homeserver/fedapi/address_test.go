@@ -13,6 +13,7 @@ import (
 
 	"switchboard/homeserver/event"
 	"switchboard/homeserver/fedclient"
+	"switchboard/homeserver/fedclient/fedclienttest"
 	"switchboard/homeserver/identity"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/room"
@@ -229,8 +230,9 @@ func TestInviteKnownAddress(t *testing.T) {
 		a.refused(invite(alice, wrong), matrix.Forbidden)
 		wrong.Token = ""
 		a.refused(invite(alice, wrong), matrix.MissingParam)
-		s.Close()
-		a.refused(invite(alice, s.invitee("c@example.com")), matrix.Unknown)
+		gone := s.invitee("c@example.com")
+		gone.Server.Name = fedclienttest.Absent
+		a.refused(invite(alice, gone), matrix.Unknown)
 		if len(s.stored) != 0 {
 			t.Errorf("invitations were stored: %v", s.stored)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -30,6 +31,7 @@ type network struct {
 	up  map[matrix.ServerName]http.Handler
 	in  map[matrix.ServerName]*sync.WaitGroup // requests that are worked on
 	cut map[[2]matrix.ServerName]bool         // by who asks and who is asked
+	out map[[2]matrix.ServerName]int          // likewise: transactions that were turned away
 }
 
 // connected runs f with n servers that send, beside other tests: for the most part
@@ -45,7 +47,7 @@ func connectedAlone(t *testing.T, n int, f func(n *network)) {
 	t.Helper()
 	together(t, n, func(t *testing.T, hosts []*host) {
 		net := &network{T: t, hosts: hosts, stop: map[*host]func(){}, up: map[matrix.ServerName]http.Handler{},
-			in: map[matrix.ServerName]*sync.WaitGroup{}, cut: map[[2]matrix.ServerName]bool{}}
+			in: map[matrix.ServerName]*sync.WaitGroup{}, cut: map[[2]matrix.ServerName]bool{}, out: map[[2]matrix.ServerName]int{}}
 		for _, h := range hosts {
 			h.front = net.link(h.name)
 			net.start(h)
@@ -71,6 +73,9 @@ func (n *network) link(to matrix.ServerName) http.Handler {
 		n.mu.Lock()
 		h, cut := n.up[to], n.cut[[2]matrix.ServerName{from, to}]
 		if h == nil || cut {
+			if strings.HasPrefix(r.URL.Path, "/_matrix/federation/v1/send/") {
+				n.out[[2]matrix.ServerName{from, to}]++
+			}
 			n.mu.Unlock()
 			w.WriteHeader(http.StatusBadGateway)
 			return
