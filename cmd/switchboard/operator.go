@@ -195,6 +195,9 @@ func (c *control) Run(ctx context.Context) error {
 	for {
 		conn, err := c.net.Accept()
 		if ctx.Err() != nil {
+			if err == nil {
+				conn.Close() // it came too late
+			}
 			return os.Remove(c.file)
 		}
 		if err != nil {
@@ -226,7 +229,7 @@ func (c *control) Run(ctx context.Context) error {
 }
 
 const (
-	controlTimeout = 10 * time.Second // how long a command may take to say what it wants, and to read an answer
+	controlTimeout = time.Minute      // how long a command may take to say what it wants, and to read an answer
 	controlGrace   = 10 * time.Second // how long an order may go on when the server stops
 )
 
