@@ -9,6 +9,7 @@ import (
 
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/bridgev2"
+	"maunium.net/go/mautrix/bridgev2/status"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
@@ -199,7 +200,11 @@ func TestModeration(t *testing.T) {
 	alice := w.loggedIn("alice", "alice")
 	room := alice.join("#go")
 
-	// Topics both ways. The channel is +t at first.
+	// Topics both ways. The channel is +t at first, which the server tells when we
+	// are in already.
+	alice.Await("that the topic is not free", func(e *event.Event) bool {
+		return e.RoomID == room && e.Type == event.StatePowerLevels && e.Content.AsPowerLevels().GetEventLevel(event.StateTopic) > 0
+	})
 	if _, err := alice.SendStateEvent(context.Background(), room, event.StateTopic, "", &event.TopicEventContent{Topic: "x"}); err == nil {
 		t.Error("alice set the topic without being op")
 	}
@@ -519,7 +524,9 @@ func TestBridgeInfo(t *testing.T) {
 // TestRestart stops the bridge and the IRC server in turn: the login, the
 // channel and the room are there again, and what was written meanwhile arrives.
 func TestRestart(t *testing.T) {
-	w := start(t, nil)
+	server := irctest.Start(t, false)
+	proxy := bridgetest.NewProxy(t, server.Address)
+	w := startOn(t, server, func(n *irc.Network, _ *bridgetest.Options) { n.Address = proxy.Address })
 	bob := w.irc.User("bob")
 	bob.Join("#go")
 	alice := w.loggedIn("alice", "alice")
@@ -533,11 +540,16 @@ func TestRestart(t *testing.T) {
 	alice.Await("bob's message", bridgetest.Message(room, "welcome back"))
 
 	w.irc.Kill()
+	proxy.Down() // the bridge must not be back before bob, who would miss what it says
+	bridgetest.Eventually(t, "the bridge knows that there is no connection", func() bool {
+		return w.Host.Health().Logins[0].State == string(status.StateTransientDisconnect)
+	})
 	alice.Say(room, "into the dark 1")
 	alice.Say(room, "into the dark 2")
 	w.irc.Run()
 	bob = w.irc.User("bob")
 	bob.Join("#go")
+	proxy.Up()
 	bob.Await("PRIVMSG #go :into the dark 1")
 	bob.Await("PRIVMSG #go :into the dark 2")
 	bob.Send("PRIVMSG #go :here again")

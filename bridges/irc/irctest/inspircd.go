@@ -21,6 +21,9 @@ import (
 // binary is where Debian puts InspIRCd.
 const binary = "/usr/sbin/inspircd"
 
+// patience is how long something may take that must happen.
+const patience = 2 * time.Minute
+
 // modules are the parts of InspIRCd that modern networks have.
 const modules = `cap ircv3 ircv3_accounttag ircv3_batch ircv3_capnotify ircv3_chghost ircv3_ctctags
 	ircv3_echomessage ircv3_invitenotify ircv3_labeledresponse ircv3_msgid ircv3_servertime
@@ -72,7 +75,7 @@ func (s *Server) configure(modules string) {
 <server name="irc.test" description="test" network="TestNet" id="1AA">
 <admin name="a" nick="a" email="a@b.test">
 <bind address="127.0.0.1" port="%s" type="clients">
-<connect name="all" allow="*" timeout="30" pingfreq="60" hardsendq="10M" softsendq="8192" recvq="10M" commandrate="100000" fakelag="off" threshold="10000" localmax="1000" globalmax="1000" useident="no" resolvehostnames="no" maxchans="100">
+<connect name="all" allow="*" timeout="600" pingfreq="600" hardsendq="10M" softsendq="8192" recvq="10M" commandrate="100000" fakelag="off" threshold="10000" localmax="1000" globalmax="1000" useident="no" resolvehostnames="no" maxchans="100">
 <path configdir="%[2]s" datadir="%[2]s" logdir="%[2]s" moddir="/usr/lib/inspircd/modules" runtimedir="%[2]s">
 <log method="file" type="* -USERINPUT -USEROUTPUT" level="default" target="%[2]s/log">
 <options casemapping="rfc1459" defaultmodes="not" maxtargets="20">
@@ -101,7 +104,7 @@ func (s *Server) Run() {
 	if err := s.process.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if conn, err := net.Dial("tcp", s.Address); err == nil {
 			_ = conn.Close()
 			return
@@ -178,7 +181,7 @@ func (u *User) Join(channel string) {
 // Await waits for a line that contains all parts and forgets all lines up to it.
 func (u *User) Await(parts ...string) string {
 	u.t.Helper()
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		u.mu.Lock()
 		for i, line := range u.lines {
 			if containsAll(line, parts) {

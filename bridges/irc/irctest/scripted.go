@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,12 +20,23 @@ type Scripted struct {
 	Password string              // of every account; empty means no SASL
 	Names    map[string][]string // who is in a channel, as in RPL_NAMREPLY
 
-	t  *testing.T
-	mu sync.Mutex // tier 1; guards what follows
-	// conn is the newest client.
-	conn  net.Conn
-	nick  string
-	lines []string
+	t     *testing.T
+	mu    sync.Mutex // tier 1; guards what follows
+	conn  net.Conn   // of the newest client
+	lines []string   // since the last Await
+	all   []string
+}
+
+// client is a connection.
+type client struct {
+	*Scripted
+	conn net.Conn
+	nick string
+}
+
+// say says a line to this client.
+func (c *client) say(format string, args ...any) {
+	_, _ = fmt.Fprintf(c.conn, format+"\r\n", args...)
 }
 
 // StartScripted runs a scripted server until the test ends.
@@ -42,83 +54,83 @@ func StartScripted(t *testing.T) *Scripted {
 			if err != nil {
 				return
 			}
-			go s.serve(conn)
+			go (&client{Scripted: s, conn: conn}).serve()
 		}
 	}()
 	return s
 }
 
-func (s *Scripted) serve(conn net.Conn) {
-	defer conn.Close()
-	s.mu.Lock()
-	s.conn = conn
-	s.mu.Unlock()
+func (c *client) serve() {
+	defer c.conn.Close()
+	c.mu.Lock()
+	c.Scripted.conn = c.conn
+	c.mu.Unlock()
 	registering, account := true, ""
-	for in := bufio.NewScanner(conn); in.Scan(); {
+	for in := bufio.NewScanner(c.conn); in.Scan(); {
 		line := in.Text()
-		s.mu.Lock()
-		s.lines = append(s.lines, line)
-		s.mu.Unlock()
+		c.mu.Lock()
+		c.lines, c.all = append(c.lines, line), append(c.all, line)
+		c.mu.Unlock()
 		command, rest, _ := strings.Cut(line, " ")
 		switch command {
 		case "CAP":
-			s.negotiate(rest)
+			c.negotiate(rest)
 		case "NICK":
-			s.nick = strings.TrimPrefix(rest, ":")
+			c.nick = strings.TrimPrefix(rest, ":")
 		case "AUTHENTICATE":
-			account = s.authenticate(rest)
+			account = c.authenticate(rest)
 		case "PING":
-			s.Send(":irc.test PONG irc.test %s", rest)
+			c.say(":irc.test PONG irc.test %s", rest)
 		case "JOIN":
-			s.join(strings.TrimPrefix(rest, ":"))
+			c.join(strings.TrimPrefix(rest, ":"))
 		case "QUIT":
 			return
 		}
 		if registering && (line == "CAP END") {
 			registering = false
-			s.welcome(account)
+			c.welcome(account)
 		}
 	}
 }
 
-func (s *Scripted) negotiate(rest string) {
+func (c *client) negotiate(rest string) {
 	if strings.HasPrefix(rest, "LS") {
 		offer := "batch server-time"
-		if s.Password != "" {
+		if c.Password != "" {
 			offer += " sasl=PLAIN"
 		}
-		s.Send(":irc.test CAP * LS :%s", offer)
+		c.say(":irc.test CAP * LS :%s", offer)
 	} else if name, ok := strings.CutPrefix(rest, "REQ "); ok {
-		s.Send(":irc.test CAP * ACK :%s", strings.TrimPrefix(name, ":"))
+		c.say(":irc.test CAP * ACK :%s", strings.TrimPrefix(name, ":"))
 	}
 }
 
-func (s *Scripted) authenticate(rest string) (account string) {
+func (c *client) authenticate(rest string) (account string) {
 	if rest == "PLAIN" {
-		s.Send("AUTHENTICATE +")
+		c.say("AUTHENTICATE +")
 		return ""
 	}
 	plain, _ := base64.StdEncoding.DecodeString(rest)
 	parts := strings.Split(string(plain), "\x00")
-	if len(parts) == 3 && parts[2] == s.Password {
-		s.Send(":irc.test 903 * :SASL authentication successful")
+	if len(parts) == 3 && parts[2] == c.Password {
+		c.say(":irc.test 903 * :SASL authentication successful")
 		return parts[1]
 	}
-	s.Send(":irc.test 904 * :Invalid credentials for your account")
+	c.say(":irc.test 904 * :Invalid credentials for your account")
 	return ""
 }
 
-func (s *Scripted) welcome(account string) {
-	s.Send(":irc.test 001 %s :Welcome, account %q", s.nick, account)
-	s.Send(":irc.test 005 %s CASEMAPPING=ascii CHANTYPES=# PREFIX=(ov)@+ NETWORK=Scripted :are supported", s.nick)
-	s.Send(":irc.test 422 %s :no MOTD", s.nick)
+func (c *client) welcome(account string) {
+	c.say(":irc.test 001 %s :Welcome, account %q", c.nick, account)
+	c.say(":irc.test 005 %s CASEMAPPING=ascii CHANTYPES=# PREFIX=(ov)@+ NETWORK=Scripted :are supported", c.nick)
+	c.say(":irc.test 422 %s :no MOTD", c.nick)
 }
 
-func (s *Scripted) join(rest string) {
+func (c *client) join(rest string) {
 	channel, _, _ := strings.Cut(rest, " ")
-	s.Send(":%s!u@h JOIN %s", s.nick, channel)
-	s.Send(":irc.test 353 %s = %s :%s %s", s.nick, channel, s.nick, strings.Join(s.Names[channel], " "))
-	s.Send(":irc.test 366 %s %s :End", s.nick, channel)
+	c.say(":%s!u@h JOIN %s", c.nick, channel)
+	c.say(":irc.test 353 %s = %s :%s %s", c.nick, channel, c.nick, strings.Join(c.Names[channel], " "))
+	c.say(":irc.test 366 %s %s :End", c.nick, channel)
 }
 
 // Send says a line to the client.
@@ -127,6 +139,13 @@ func (s *Scripted) Send(format string, args ...any) {
 	conn := s.conn
 	s.mu.Unlock()
 	_, _ = fmt.Fprintf(conn, format+"\r\n", args...)
+}
+
+// All returns everything that clients ever sent.
+func (s *Scripted) All() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.all)
 }
 
 // Cut breaks the connection.
@@ -140,7 +159,7 @@ func (s *Scripted) Cut() {
 // lines up to it.
 func (s *Scripted) Await(text string) string {
 	s.t.Helper()
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		s.mu.Lock()
 		for i, line := range s.lines {
 			if strings.Contains(line, text) {
