@@ -69,7 +69,7 @@ func (p *ports) give(l *leg, on *loop, family int, w wish) (token string, err er
 		return "", errNoFamily
 	}
 	if one := p.one[family]; one != nil {
-		if w.even || w.token != "" {
+		if w.even && one.number%2 == 1 || w.reserve || w.token != "" {
 			return "", errNoPort
 		}
 		l.socket, l.address = newOneSocket(one, l, local), netip.AddrPortFrom(external, one.number)

@@ -1,6 +1,7 @@
 package calltest
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pion/logging"
+	"github.com/pion/stun/v3"
 	"github.com/pion/turn/v5"
 )
 
@@ -244,28 +246,43 @@ func exchange(a, b *end) error {
 			return stepError{stepPermit, err}
 		}
 	}
-	data := []byte(rand.Text())
-	for _, way := range [][2]*end{{a, b}, {b, a}} {
-		if err := pass(way[0].relayed, way[1].relayed, data); err != nil {
-			return stepError{stepData, err}
-		}
+	// The data are what calls begin with, by which a relay with one port for all
+	// knows whom they are for.
+	names := [2]string{rand.Text(), rand.Text()}
+	there, err := stun.Build(stun.TransactionID, stun.BindingRequest, stun.NewUsername(names[1]+":"+names[0]))
+	if err != nil {
+		return stepError{stepData, err}
+	}
+	back, err := stun.Build(stun.TransactionID, stun.BindingRequest, stun.NewUsername(names[0]+":"+names[1]))
+	if err != nil {
+		return stepError{stepData, err}
+	}
+	if err := pass(a.relayed, b.relayed, there.Raw, back.Raw); err != nil {
+		return stepError{stepData, err}
+	}
+	if err := pass(b.relayed, a.relayed, back.Raw, there.Raw); err != nil {
+		return stepError{stepData, err}
 	}
 	return nil
 }
 
 // pass sends data until it arrives, some times at most, since a packet may get
-// lost.
-func pass(from, to net.PacketConn, data []byte) error {
+// lost. What goes the other way shows who is there.
+func pass(from, to net.PacketConn, data, back []byte) error {
 	buf := make([]byte, 1500)
 	var err error
 	for range 10 {
+		if _, err = to.WriteTo(back, from.LocalAddr()); err != nil {
+			return err
+		}
 		if _, err = from.WriteTo(data, to.LocalAddr()); err != nil {
 			return err
 		}
 		to.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
-		var n int
-		if n, _, err = to.ReadFrom(buf); err == nil && string(buf[:n]) == string(data) {
-			return nil
+		for n := 0; err == nil; {
+			if n, _, err = to.ReadFrom(buf); err == nil && bytes.Equal(buf[:n], data) {
+				return nil
+			}
 		}
 	}
 	return fmt.Errorf("nothing arrives: %w", err)
