@@ -2,8 +2,10 @@ package clientsync
 
 import (
 	"encoding/json"
+	"slices"
 
 	"switchboard/homeserver/room"
+	"switchboard/homeserver/statetree"
 	"switchboard/homeserver/store"
 )
 
@@ -14,10 +16,8 @@ const (
 	eventsAtOnce = 1200
 )
 
-// partSize is how many rooms are read together.
-func (rd *reading) partSize() int {
-	return min(max(eventsAtOnce/(rd.timelineLimit()+10), 1), roomsAtOnce)
-}
+// partSize is how many rooms are read together, with so many events of each timeline.
+func partSize(limit int) int { return min(max(eventsAtOnce/(limit+10), 1), roomsAtOnce) }
 
 // readAhead brings into memory what is going to be told of rooms, for who was
 // away for long or never here: in few statements for all of them.
@@ -60,7 +60,51 @@ func (rd *reading) readAhead(part []store.Membership) error {
 	if err := rd.Unread.Ahead(rd.ctx, rd.User, a.Rooms, rd.now.pos); err != nil || !whole {
 		return err
 	}
-	return rd.heroesAhead(a.Rooms)
+	return rd.heroesAhead(a.Rooms, a.Lazy)
+}
+
+// seatsAhead is readAhead for rooms at which a client of sliding sync looks, and of
+// which it knows nothing yet.
+func (sl *slide) seatsAhead(part []*seat) error {
+	a := room.Ahead{User: sl.reading.User, Lazy: true}
+	var nums []store.RoomNum
+	var roots []statetree.ID
+	types := []string{"m.room.avatar"}
+	for _, s := range part {
+		if s.quiet || sl.known.rooms.of(s.own.Room) != nil {
+			continue
+		}
+		if a.Also = append(a.Also, s.own.Event); s.own.Membership != "join" {
+			continue
+		}
+		named, all := s.config.single()
+		a.Rooms, a.Limit, a.End = append(a.Rooms, s.room), max(a.Limit, s.config.limit), a.End || !all
+		nums, roots = append(nums, s.own.Room), append(roots, s.room.Current)
+		for _, m := range named {
+			if *m.Key == "" && !slices.Contains(types, *m.Type) {
+				types = append(types, *m.Type)
+			}
+		}
+	}
+	if len(a.Also) < 2 {
+		return nil
+	}
+	receipts, err := sl.Store.ReceiptsOf(sl.ctx, a.User, nums)
+	if err != nil {
+		return err
+	}
+	sl.Unread.Receipts(a.User, nums, receipts, sl.now.pos)
+	for _, step := range []func() error{
+		func() error { return sl.reading.Rooms.ReadAhead(sl.ctx, a) },
+		func() error { return sl.reading.Rooms.StateAhead(sl.ctx, roots, types...) },
+		func() error { return sl.Unread.Ahead(sl.ctx, a.User, a.Rooms, sl.now.pos) },
+		func() error { return sl.heroesAhead(a.Rooms, true) },
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // unshaped are events for which the answer has a place, but not yet in the shape

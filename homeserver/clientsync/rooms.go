@@ -393,8 +393,8 @@ func (rd *reading) someMembers(rooms []store.RoomNum, memberships ...string) (ma
 }
 
 // heroesAhead finds the heroes of those rooms that have no name, and their member
-// events if they are wanted although members load lazily.
-func (rd *reading) heroesAhead(rooms []*store.Room) error {
+// events if lazy is set: these are wanted although members load lazily.
+func (rd *reading) heroesAhead(rooms []*store.Room, lazy bool) error {
 	var nums []store.RoomNum
 	for _, r := range rooms {
 		if _, known := rd.heroes.Find(r.Current); known {
@@ -417,7 +417,7 @@ func (rd *reading) heroesAhead(rooms []*store.Room) error {
 			members[r] = h.others(rd.User)
 		}
 	}
-	if !rd.Filter.Room.State.LazyMembers {
+	if !lazy {
 		return nil
 	}
 	return rd.Rooms.MembersAhead(rd.ctx, members)

@@ -144,6 +144,9 @@ func (sl *slide) alike(old, now []*place) (bool, error) {
 // may be in a list.
 func (sl *slide) findEligible() error {
 	sl.take(sl.depth)
+	if err := sl.endsAhead(sl.order.places[:sl.depth]); err != nil {
+		return err
+	}
 	for i, p := range sl.order.places[:sl.depth] {
 		in, err := sl.listed(p)
 		if err != nil {
@@ -152,6 +155,36 @@ func (sl *slide) findEligible() error {
 		if in {
 			sl.seats[i].place = p
 			sl.all = append(sl.all, &sl.seats[i])
+		}
+	}
+	return nil
+}
+
+// endsAhead brings into memory what listed asks of the rooms that the user is out of,
+// in few statements for all of them.
+func (sl *slide) endsAhead(places []*place) error {
+	if sl.known.order != nil {
+		return nil
+	}
+	var ends []store.EventNum
+	for _, p := range places {
+		if m := p.own.Membership; m != "join" && m != "knock" && !p.own.Forgotten {
+			ends = append(ends, p.own.Event)
+		}
+	}
+	for part := range slices.Chunk(ends, placesAtOnce) {
+		found, err := sl.Store.EventsByNum(sl.ctx, part)
+		if err != nil {
+			return err
+		}
+		var before []store.EventNum
+		for num, e := range found {
+			if _, known := sl.out.Find(num); !known && e.Replaces != 0 {
+				before = append(before, e.Replaces)
+			}
+		}
+		if _, err := sl.Store.EventsByNum(sl.ctx, before); err != nil {
+			return err
 		}
 	}
 	return nil

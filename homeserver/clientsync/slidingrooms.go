@@ -72,40 +72,61 @@ type toldRoom struct {
 	members    map[matrix.UserID]store.EventNum // told lazily
 }
 
-// readRooms tells of the rooms that the window shows what is new.
+// readRooms tells of the rooms that the window shows what is new, of some at a time.
 func (sl *slide) readRooms(a *SlidingAnswer) error {
+	limit := 0
 	for _, s := range sl.scope {
-		if s.quiet {
-			continue
-		}
-		told := sl.known.rooms.of(s.own.Room)
-		if told != nil && !sl.lookedAt(s.own.Room) {
-			sl.back = append(sl.back, s)
-		}
-		if sl.quiet(s, told) {
-			continue
-		}
-		var err error
-		var r *RoomResult
-		var now *toldRoom
-		switch s.own.Membership {
-		case "invite", "knock":
-			r, now, err = sl.outside(s, told)
-		default:
-			r, now, err = sl.inside(s, told)
-		}
-		if err != nil {
+		limit = max(limit, s.config.limit)
+	}
+	for part := range slices.Chunk(sl.scope, partSize(limit)) {
+		if err := sl.seatsAhead(part); err != nil {
 			return err
 		}
-		sl.told[s.own.Room] = now
-		if r != nil {
-			if !sl.Stable {
+		var found []*RoomResult
+		for _, s := range part {
+			r, err := sl.readSeat(s)
+			if err != nil {
+				return err
+			}
+			if r != nil {
+				a.Rooms[s.room.ID], sl.results[s.own.Room], found = r, r, append(found, r)
+			}
+		}
+		if err := sl.shape(); err != nil {
+			return err
+		}
+		if !sl.Stable {
+			for _, r := range found {
 				r.rename()
 			}
-			a.Rooms[s.room.ID], sl.results[s.own.Room] = r, r
 		}
 	}
 	return nil
+}
+
+// readSeat tells what is new of a room, nil for nothing.
+func (sl *slide) readSeat(s *seat) (r *RoomResult, err error) {
+	if s.quiet {
+		return nil, nil
+	}
+	told := sl.known.rooms.of(s.own.Room)
+	if told != nil && !sl.lookedAt(s.own.Room) {
+		sl.back = append(sl.back, s)
+	}
+	if sl.quiet(s, told) {
+		return nil, nil
+	}
+	var now *toldRoom
+	switch s.own.Membership {
+	case "invite", "knock":
+		r, now, err = sl.outside(s, told)
+	default:
+		r, now, err = sl.inside(s, told)
+	}
+	if err == nil {
+		sl.told[s.own.Room] = now
+	}
+	return r, err
 }
 
 // quiet tells at little cost that nothing of a room is new.
@@ -237,8 +258,8 @@ func (in *inside) readTimeline() error {
 		}
 	}
 	in.news = in.initial || len(found) > 0 || limited
-	in.r.Timeline, err = in.clients(found, limited || in.initial)
-	return err
+	in.later(found, limited || in.initial, &in.r.Timeline)
+	return nil
 }
 
 // Rooms is the service of rooms; a window has a field of that name, too.
@@ -365,6 +386,16 @@ var proper = map[string]bool{
 	"m.call.invite": true, "m.poll.start": true, "m.beacon_info": true,
 }
 
+// lastProper is the place of the last event that counts as activity, -1 for none.
+func lastProper(list []*store.Event) int {
+	for i, e := range slices.Backward(list) {
+		if proper[e.PDU.Type] {
+			return i
+		}
+	}
+	return -1
+}
+
 // mostBumps is how many events are searched for the last activity.
 const mostBumps = 100
 
@@ -373,13 +404,16 @@ func (in *inside) bump() error {
 	if in.own.Membership != "join" {
 		in.now.bump = in.own.Pos
 	} else {
-		list, err := in.Store.Newest(in.ctx, in.room.Num, in.told.pos, in.upto, mostBumps)
-		if err != nil {
-			return err
-		}
-		for _, e := range slices.Backward(list) {
-			if proper[e.PDU.Type] {
-				in.now.bump = max(in.now.bump, e.Pos)
+		for _, most := range []int{in.config.limit + 1, mostBumps} { // the first are in memory
+			list, err := in.Store.Newest(in.ctx, in.room.Num, in.told.pos, in.upto, most)
+			if err != nil {
+				return err
+			}
+			i := lastProper(list)
+			if i >= 0 {
+				in.now.bump = max(in.now.bump, list[i].Pos)
+			}
+			if i >= 0 || len(list) < most {
 				break
 			}
 		}

@@ -339,7 +339,7 @@ func (rd *reading) past(m store.Membership, r *store.Room) (past, error) {
 func (rd *reading) readRooms(a *Answer) error {
 	rd.rooms = rooms{Join: map[matrix.RoomID]*joined{}, Invite: map[matrix.RoomID]*outside{},
 		Knock: map[matrix.RoomID]*outside{}, Leave: map[matrix.RoomID]*joined{}}
-	parts := slices.Collect(slices.Chunk(slices.DeleteFunc(rd.memberships, rd.silent), rd.partSize()))
+	parts := slices.Collect(slices.Chunk(slices.DeleteFunc(rd.memberships, rd.silent), partSize(rd.timelineLimit())))
 	var ahead errgroup.Group
 	defer func() { _ = ahead.Wait() }() // its error is that of the next part, which nobody wants any more
 	for i := range len(parts) + 1 {

@@ -88,6 +88,11 @@ func (s *Store) UserReceipts(ctx context.Context, user matrix.UserID, room RoomN
 	return s.queryReceipts(ctx, `SELECT `+receiptColumns+` FROM receipts WHERE room = $1 AND user_id = $2`, room, user)
 }
 
+// ReceiptsOf lists all receipts of a user in some rooms, private ones too.
+func (s *Store) ReceiptsOf(ctx context.Context, user matrix.UserID, rooms []RoomNum) ([]Receipt, error) {
+	return s.queryReceipts(ctx, `SELECT `+receiptColumns+` FROM receipts WHERE room IN LIST($1) AND user_id = $2`, rooms, user)
+}
+
 // UserReceiptNews lists what a user has read in a room behind since, and false if
 // memory does not reach back that far.
 func (s *Store) UserReceiptNews(user matrix.UserID, room RoomNum, since int64) ([]Receipt, bool) {
