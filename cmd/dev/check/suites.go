@@ -129,7 +129,7 @@ type tests struct {
 
 // mostRepeated is how many tests of a package are run once more when they fail.
 // Where more fail, something is broken.
-const mostRepeated = 8
+const mostRepeated = 20
 
 // goTest runs tests and prints a line for each package. What fails is run once
 // more, by itself: a test that passes then counts as passed, and is named at the
