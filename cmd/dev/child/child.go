@@ -97,11 +97,16 @@ func (o *Output) String() string {
 
 // FreePort returns a port of the loopback interface where nobody listens now, over
 // TCP or UDP. Until somebody does, seconds later, no connection gets it by chance:
-// those have ports above 32767.
+// those have ports above 32767. As long as this process lives no other one gets it
+// from here, nor this one again.
 func FreePort() (int, error) {
 	var err error
 	for range 1000 {
-		address := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(22_000)) //nolint:gosec // no secret
+		port := 10_000 + rand.IntN(22_000) //nolint:gosec // no secret
+		if err = reserve(port); err != nil {
+			continue
+		}
+		address := fmt.Sprintf("127.0.0.1:%d", port)
 		var l net.Listener
 		if l, err = net.Listen("tcp4", address); err != nil {
 			continue
@@ -116,4 +121,18 @@ func FreePort() (int, error) {
 		}
 	}
 	return 0, fmt.Errorf("no port is free: %w", err)
+}
+
+// reserve marks a port for FreePort of all processes by an abstract address of a
+// Unix socket, until this one ends.
+func reserve(port int) error {
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: fmt.Sprintf("@switchboard port %d", port)}); err != nil {
+		syscall.Close(fd)
+		return err
+	}
+	return nil // the socket stays open
 }

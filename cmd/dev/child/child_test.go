@@ -15,7 +15,7 @@ func TestStop(t *testing.T) {
 		patience     time.Duration
 		refused      bool
 	}{
-		{"obeys", "echo up; exec sleep 60", time.Minute, false},
+		{"obeys", "echo up; exec sleep 3600", time.Minute, false},
 		{"ignores", "trap '' TERM; echo up; while :; do sleep 0.05; done", 200 * time.Millisecond, true},
 		{"gone", "exit 3", time.Minute, false},
 	}
@@ -49,5 +49,20 @@ func TestStop(t *testing.T) {
 	}
 	if _, err := Start(exec.Command("/nonexistent"), syscall.SIGKILL); err == nil {
 		t.Error("a program that does not exist was started")
+	}
+}
+
+// TestFreePort gives each port once, however many are asked for.
+func TestFreePort(t *testing.T) {
+	seen := map[int]bool{}
+	for range 500 { // by chance alone, two of them would most likely be the same
+		port, err := FreePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seen[port] {
+			t.Fatalf("port %d was given twice", port)
+		}
+		seen[port] = true
 	}
 }
