@@ -144,7 +144,7 @@ func acl(p pair) {
 	if status != 200 && status != 403 {
 		p.Fatalf("a message from a server that is kept out: %d %s", status, answer)
 	}
-	typing := object{"typing": true, "timeout": 30000}
+	typing := object{"typing": true, "timeout": 120000}
 	for _, r := range []string{room, free} {
 		bob.do("PUT", client("rooms", r, "typing", bob.id), typing)
 	}

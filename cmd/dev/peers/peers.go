@@ -27,6 +27,9 @@ const Secret = "shared-secret-of-tests"
 // patience is how long a server may take to start or to stop.
 const patience = 2 * time.Minute
 
+// alone is the name of a server that federates with nobody.
+const alone = "localhost"
+
 // Program is a homeserver program, ready to run.
 type Program interface {
 	// Name is how tables and tests call it.
@@ -103,7 +106,7 @@ func New(ctx context.Context, program Program, opts Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := place{Options: opts, name: "localhost", client: net.JoinHostPort(opts.Host, strconv.Itoa(port))}
+	p := place{Options: opts, name: alone, client: net.JoinHostPort(opts.Host, strconv.Itoa(port))}
 	if opts.Authority != nil {
 		if p.tls, err = opts.Authority.endpoint(opts.Host, opts.Dir); err != nil {
 			return nil, err
@@ -144,6 +147,7 @@ func (s *Server) Start(ctx context.Context) error {
 	}
 }
 
+// answers tells whether the server answers clients, and listens to other servers.
 func (s *Server) answers(ctx context.Context) bool {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/_matrix/client/versions", nil)
 	if err != nil {
@@ -154,7 +158,15 @@ func (s *Server) answers(ctx context.Context) bool {
 		return false
 	}
 	resp.Body.Close()
-	return resp.StatusCode == http.StatusOK
+	if resp.StatusCode != http.StatusOK || s.Name == alone {
+		return resp.StatusCode == http.StatusOK
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", s.Name)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
 }
 
 // PID is the process ID of the server, which has been started.
