@@ -25,10 +25,12 @@ func (s *Service) PushRules(ctx context.Context, user matrix.UserID) (*pushrule.
 }
 
 // EditPushRules changes the push rules of a user and wakes the user's waiting
-// syncs. Edit may be called more than once; its error is returned.
+// syncs. Edit may be called more than once; its error is returned. Rules that grow
+// may not become larger than other account data.
 func (s *Service) EditPushRules(ctx context.Context, user matrix.UserID, edit func(*pushrule.Ruleset) error) error {
 	err := s.Store.Update(ctx, func(tx *store.Tx) error {
-		return tx.ChangeAccountData(ctx, user, "", pushRulesType, func(old json.RawMessage) (json.RawMessage, error) {
+		var grown json.RawMessage
+		err := tx.ChangeAccountData(ctx, user, "", pushRulesType, func(old json.RawMessage) (json.RawMessage, error) {
 			rules := pushrule.Default(user)
 			if old != nil {
 				var err error
@@ -39,8 +41,16 @@ func (s *Service) EditPushRules(ctx context.Context, user matrix.UserID, edit fu
 			if err := edit(rules); err != nil {
 				return nil, err
 			}
-			return json.Marshal(rules)
+			content, err := json.Marshal(rules)
+			if len(content) > len(old) {
+				grown = content
+			}
+			return content, err
 		})
+		if err != nil || grown == nil {
+			return err
+		}
+		return bound(ctx, tx, user, grown)
 	})
 	if err != nil {
 		return err

@@ -50,6 +50,12 @@ func TestAccountDataBounds(t *testing.T) {
 		s.want(413, "M_TOO_LARGE", "PUT", mine+"org.x", of(1<<20+1))
 		s.want(413, "M_TOO_LARGE", "PUT", room+"account_data/org.x", of(1<<20+1))
 		s.want(413, "M_TOO_LARGE", "PUT", room+"tags/u.x", of(1<<20))
+		large := `{"actions":[],"conditions":[{"kind":"x","x":"` + strings.Repeat("x", 600_000) + `"}]}`
+		s.want(200, `{}`, "PUT", v3+"pushrules/global/override/one", large)
+		s.want(413, "M_TOO_LARGE", "PUT", v3+"pushrules/global/override/two", large)
+		s.want(404, "M_NOT_FOUND", "GET", v3+"pushrules/global/override/two", "")
+		s.want(200, `{}`, "PUT", v3+"pushrules/global/override/one/enabled", `{"enabled":true}`)
+		s.want(200, `{}`, "DELETE", v3+"pushrules/global/override/one", "")
 		s.want(404, "M_NOT_FOUND", "GET", mine+"org.x", "")
 		s.want(200, `{"tags":{}}`, "GET", room+"tags", "")
 		err := st.Update(t.Context(), func(tx *store.Tx) (err error) {
@@ -75,6 +81,10 @@ func TestAccountDataBounds(t *testing.T) {
 		}
 		s.want(403, full, "PUT", room+"account_data/org.one", of(1<<20))
 		s.want(403, full, "PUT", room+"tags/u.x", of(1<<20-100))
+		rule := v3 + "pushrules/global/override/large"
+		s.want(200, `{}`, "PUT", rule, `{"actions":[]}`)
+		s.want(403, full, "PUT", rule, `{"actions":[],"conditions":[{"kind":"x","x":"`+strings.Repeat("x", 1<<20-8000)+`"}]}`)
+		s.want(200, `{}`, "DELETE", rule, "")
 		s.want(404, "M_NOT_FOUND", "GET", mine+"org.one", "")
 		s.want(200, `{}`, "PUT", mine+"org.x1", of(1<<20)) // in its own place
 		s.want(200, `{}`, "PUT", mine+"org.small", `{}`)
