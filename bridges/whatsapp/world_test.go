@@ -8,6 +8,7 @@ import (
 
 	"go.mau.fi/whatsmeow/proto/waE2E"
 	"go.mau.fi/whatsmeow/types"
+	"go.mau.fi/whatsmeow/types/events"
 	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
@@ -135,12 +136,20 @@ func (p *person) gets(room id.RoomID, sender id.UserID, do func()) *event.Event 
 // arrives sends something in a room and returns what a phone gets.
 func (p *person) arrives(at *whatsapptest.Phone, room id.RoomID, t event.Type, content any) *waE2E.Message {
 	p.T.Helper()
-	before := len(at.Messages())
+	mine := func() (list []*events.Message) {
+		for _, m := range at.Messages() {
+			if m.Info.Sender.User == p.lid().User {
+				list = append(list, m)
+			}
+		}
+		return list
+	}
+	before := len(mine())
 	if _, err := p.SendMessageEvent(context.Background(), room, t, content); err != nil {
 		p.T.Fatal(err)
 	}
-	bridgetest.Eventually(p.T, "it arrives at "+at.Account.Name, func() bool { return len(at.Messages()) > before })
-	return at.Messages()[before].Message
+	bridgetest.Eventually(p.T, "it arrives at "+at.Account.Name, func() bool { return len(mine()) > before })
+	return mine()[before].Message
 }
 
 // refused waits until an event has failed, for a reason in these words.

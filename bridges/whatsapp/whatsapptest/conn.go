@@ -60,7 +60,7 @@ func (s *Server) confirm(d *device, tag string, id any) {
 
 // lastWord is how long a connection stays open behind the reason for its end, if
 // the client does not end it.
-const lastWord = 5 * time.Second
+const lastWord = time.Minute
 
 // conn is a connection.
 type conn struct {

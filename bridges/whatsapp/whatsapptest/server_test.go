@@ -30,6 +30,7 @@ type companion struct {
 	*whatsmeow.Client
 	t      *testing.T
 	events chan any
+	seen   map[string]bool // messages, by their IDs
 }
 
 // link makes a client and hands its QR codes, or the client itself, to pair.
@@ -40,7 +41,7 @@ func link(t *testing.T, s *whatsapptest.Server, pair func(*companion, *events.QR
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = container.Close() })
-	c := &companion{whatsmeow.NewClient(container.NewDevice(), nil), t, make(chan any, 1000)}
+	c := &companion{whatsmeow.NewClient(container.NewDevice(), nil), t, make(chan any, 1000), make(map[string]bool)}
 	c.SetWebsocketHTTPClient(s.Client())
 	c.SetPreLoginHTTPClient(s.Client())
 	c.SetMediaHTTPClient(s.Client())
@@ -62,7 +63,7 @@ func link(t *testing.T, s *whatsapptest.Server, pair func(*companion, *events.QR
 // next waits for the next event of a type.
 func next[E any](c *companion) E {
 	c.t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for {
 		select {
 		case e := <-c.events:
@@ -76,11 +77,14 @@ func next[E any](c *companion) E {
 	}
 }
 
-// text waits for the next message with a text.
+// text waits for the next message with a text. One that comes again, because it was
+// not confirmed before a break, is left out.
 func (c *companion) text() string {
 	c.t.Helper()
 	for {
-		if s := whatsapptest.Text(next[*events.Message](c).Message); s != "" {
+		m := next[*events.Message](c)
+		if s := whatsapptest.Text(m.Message); s != "" && !c.seen[m.Info.ID] {
+			c.seen[m.Info.ID] = true
 			return s
 		}
 	}
