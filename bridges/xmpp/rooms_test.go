@@ -64,12 +64,14 @@ func (p *person) admin(room, item, reason string) {
 	p.Send(`<iq type="set" id="admin-%s" to="%s"><query xmlns="http://jabber.org/protocol/muc#admin"><item `+item+`><reason>%s</reason></item></query></iq>`, p.nick, room, reason)
 }
 
-// seesStanding waits until somebody in a room has a role and affiliation.
-func (p *person) seesStanding(room, nick, affiliation, role string) {
-	p.Await(nick+" becomes "+affiliation+" and "+role, func(s xmpptest.Stanza) bool {
+// seesStanding waits until somebody in a room gets a role and affiliation, behind
+// so many stanzas.
+func (p *person) seesStanding(after int, room, nick, affiliation, role string) {
+	standing := func(s xmpptest.Stanza) bool {
 		return s.XMLName.Local == "presence" && s.From == room+"/"+nick && s.Room != nil &&
 			s.Room.Item.Affiliation == affiliation && s.Room.Item.Role == role
-	})
+	}
+	p.Await(nick+" becomes "+affiliation+" and "+role, func(xmpptest.Stanza) bool { return slices.ContainsFunc(p.Stanzas()[after:], standing) })
 }
 
 // seesGone waits until somebody is put out of a room with a status and a reason.
@@ -180,6 +182,23 @@ func (p *stage) setLevel(room id.RoomID, user id.UserID, to int) {
 	}
 }
 
+// stand gives somebody a power level in the hall on Matrix, which they see as a
+// standing there.
+func (p *stage) stand(room id.RoomID, who *person, level int, affiliation, role string) {
+	p.Helper()
+	before := len(who.Stanzas())
+	p.setLevel(room, who.Ghost(), level)
+	who.seesStanding(before, hall, who.nick, affiliation, role)
+	p.fence(room)
+}
+
+// fence waits until the bridge has handled what happened so far in the hall: what
+// alice says comes back to it behind that.
+func (p *stage) fence(room id.RoomID) {
+	p.Helper()
+	p.alice.Await("that it arrived", bridgetest.Status(p.alice.Say(room, "and now?"), event.MessageStatusSuccess))
+}
+
 // awaitLevel waits for somebody's power level.
 func (p *stage) awaitLevel(room id.RoomID, user id.UserID, is func(int) bool) {
 	p.Helper()
@@ -191,14 +210,10 @@ func (p *stage) powers(room id.RoomID, bob, carol *person) {
 	if got := level(p.alice, room, p.alice.UserID); got != 95 {
 		p.Errorf("alice, who made the room, has the level %d", got)
 	}
-	p.setLevel(room, carol.Ghost(), 50)
-	carol.seesStanding(hall, "carol", "none", "moderator")
-	p.setLevel(room, carol.Ghost(), -1)
-	carol.seesStanding(hall, "carol", "none", "visitor")
-	p.setLevel(room, carol.Ghost(), 0)
-	carol.seesStanding(hall, "carol", "none", "participant")
-	p.setLevel(room, bob.Ghost(), 75)
-	bob.seesStanding(hall, "bob", "admin", "moderator")
+	p.stand(room, carol, 50, "none", "moderator")
+	p.stand(room, carol, -1, "none", "visitor")
+	p.stand(room, carol, 0, "none", "participant")
+	p.stand(room, bob, 75, "admin", "moderator")
 	bob.admin(hall, `nick="carol" role="moderator"`, "")
 	p.awaitLevel(room, carol.Ghost(), func(n int) bool { return n == 50 })
 	bob.admin(hall, `nick="carol" role="participant"`, "")
@@ -216,10 +231,12 @@ func (p *stage) exclusions(room id.RoomID, bob, carol *person) {
 		p.Fatal(err)
 	}
 	carol.seesGone(hall, "carol", "307", "out")
+	p.fence(room)
 	if _, err := p.alice.BanUser(ctx, room, &mautrix.ReqBanUser{UserID: bob.Ghost(), Reason: "for good"}); err != nil {
 		p.Fatal(err)
 	}
 	bob.seesGone(hall, "bob", "301", "for good")
+	p.fence(room) // else the ban might be shown when it is over
 	if _, err := p.alice.UnbanUser(ctx, room, &mautrix.ReqUnbanUser{UserID: bob.Ghost()}); err != nil {
 		p.Fatal(err)
 	}
@@ -240,8 +257,7 @@ func (p *stage) administered(room id.RoomID, bob *person) {
 	dora := p.person("dora")
 	dora.Enter(hall, "dora")
 	p.alice.Await("that dora comes", bridgetest.Member(room, dora.Ghost(), event.MembershipJoin))
-	p.setLevel(room, bob.Ghost(), 95)
-	bob.seesStanding(hall, "bob", "owner", "moderator")
+	p.stand(room, bob, 95, "owner", "moderator")
 	bob.admin(hall, `jid="`+dora.JID+`" affiliation="outcast"`, "spam")
 	ban := p.alice.Await("that dora is banned", bridgetest.Member(room, dora.Ghost(), event.MembershipBan))
 	if ban.Content.Raw["reason"] != "spam" {
@@ -388,7 +404,7 @@ func TestRoomAvatar(t *testing.T) {
 // TestForgotten has a room forget a user without a word: the bridge asks, and
 // goes back.
 func TestForgotten(t *testing.T) {
-	p := play(t, xmpptest.Start(t), func(c *xmpp.Config) { c.RoomCheck = 200 * time.Millisecond })
+	p := play(t, xmpptest.Start(t), func(c *xmpp.Config) { c.RoomCheck = time.Second })
 	bob := p.Person(t, "bob").(*person)
 	p.alice.Ask(p.manage, "join "+den, "You are in")
 	room := p.alice.Room(den)
