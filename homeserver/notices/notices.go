@@ -8,6 +8,7 @@ package notices
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -137,7 +138,8 @@ func (s *Service) room(ctx context.Context, user matrix.UserID) (matrix.RoomID, 
 	case "join", "invite":
 		return id, nil
 	}
-	if err := s.Accounts.SetTag(ctx, user, id, tag, json.RawMessage(`{}`)); err != nil {
+	err = s.Accounts.SetTag(ctx, user, id, tag, json.RawMessage(`{}`))
+	if err != nil && !errors.As(err, new(*matrix.Error)) { // whose settings are full does without
 		return "", err
 	}
 	return id, s.Rooms.Invite(ctx, room.Change{Room: id, Actor: s.User(), Target: user})

@@ -3,6 +3,7 @@ package notices_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -103,6 +104,9 @@ func TestSend(t *testing.T) {
 		if is != "invite" {
 			w.Errorf("alice is %q in the room", is)
 		}
+		if hidden, err := w.Rooms.HidesInvite(ctx, alice, server); hidden || err != nil {
+			w.Errorf("the invitation is hidden: %v (%v)", hidden, err)
+		}
 		if tags, err := w.Accounts.Tags(ctx, alice, r.ID); err != nil || tags["m.server_notice"] == nil {
 			w.Errorf("tags %v (%v)", tags, err)
 		}
@@ -136,6 +140,27 @@ func TestSend(t *testing.T) {
 }
 
 // TestUsageLimit: what goes on is pinned until it is over.
+// TestFull: who has stored all that they may is told something all the same, and so
+// are those whose turn comes after them.
+func TestFull(t *testing.T) {
+	each(t, func(w *world) {
+		ctx := w.Context()
+		w.ok(w.Store.Update(ctx, func(tx *store.Tx) (err error) {
+			for i := 0; i < 65 && err == nil; i++ {
+				content := json.RawMessage(`"` + strings.Repeat("x", 1<<20) + `"`)
+				_, err = tx.PutAccountData(ctx, store.AccountData{User: alice, Type: fmt.Sprint("org.x", i), Content: content})
+			}
+			return err
+		}))
+		w.code(matrix.ResourceLimitExceeded, w.Accounts.SetData(ctx, alice, "", "org.y", json.RawMessage(`{}`)))
+		_, err := w.Send(ctx, alice, notices.Text("your settings are full"))
+		w.ok(err)
+		if _, is := w.roomOf(alice); is != "invite" {
+			w.Errorf("alice is %q in the room", is)
+		}
+	})
+}
+
 func TestUsageLimit(t *testing.T) {
 	each(t, func(w *world) {
 		w.ok(w.Unpin(w.Context(), alice)) // nothing to do

@@ -49,13 +49,14 @@ func (s *Service) BlocksInvites(ctx context.Context, user matrix.UserID) (bool, 
 
 // HidesInvite tells whether a user of this server does not get to see an
 // invitation that is there already: they ignore who invites them, or want no
-// invitations.
+// invitations but those of the server itself.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#invite-permission
 func (s *Service) HidesInvite(ctx context.Context, user, inviter matrix.UserID) (bool, error) {
-	blocks, err := s.BlocksInvites(ctx, user)
-	if err != nil || blocks {
-		return blocks, err
+	if inviter != s.NoticesUser {
+		if blocks, err := s.BlocksInvites(ctx, user); err != nil || blocks {
+			return blocks, err
+		}
 	}
 	ignored, err := s.Ignored(ctx, user)
 	return ignored[inviter], err
