@@ -43,6 +43,29 @@ const (
 	untilDone = `!document.getElementById("verdict").hidden`
 )
 
+// try tests on the page, which is ready, until the result is as wanted: it measures
+// times, in which a busy machine carries sound late or not at all, so it has three
+// attempts.
+func try(b *chromium.Page, wanted func() bool) {
+	button := "start"
+	for range 3 {
+		b.Eval(fmt.Sprintf(`document.getElementById(%q).click()`, button), nil)
+		b.Until(`document.querySelector("td.running") !== null || ` + untilDone)
+		b.Picture("running")
+		b.Until(untilDone)
+		if wanted() {
+			return
+		}
+		button = "again"
+	}
+}
+
+// title is the verdict of the page.
+func title(b *chromium.Page) (text string) {
+	b.Eval(`document.querySelector("#verdict h2").textContent`, &text)
+	return text
+}
+
 // TestCallTestPage logs in on the page, tests every way, shares the result, and
 // speaks with itself.
 func TestCallTestPage(t *testing.T) {
@@ -64,29 +87,31 @@ func TestCallTestPage(t *testing.T) {
 	logIn(password)
 	b.Until(fmt.Sprintf(shown, "ready"))
 	b.Picture("ready")
-	b.Eval(`document.getElementById("start").click()`, nil)
-	b.Until(`document.querySelector("td.running") !== null || ` + untilDone)
-	b.Picture("running")
-	b.Until(untilDone)
+	var rows map[string]row
+	missing := func() (list []string) { // ways that do not work
+		rows = tableRows(t, b)
+		kinds := map[string]int{}
+		for id, r := range rows {
+			if r.State == "ok" && strings.Contains(r.Text, "Works") {
+				kind, _, _ := strings.Cut(id, "-")
+				kinds[kind]++
+			}
+		}
+		for kind, want := range map[string]int{"host": 1, "srflx": 1, "udp": 1, "tcp": 1, "tls": 2} {
+			if kinds[kind] < want { // host is one or two, as the machine has IPv6
+				list = append(list, fmt.Sprintf("%d ways of the kind %s work", kinds[kind], kind))
+			}
+		}
+		return list
+	}
+	const works = "Calls work from here"
+	try(b, func() bool { return title(b) == works && len(missing()) == 0 })
 	b.Picture("done")
-	var title, text, link string
-	b.Eval(`document.querySelector("#verdict h2").textContent`, &title)
+	var text, link string
 	b.Eval(`document.body.innerText`, &text)
 	t.Logf("the page says\n%s", text)
-	if title != "Calls work from here" {
-		t.Errorf("the verdict is %q\n%s", title, b.Console())
-	}
-	rows, kinds := tableRows(t, b), map[string]int{}
-	for id, r := range rows {
-		if r.State == "ok" && strings.Contains(r.Text, "Works") {
-			kind, _, _ := strings.Cut(id, "-")
-			kinds[kind]++
-		}
-	}
-	for kind, want := range map[string]int{"host": 1, "srflx": 1, "udp": 1, "tcp": 1, "tls": 2} {
-		if kinds[kind] < want { // host is one or two, as the machine has IPv6
-			t.Errorf("%d ways of the kind %s work: %+v", kinds[kind], kind, rows)
-		}
+	if got, list := title(b), missing(); got != works || len(list) > 0 {
+		t.Errorf("the verdict is %q, %q: %+v\n%s", got, list, rows, b.Console())
 	}
 	b.Look(380, 900, "dark")
 	b.Picture("done-phone-dark")
@@ -97,10 +122,14 @@ func TestCallTestPage(t *testing.T) {
 			t.Errorf("the link tells %q: %s, %v", secret, bytes, err)
 		}
 	}
-	b.Eval(`document.getElementById("hear").click()`, nil)
-	b.Until(`document.getElementById("hearing").textContent === "Speak now."`)
+	const hear = `(() => { // again where no connection came about in time
+		const button = document.getElementById("hear"), said = document.getElementById("hearing").textContent;
+		if (said !== "Speak now." && !button.disabled) button.click();
+		return said === "Speak now.";
+	})()`
+	b.Until(hear)
 	b.Picture("hearing-phone-dark")
-	b.Eval(`document.getElementById("hear").click()`, nil)
+	b.Eval(`(() => { const button = document.getElementById("hear"); if (button.textContent === "Stop") button.click(); })()`, nil)
 	b.Until(`document.getElementById("hearing").textContent === ""`)
 
 	other := s.page(t, nil, strings.TrimPrefix(link, s.url))
@@ -127,13 +156,11 @@ func TestCallTestLink(t *testing.T) {
 	b := s.page(t, nil, strings.TrimPrefix(link, s.url))
 	b.Look(380, 900, "light")
 	b.Until(fmt.Sprintf(shown, "ready"))
-	b.Eval(`document.getElementById("start").click()`, nil)
-	b.Until(untilDone)
+	const slowly = "Calls work, but not as well as they could"
+	try(b, func() bool { return title(b) == slowly })
 	b.Picture("no-udp-phone")
-	var title string
-	b.Eval(`document.querySelector("#verdict h2").textContent`, &title)
-	if title != "Calls work, but not as well as they could" {
-		t.Errorf("the verdict is %q for %+v", title, tableRows(t, b))
+	if got := title(b); got != slowly {
+		t.Errorf("the verdict is %q for %+v", got, tableRows(t, b))
 	}
 	again := s.page(t, nil, strings.TrimPrefix(link, s.url))
 	again.Until(fmt.Sprintf(shown, "message"))
@@ -166,25 +193,25 @@ func TestCallTestElsewhere(t *testing.T) {
 	s := newServer(t, instance.Binary(t), nil, freeAddress(t), map[string]any{"provider": "external", "external": map[string]any{
 		"uris": []string{"turn:" + address + "?transport=udp", "turn:" + address + "?transport=tcp"}, "secret": secret,
 	}})
-	test := func(path string, begin func(b *chromium.Page)) map[string]row {
+	test := func(path string, begin func(b *chromium.Page), wanted func(rows map[string]row) bool) map[string]row {
 		b := s.page(t, nil, path)
 		b.Look(800, 900, "light")
 		begin(b)
 		b.Until(fmt.Sprintf(shown, "ready"))
-		b.Eval(`document.getElementById("start").click()`, nil)
-		b.Until(untilDone)
+		try(b, func() bool { return wanted(tableRows(t, b)) })
 		b.Picture("elsewhere")
 		return tableRows(t, b)
 	}
+	works := func(r row) bool { return r.State == "ok" && strings.Contains(r.Text, "Works") }
 	rows := test("/calltest", func(b *chromium.Page) {
 		b.Until(fmt.Sprintf(shown, "login"))
 		b.Eval(fmt.Sprintf(`(() => {
 			const form = document.getElementById("password-form");
 			form.user.value = "alice"; form.password.value = %q; form.requestSubmit();
 		})()`, password), nil)
-	})
+	}, func(rows map[string]row) bool { return works(rows["udp-v4"]) && works(rows["tcp-v4"]) })
 	for _, id := range []string{"udp-v4", "tcp-v4"} {
-		if r := rows[id]; r.State != "ok" || !strings.Contains(r.Text, "Works") {
+		if r := rows[id]; !works(r) {
 			t.Errorf("%s: %+v of %+v", id, r, rows)
 		}
 	}
@@ -192,7 +219,7 @@ func TestCallTestElsewhere(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	rows = test(strings.TrimPrefix(strings.TrimSpace(string(out)), s.url), func(*chromium.Page) {})
+	rows = test(strings.TrimPrefix(strings.TrimSpace(string(out)), s.url), func(*chromium.Page) {}, func(map[string]row) bool { return true })
 	if r, ok := rows["account"]; !ok || !strings.Contains(r.Text, "Not tested") || len(rows) != 2 {
 		t.Errorf("who came by a link sees %+v", rows)
 	}

@@ -59,8 +59,13 @@ func (m *message) UnmarshalJSON(b []byte) error {
 // flags besides those that every test needs.
 func Start(t testing.TB, before []string, flags ...string) *Browser {
 	t.Helper()
+	dir, err := os.MkdirTemp("", "chromium")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { remove(t, dir) })
 	args := append(append([]string{}, before...), "chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage",
-		"--remote-debugging-pipe", "--user-data-dir="+filepath.Join(t.TempDir(), "profile"))
+		"--remote-debugging-pipe", "--user-data-dir="+filepath.Join(dir, "profile"))
 	args = append(append(args, flags...), "about:blank")
 	cmd := exec.Command(args[0], args[1:]...)
 	theirs, in, err := os.Pipe()
@@ -73,7 +78,7 @@ func Start(t testing.TB, before []string, flags ...string) *Browser {
 	}
 	cmd.ExtraFiles = []*os.File{theirs, theirOut}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
+	cmd.Env = append(os.Environ(), "HOME="+dir)
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start the browser: %v", err)
 	}
@@ -93,6 +98,21 @@ func Start(t testing.TB, before []string, flags ...string) *Browser {
 		<-read
 	})
 	return b
+}
+
+// remove removes the folder of a browser that was killed. Processes of it may write
+// for a moment yet.
+func remove(t testing.TB, dir string) {
+	for end := time.Now().Add(Patience); ; time.Sleep(20 * time.Millisecond) {
+		err := os.RemoveAll(dir)
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Error(err)
+			return
+		}
+	}
 }
 
 // read takes what the browser says until it ends.
