@@ -53,8 +53,8 @@ async function speakInThread(room, alice, bob) {
     const there = phone.client.getRoom(room);
     await there.createThreadsTimelineSets();
     await there.fetchRoomThreads();
-    const threads = there.getThreads().map((thread) => `${thread.id} ${thread.length}`).join();
-    if (threads !== `${root} 1`) throw new Error(`the list of threads is ${threads}, expected ${root} 1`);
+    const threads = () => there.getThreads().map((thread) => `${thread.id} ${thread.length}`).join();
+    await phone.until("the list of threads has this one, with an answer", () => threads() === `${root} 1`);
     arrived("matrix", phone.name, "has the thread in its list");
     await phone.leave();
 }

@@ -132,7 +132,7 @@ export function freePort() {
 /** Stops what still runs and removes the demo's files. */
 export async function cleanUp() {
     await Promise.all([...running].map((process) => process.stop()));
-    if (directory) rmSync(directory, { recursive: true, force: true });
+    if (directory) rmSync(directory, { recursive: true, force: true, maxRetries: 10 });
     directory = undefined;
 }
 
