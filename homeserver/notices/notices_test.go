@@ -145,15 +145,17 @@ func TestSend(t *testing.T) {
 func TestFull(t *testing.T) {
 	each(t, func(w *world) {
 		ctx := w.Context()
-		w.ok(w.Store.Update(ctx, func(tx *store.Tx) (err error) {
-			for i := 0; i < 65 && err == nil; i++ {
-				content := json.RawMessage(`"` + strings.Repeat("x", 1<<20) + `"`)
-				_, err = tx.PutAccountData(ctx, store.AccountData{User: alice, Type: fmt.Sprint("org.x", i), Content: content})
-			}
-			return err
-		}))
-		w.code(matrix.ResourceLimitExceeded, w.Accounts.SetData(ctx, alice, "", "org.y", json.RawMessage(`{}`)))
-		_, err := w.Send(ctx, alice, notices.Text("your settings are full"))
+		_, err := w.Send(ctx, alice, notices.Text("one"))
+		w.ok(err)
+		r, _ := w.roomOf(alice)
+		w.ok(w.Rooms.Join(ctx, room.Change{Room: r.ID, Actor: alice}))
+		w.ok(w.Rooms.Leave(ctx, room.Change{Room: r.ID, Actor: alice}))
+		w.ok(w.Accounts.SetTag(ctx, alice, r.ID, "m.server_notice", nil))
+		for i := range 200 {
+			w.ok(w.Accounts.SetTag(ctx, alice, r.ID, fmt.Sprint("u.", i), json.RawMessage(`{}`)))
+		}
+		w.code(matrix.InvalidParam, w.Accounts.SetTag(ctx, alice, r.ID, "u.more", json.RawMessage(`{}`)))
+		_, err = w.Send(ctx, alice, notices.Text("two"))
 		w.ok(err)
 		if _, is := w.roomOf(alice); is != "invite" {
 			w.Errorf("alice is %q in the room", is)
