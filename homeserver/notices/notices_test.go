@@ -139,7 +139,6 @@ func TestSend(t *testing.T) {
 	})
 }
 
-// TestUsageLimit: what goes on is pinned until it is over.
 // TestFull: who has stored all that they may is told something all the same, and so
 // are those whose turn comes after them.
 func TestFull(t *testing.T) {
@@ -163,6 +162,7 @@ func TestFull(t *testing.T) {
 	})
 }
 
+// TestUsageLimit: what goes on is pinned until it is over.
 func TestUsageLimit(t *testing.T) {
 	each(t, func(w *world) {
 		w.ok(w.Unpin(w.Context(), alice)) // nothing to do
