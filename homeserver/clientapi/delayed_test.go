@@ -2,6 +2,7 @@ package clientapi
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"net/url"
 	"strings"
@@ -225,6 +226,28 @@ func TestDelayedRefuses(t *testing.T) {
 		w := s.do("PUT", path+url.PathEscape("one more"), `{"delay":3600000,"content":{}}`)
 		if w.Code != 429 || !strings.Contains(w.Body.String(), "M_LIMIT_EXCEEDED") || w.Header().Get("Retry-After") == "" {
 			t.Errorf("one too many: %d %s %v", w.Code, w.Body, w.Header())
+		}
+	})
+}
+
+// TestDelayedSuspended: who is suspended says nothing by what they scheduled before.
+func TestDelayedSuspended(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		s := start(t, st)
+		room := s.create(`{}`)
+		for _, change := range []func(bool) error{
+			func(is bool) error { return s.api.Accounts.SetSuspended(t.Context(), s.user, is) },
+			func(is bool) error { return s.api.Accounts.SetLocked(t.Context(), s.user, is) },
+		} {
+			id := s.want(200, "delay_id", "PUT", room+"/delayed_event/m.room.message/"+rand.Text(), `{"delay":3600000,"content":{"body":"spam"}}`).text("delay_id")
+			if err := change(true); err != nil {
+				t.Fatal(err)
+			}
+			s.nobody().want(403, "M_USER_SUSPENDED", "POST", unstable4140+"/"+id+"/send", "{}")
+			if err := change(false); err != nil {
+				t.Fatal(err)
+			}
+			s.nobody().want(200, "{}", "POST", unstable4140+"/"+id+"/send", "{}")
 		}
 	})
 }
