@@ -187,6 +187,8 @@ func TestReserved(t *testing.T) {
 	}
 	r.ports.mu.Lock()
 	defer r.ports.mu.Unlock()
+	r.quotas.mu.Lock()
+	defer r.quotas.mu.Unlock()
 	if len(r.ports.taken) != 0 || r.quotas.all != 0 {
 		t.Errorf("%v are taken still, and %d count", r.ports.taken, r.quotas.all)
 	}

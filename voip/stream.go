@@ -67,10 +67,14 @@ func (g *gate) admit(s *stream, a netip.Addr) (other *stream, ok bool) {
 	return other, true
 }
 
-// know counts a connection as one of a user, or no more.
+// know counts a connection as one of a user, or no more. One that has left counts
+// no more anyway.
 func (g *gate) know(s *stream, a netip.Addr, known bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if _, in := g.all[s]; !in {
+		return
+	}
 	if known {
 		g.forget(s)
 	} else {
