@@ -31,7 +31,7 @@ func TestNoticeCommands(t *testing.T) {
 		{"notice unpin --all", "done for 2 users\n"},
 		{"notice send --all --after @alice:localhost more", "done for 1 user\n"},
 	} {
-		if out := mustCommand(t, strings.Fields(tt.args)...); out != tt.want {
+		if out := mustCommand(t, strings.Fields(tt.args)...); !strings.HasSuffix(out, tt.want) { // before it, a slow one tells how far it is
 			t.Errorf("%s: %q, want %q", tt.args, out, tt.want)
 		}
 	}
