@@ -81,6 +81,7 @@ func together(t *testing.T, n int, f func(t *testing.T, hosts []*host)) {
 func newHost(t testing.TB, url string) *host {
 	t.Helper()
 	h := &host{TB: t, url: url}
+	dir := t.TempDir() // goes when the server has gone
 	listener := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.front.ServeHTTP(w, r) }))
 	listener.Config.ErrorLog = log.New(io.Discard, "", 0)
 	h.front = http.NotFoundHandler()
@@ -95,7 +96,7 @@ func newHost(t testing.TB, url string) *host {
 	var err error
 	h.key, err = signing.Generate()
 	h.ok(err)
-	h.authority = filepath.Join(t.TempDir(), "ca.pem")
+	h.authority = filepath.Join(dir, "ca.pem")
 	h.ok(os.WriteFile(h.authority, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: listener.Certificate().Raw}), 0o600))
 	h.blobs, err = blob.OpenDisk(t.TempDir())
 	h.ok(err)
@@ -109,7 +110,7 @@ func newHost(t testing.TB, url string) *host {
 func (h *host) open() {
 	h.Helper()
 	var err error
-	h.db, err = database.Open(h.ctx(), h.url, database.Options{Volatile: true})
+	h.db, err = database.Open(h.ctx(), h.url, database.Options{Volatile: true, WriteTimeout: 10 * time.Minute})
 	h.ok(err)
 	h.st, err = store.New(h.ctx(), h.db, storetest.Budget)
 	h.ok(err)

@@ -255,7 +255,7 @@ func newKey(t testing.TB) signing.Key {
 // sqlite opens a store for tests to which it does not matter.
 func sqlite(t testing.TB) *store.Store {
 	t.Helper()
-	db, err := database.Open(t.Context(), databasetest.SQLite(t), database.Options{Volatile: true})
+	db, err := database.Open(t.Context(), databasetest.SQLite(t), database.Options{Volatile: true, WriteTimeout: 10 * time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -353,7 +353,7 @@ func TestServerThatRefuses(t *testing.T) {
 // TestOneAtATime lets somebody begin to work on a queue at the moment in which
 // another one stops: a server gets one transaction after the other.
 func TestOneAtATime(t *testing.T) {
-	db, err := database.Open(t.Context(), databasetest.SQLite(t), database.Options{Volatile: true})
+	db, err := database.Open(t.Context(), databasetest.SQLite(t), database.Options{Volatile: true, WriteTimeout: 10 * time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
