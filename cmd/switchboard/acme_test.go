@@ -116,7 +116,8 @@ func TestACME(t *testing.T) {
 			client := &http.Client{Transport: &http.Transport{
 				TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "hs.example.org"}, DisableKeepAlives: true,
 			}}
-			for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+			// What fails once is tried again after a minute, and then after two more.
+			for deadline := time.Now().Add(3 * patience); ; time.Sleep(20 * time.Millisecond) {
 				a, err := client.Get(s.url + "/health")
 				if err == nil {
 					a.Body.Close()
