@@ -115,7 +115,7 @@ func TestSearch(t *testing.T) {
 		} {
 			s.want(400, want, "POST", v3+"search", body)
 		}
-		for _, token := range []string{"x", "e30=", "eyJrIjotMX0", "eyJiIjoieCJ9"} {
+		for _, token := range []string{"x", "e30=", "eyJnIjotMX0", "eyJiIjoieCJ9"} {
 			s.want(400, "M_INVALID_PARAM", "POST", v3+"search?next_batch="+token, `{"search_categories":{"room_events":{"search_term":"x"}}}`)
 		}
 	})

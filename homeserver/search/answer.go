@@ -56,9 +56,14 @@ func newAnswer() *Answer { return &Answer{Highlights: []string{}, Results: []Res
 func (f *finder) answer(hits []hit, c cursor) (*Answer, error) {
 	a := newAnswer()
 	a.Count = c.Given + len(hits)
-	page := hits[min(c.Skip, len(hits)):]
-	page = page[:min(f.q.Limit, len(page))]
-	end := c.Skip + len(page)
+	begin := 0
+	if c.Last != nil {
+		for begin < len(hits) && f.q.compare(hits[begin].standing(), *c.Last) <= 0 {
+			begin++
+		}
+	}
+	end := min(begin+f.q.Limit, len(hits))
+	page := hits[begin:end]
 	if len(page) == f.q.Limit || end < len(hits) || c.Since != 0 {
 		a.Next = c.behind(end, hits).token()
 	}
@@ -85,7 +90,9 @@ func (f *finder) answer(hits []hit, c cursor) (*Answer, error) {
 // behind is the cursor behind the first n hits of its window.
 func (c cursor) behind(n int, hits []hit) cursor {
 	if n < len(hits) || c.Since == 0 {
-		c.Skip = n
+		if n > 0 {
+			c.Last = new(hits[n-1].standing())
+		}
 		return c
 	}
 	return cursor{Upto: c.Since, Given: c.Given + n, Key: c.Key, Group: c.Group}

@@ -59,8 +59,22 @@ func (h hit) of(key string) string {
 	return string(h.PDU.Sender)
 }
 
-// at is the place where the text was written that was found.
-func (h hit) at() int64 { return h.Text.Pos }
+// standing is where a hit stands among the others.
+func (h hit) standing() standing { return standing{h.rank, h.Text.Pos} }
+
+// standing orders hits: the same text never stands twice.
+type standing struct {
+	Rank float64 `json:"r,omitempty"`
+	At   int64   `json:"a,omitempty"` // the place where the text was written that was found
+}
+
+// compare says which of two hits comes first.
+func (q Query) compare(a, b standing) int {
+	if q.Recent {
+		return cmp.Compare(b.At, a.At)
+	}
+	return cmp.Or(cmp.Compare(b.Rank, a.Rank), cmp.Compare(b.At, a.At))
+}
 
 const (
 	// window is how many events that may fit are looked at for one page. The closest
@@ -75,14 +89,16 @@ const (
 	mostRooms = 1000
 )
 
-// cursor is where a page begins: behind some hits of a window of places.
+// cursor is where a page begins: behind a hit of a window of places. That hit itself
+// may be gone by then.
 type cursor struct {
 	Upto  int64  `json:"u"`           // the window ends here
 	Since int64  `json:"s,omitempty"` // and begins behind; 0: it is as large as a window is
-	Skip  int    `json:"k,omitempty"` // hits of the window that were given
 	Given int    `json:"g,omitempty"` // hits of the windows before
 	Key   string `json:"b,omitempty"` // of the group; "" for all
 	Group string `json:"o,omitempty"`
+
+	Last *standing `json:"l,omitempty"` // nil for the beginning of the window
 }
 
 func (c cursor) token() string {
@@ -98,7 +114,7 @@ func parseCursor(token string) (c cursor, err error) {
 		return cursor{}, nil
 	}
 	raw, err := base64.RawURLEncoding.DecodeString(token)
-	if err != nil || json.Unmarshal(raw, &c) != nil || c.Skip < 0 || c.Given < 0 || c.Key != "" && c.Key != byRoom && c.Key != bySender {
+	if err != nil || json.Unmarshal(raw, &c) != nil || c.Given < 0 || c.Key != "" && c.Key != byRoom && c.Key != bySender {
 		return c, matrix.Errorf(matrix.InvalidParam, "next_batch is not a token of a search")
 	}
 	return c, nil
@@ -216,12 +232,7 @@ func (f *finder) find(c *cursor) ([]hit, error) {
 			break
 		}
 	}
-	slices.SortStableFunc(hits, func(a, b hit) int {
-		if f.q.Recent {
-			return cmp.Compare(b.at(), a.at())
-		}
-		return cmp.Or(cmp.Compare(b.rank, a.rank), cmp.Compare(b.at(), a.at()))
-	})
+	slices.SortFunc(hits, func(a, b hit) int { return f.q.compare(a.standing(), b.standing()) })
 	return hits, nil
 }
 

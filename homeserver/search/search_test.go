@@ -184,6 +184,45 @@ func TestWindows(t *testing.T) {
 	})
 }
 
+// TestPagesOfWhatChanges: who goes through the pages misses nothing because what
+// they were given is redacted meanwhile, and is given nothing twice.
+func TestPagesOfWhatChanges(t *testing.T) {
+	each(t, func(w *world) {
+		for _, recent := range []bool{true, false} {
+			term := fmt.Sprint("word", recent)
+			for i := range 9 {
+				w.say(fmt.Sprint(term, " ", i))
+			}
+			seen, next := map[string]bool{}, ""
+			for pages := 0; pages == 0 || next != ""; pages++ {
+				q := Query{Term: term, Filter: everything{}, Limit: 3, Recent: recent, Next: next, Groups: []string{bySender}}
+				a, err := w.Search(w.Context(), room.Reader{User: alice}, q)
+				w.ok(err)
+				if next = a.Next; pages == 1 {
+					next = a.Groups[bySender][string(alice)].Next
+				}
+				for i, r := range a.Results {
+					var e struct {
+						ID matrix.EventID `json:"event_id"`
+					}
+					w.ok(json.Unmarshal(r.Event, &e))
+					if seen[string(e.ID)] {
+						t.Errorf("page %d has again what was given", pages)
+					}
+					if seen[string(e.ID)] = true; i != 1 {
+						_, err := w.Rooms.Redact(w.Context(), room.Sending{User: alice, Room: w.room, Redacts: e.ID}, nil)
+						w.ok(err)
+					}
+				}
+				w.say(fmt.Sprint(term, " new"))
+			}
+			if len(seen) != 9 {
+				t.Errorf("recent %v: %d of 9 found", recent, len(seen))
+			}
+		}
+	})
+}
+
 func TestTextOf(t *testing.T) {
 	each(t, func(w *world) {
 		for content, want := range map[string]string{
