@@ -389,9 +389,9 @@ func (r *KeyRing) askNotary(ctx context.Context, n NotaryConfig, needs map[matri
 	if n.Server == r.client.server {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, fetchTime)
+	asking, cancel := context.WithTimeout(ctx, fetchTime)
 	defer cancel()
-	keys, err := r.notaryKeys(ctx, n)
+	keys, err := r.notaryKeys(asking, n)
 	if err != nil {
 		return err
 	}
@@ -406,7 +406,7 @@ func (r *KeyRing) askNotary(ctx context.Context, n NotaryConfig, needs map[matri
 			ask[s][id] = until
 		}
 	}
-	answers, err := r.client.NotaryKeys(ctx, n.Server, ask)
+	answers, err := r.client.NotaryKeys(asking, n.Server, ask)
 	if err != nil {
 		return err
 	}
