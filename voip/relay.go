@@ -33,6 +33,10 @@ type Options struct {
 	// gives those of TURN to ServeConn.
 	HTTPS []uint16
 
+	// Unwelcome tells whether a user may have no calls relayed any more, whatever
+	// credentials there still are. Nil: everybody may.
+	Unwelcome func(ctx context.Context, user string) bool
+
 	// Denied are addresses of machines that belong to this server, such as its
 	// database.
 	Denied []netip.Addr
@@ -200,6 +204,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	}
 	group.Go(func() error { r.addresses.watch(serving); return nil })
 	group.Go(func() error { r.rotate(serving); return nil })
+	group.Go(func() error { r.guard(serving); return nil })
 	select {
 	case <-ctx.Done():
 		r.Drain()
@@ -215,12 +220,16 @@ func (r *Relay) Run(ctx context.Context) error {
 // endAll ends the sessions that there still are, whose sockets would keep the
 // network running.
 func (r *Relay) endAll() {
-	r.mu.RLock()
-	all := slices.Collect(maps.Values(r.sessions))
-	r.mu.RUnlock()
-	for _, s := range all {
+	for _, s := range r.all() {
 		r.end(s)
 	}
+}
+
+// all are the sessions that there are.
+func (r *Relay) all() []*session {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return slices.Collect(maps.Values(r.sessions))
 }
 
 // Drain refuses new allocations from now on.
@@ -258,6 +267,35 @@ func (r *Relay) rotate(ctx context.Context) {
 		}
 		if err := r.issuer.refresh(ctx); err != nil && ctx.Err() == nil {
 			zerolog.Ctx(ctx).Warn().Err(err).Msg("the secret of TURN credentials could not be replaced; the old one stays")
+		}
+	}
+}
+
+// guard ends the sessions of users who are unwelcome, every minute: credentials
+// are good for hours, and a session for as long as its client refreshes it. The
+// database is not asked when a packet comes, which would hold up all others.
+func (r *Relay) guard(ctx context.Context) {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for r.options.Unwelcome != nil {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		r.expel(ctx)
+	}
+}
+
+// expel ends the sessions of users who are unwelcome now.
+func (r *Relay) expel(ctx context.Context) {
+	unwelcome := map[string]bool{}
+	for _, s := range r.all() {
+		if _, asked := unwelcome[s.user]; !asked {
+			unwelcome[s.user] = r.options.Unwelcome(ctx, s.user)
+		}
+		if unwelcome[s.user] {
+			r.end(s)
 		}
 	}
 }

@@ -223,6 +223,22 @@ func TestTaken(t *testing.T) {
 	speak(t, r, "udp", "@alice:a.test").allocate()
 }
 
+// TestUnwelcome ends the calls of a user who may have none any more, and of nobody
+// else.
+func TestUnwelcome(t *testing.T) {
+	r := startRelay(t, func(o *Options) {
+		o.Unwelcome = func(_ context.Context, user string) bool { return user == "@mallory:a.test" }
+	})
+	mallory, again, alice := speak(t, r, "udp", "@mallory:a.test"), speak(t, r, "tcp", "@mallory:a.test"), speak(t, r, "udp", "@alice:a.test")
+	for _, s := range []*speaker{mallory, again, alice} {
+		s.allocate()
+	}
+	r.expel(t.Context())
+	mallory.want(stun.CodeAllocMismatch, stun.MethodRefresh)
+	again.want(stun.CodeAllocMismatch, stun.MethodRefresh)
+	alice.want(0, stun.MethodRefresh)
+}
+
 // TestURIs tells clients of each way once, and of no second port of HTTPS beside
 // the usual one.
 func TestURIs(t *testing.T) {

@@ -42,7 +42,7 @@ func (p *process) openRelay(ctx context.Context) error {
 	}
 	o := voip.Options{
 		Config: c.TURN, Lifetime: c.Lifetime, Realm: string(p.conf.ServerName), Host: publicHost(p.conf.BaseURL()),
-		Vault: vault{p.server.Store}, Denied: databaseAddresses(ctx, p.conf.Database.URL),
+		Vault: vault{p.server.Store}, Unwelcome: hasLeft(p.server.Store), Denied: databaseAddresses(ctx, p.conf.Database.URL),
 	}
 	for _, l := range p.listeners {
 		if !l.tls {
@@ -72,6 +72,15 @@ func (p *process) openRelay(ctx context.Context) error {
 		}
 	}
 	return p.metrics.registry.Register(relay)
+}
+
+// hasLeft tells of whom an account was that is deactivated or locked. Others who
+// have calls relayed have no account here, such as those of Jitsi.
+func hasLeft(st *store.Store) func(ctx context.Context, user string) bool {
+	return func(ctx context.Context, user string) bool {
+		u, ok, err := st.User(ctx, matrix.UserID(user))
+		return err == nil && ok && (u.Deactivated || u.Locked)
+	}
 }
 
 // publicHost is the host of a URL.
