@@ -24,11 +24,17 @@ func (s *Service) NewOpenID(ctx context.Context, user matrix.UserID) (token stri
 	return token, openIDLife, err
 }
 
-// OpenIDUser tells whose OpenID token this is. The error is M_UNKNOWN_TOKEN.
+// OpenIDUser tells whose OpenID token this is. It is nobody's when the account was
+// deactivated or locked. The error is M_UNKNOWN_TOKEN.
 //
 // Spec: https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1openiduserinfo
 func (s *Service) OpenIDUser(ctx context.Context, token string) (matrix.UserID, error) {
 	user, expires, ok, err := s.Store.OpenIDUser(ctx, sum(token))
+	if err == nil && ok {
+		var u store.User
+		u, ok, err = s.Store.User(ctx, user)
+		ok = ok && !u.Deactivated && !u.Locked
+	}
 	if err == nil && (!ok || expires <= time.Now().UnixMilli()) {
 		err = matrix.Errorf(matrix.UnknownToken, "the token is unknown or has expired")
 	}

@@ -30,6 +30,12 @@ func TestOpenIDToken(t *testing.T) {
 			t.Errorf("the token is of %s, %v", user, err)
 		}
 		s.want(403, `"errcode":"M_FORBIDDEN"`, "POST", v3+"user/@bob:a.test/openid/request_token", "{}")
+		if err := s.api.Accounts.Deactivate(t.Context(), s.user, false); err != nil {
+			t.Fatal(err)
+		}
+		if user, err := s.api.Accounts.OpenIDUser(t.Context(), token.Token); err == nil {
+			t.Errorf("the token is of %s, whose account is deactivated", user)
+		}
 	})
 }
 
