@@ -74,7 +74,7 @@ func (r request) send(address string) (answer, error) {
 		return answer{}, err
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(time.Minute))
+	c.SetDeadline(time.Now().Add(5 * time.Minute))
 	go func() { // the server may answer, and stop reading, before everything is sent
 		c.Write(r.bytes())
 		if r.cut {
