@@ -72,7 +72,8 @@ type TURNConfig struct {
 	MaxPort uint16 `yaml:"max_port"`
 
 	// OnePort lets all share this UDP port, so that a router needs to forward only
-	// one. 0 gives each a port of min_port to max_port.
+	// one. It must be another one than those of udp. 0 gives each a port of min_port
+	// to max_port.
 	OnePort uint16 `yaml:"one_port"`
 
 	// ExternalIPs are the addresses under which others reach this machine, at
