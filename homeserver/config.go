@@ -232,7 +232,8 @@ func (c Config) Check() error {
 	if c.Support.Page != "" && !webAddress(c.Support.Page) {
 		bad("support.page", "must be a URL")
 	}
-	return errors.Join(append(errs, c.Registration.Check(), c.Media.Check(), c.Mail.Check(), c.ServerNotices.Check(c.ServerName), c.Federation.Asking.Check(), c.Federation.Taking.Check(), c.Outbound.Check())...)
+	return errors.Join(append(errs, c.Registration.Check(), c.Media.Check(), c.Mail.Check(), c.ServerNotices.Check(c.ServerName), c.Federation.Asking.Check(), c.Federation.Taking.Check(), c.Outbound.Check(),
+		c.RateLimits.Check())...)
 }
 
 func webAddress(s string) bool {

@@ -130,6 +130,12 @@ func TestConfigMistakes(t *testing.T) {
 			"switchboard.yaml:3: moderation.policy_server_key: a key must be base64 of 32 bytes",
 			"switchboard.yaml:5: federation.max_join_complexity: must not be negative",
 		}},
+		{"rates", "rate_limits:\n  message: {per_second: -1}\n  join: {burst: -1}\n  invite: {per_second: 1e-9, burst: 2}\n  create: {per_second: 1e-10, burst: 0}", nil, []string{
+			"switchboard.yaml:2: rate_limits.message.per_second: must not be negative",
+			"switchboard.yaml:3: rate_limits.join.burst: must not be negative",
+			"switchboard.yaml:4: rate_limits.invite.burst: would take more than 30 years",
+			"switchboard.yaml:5: rate_limits.create.per_second: must be at least",
+		}},
 		{"listeners", "listeners:\n- address: '1'\n  tls: {acme: true}\n- address: :1\n  serve: []\n- address: :1\n  tls: {cert: x}\n", nil, []string{
 			"switchboard.yaml:3: listeners[0].tls.acme: needs acme.email",
 			"switchboard.yaml:5: listeners[1].serve: must name client, federation or both",

@@ -1,6 +1,8 @@
 package clientapi
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"sync"
@@ -64,6 +66,34 @@ func DefaultRates() Rates {
 		Public:      Rate{PerSecond: 50, Burst: 500},
 		Request:     Rate{PerSecond: 100, Burst: 1000},
 	}
+}
+
+// longestFill bounds how long a bucket takes to fill, in seconds: 30 years.
+const longestFill = 1e9
+
+// Check returns everything that is wrong, not only the first thing.
+func (r Rates) Check() error {
+	var errs []error
+	for _, f := range []struct {
+		key  string
+		rate Rate
+	}{
+		{"login", r.Login}, {"failed_login", r.FailedLogin}, {"register", r.Register}, {"message", r.Message}, {"join", r.Join},
+		{"invite", r.Invite}, {"create", r.Create}, {"public", r.Public}, {"request", r.Request},
+	} {
+		rate := f.rate
+		switch {
+		case rate.PerSecond < 0:
+			errs = append(errs, fmt.Errorf("rate_limits.%s.per_second: must not be negative; 0 sets no limit", f.key))
+		case rate.Burst < 0:
+			errs = append(errs, fmt.Errorf("rate_limits.%s.burst: must not be negative", f.key))
+		case rate.PerSecond > 0 && float64(rate.Burst) > rate.PerSecond*longestFill:
+			errs = append(errs, fmt.Errorf("rate_limits.%s.burst: would take more than 30 years to come again at per_second", f.key))
+		case rate.PerSecond > 0 && rate.PerSecond*longestFill < 1:
+			errs = append(errs, fmt.Errorf("rate_limits.%s.per_second: must be at least 0.000000001; 0 sets no limit", f.key))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // class is what a limit counts.
