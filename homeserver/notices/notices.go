@@ -98,8 +98,12 @@ func (s *Service) Send(ctx context.Context, user matrix.UserID, n Notice) (matri
 	return e, s.pin(ctx, id, e)
 }
 
-// Unpin says that what is pinned in the user's room is over.
+// Unpin says that what is pinned in the user's room is over. The error is
+// M_NOT_FOUND.
 func (s *Service) Unpin(ctx context.Context, user matrix.UserID) error {
+	if _, err := s.Accounts.User(ctx, user); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	id, err := s.Store.NoticeRoom(ctx, user)

@@ -165,6 +165,7 @@ func TestFull(t *testing.T) {
 // TestUsageLimit: what goes on is pinned until it is over.
 func TestUsageLimit(t *testing.T) {
 	each(t, func(w *world) {
+		w.code(matrix.NotFound, w.Unpin(w.Context(), "@nobody:a.test"))
 		w.ok(w.Unpin(w.Context(), alice)) // nothing to do
 		id, err := w.Send(w.Context(), alice, notices.UsageLimit("full", "monthly_active_user", "mailto:admin@a.test"))
 		w.ok(err)
