@@ -31,6 +31,7 @@ type lane struct {
 	ready     bool
 	archived  bool              // there is an archive in which to look for our own messages
 	gap       bool              // the archive has what was not read yet: its position stays
+	back      *time.Timer       // tries to go back into the room; or nil
 	out       []*outgoing       // not confirmed, in order
 	delivered map[string]string // our messages in the history of a room without archive, to their IDs
 }
@@ -134,6 +135,20 @@ func (l *lane) setGap(gap bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.gap = gap
+}
+
+// comeBack calls f after a time, instead of what was to be called before. Nothing
+// only ends that.
+func (l *lane) comeBack(after time.Duration, f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.back != nil {
+		l.back.Stop()
+		l.back = nil
+	}
+	if f != nil {
+		l.back = time.AfterFunc(after, f)
+	}
 }
 
 func (l *lane) hasGap() bool {

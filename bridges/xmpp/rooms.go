@@ -112,12 +112,40 @@ func (s *session) onBookmark(ctx context.Context, b client.Bookmark) {
 	}
 }
 
-// reenter goes into a room behind all that is to be done for it.
+// reenter goes into a room behind all that is to be done for it. While its server
+// can not be reached it tries again, less and less often.
 func (s *session) reenter(room jid.JID) {
-	s.lane(room).add(false, func(ctx context.Context) {
-		if err := s.enter(ctx, room); err != nil && ctx.Err() == nil && s.client.Online() {
-			bridge.Note(ctx, s.login, "%s could not be entered again: %v", room, err)
-		}
+	l := s.lane(room)
+	l.comeBack(0, nil)
+	l.add(false, func(ctx context.Context) { s.tryAgain(ctx, l, firstReturn) })
+}
+
+// The times between attempts to go back into a room.
+const (
+	firstReturn = 5 * time.Second
+	lastReturn  = 15 * time.Minute
+)
+
+// tryAgain goes into a room, or after a pause tries once more. It runs in the
+// room's lane.
+func (s *session) tryAgain(ctx context.Context, l *lane, pause time.Duration) {
+	err := s.enter(ctx, l.room)
+	online := s.client.Online()
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return
+	case online && !client.Passing(err):
+		bridge.Note(ctx, s.login, "%s could not be entered again: %v", l.room, err)
+		return
+	case online && pause == firstReturn:
+		bridge.Note(ctx, s.login, "%s can not be reached: %v. The bridge tries again by itself.", l.room, err)
+	}
+	l.comeBack(pause, func() {
+		l.add(false, func(ctx context.Context) {
+			if _, in := s.client.Room(l.room); !in {
+				s.tryAgain(ctx, l, min(2*pause, lastReturn))
+			}
+		})
 	})
 }
 

@@ -415,6 +415,28 @@ func TestForgotten(t *testing.T) {
 	p.alice.Await("what bob says", bridgetest.Message(room, "welcome back"))
 }
 
+// TestAway has the server of a room not answer when the bridge goes back into it:
+// the bridge tries until it does.
+func TestAway(t *testing.T) {
+	p := play(t, xmpptest.Start(t), nil)
+	bob := p.Person(t, "bob").(*person)
+	p.alice.Ask(p.manage, "join "+den, "You are in")
+	room := p.alice.Room(den)
+	answers := func(how string) {
+		bob.Send(`<iq type="set" id="` + how + `" to="` + xmpptest.Rooms + `"><` + how + ` xmlns="urn:test:forget"/></iq>`)
+		bob.Await("that the server is "+how, func(s xmpptest.Stanza) bool { return s.ID == how && s.Type == "result" })
+	}
+	answers("away")
+	p.matrix.Stop()
+	p.matrix.Run()
+	p.alice.Await("to be told", bridgetest.Message(p.manage, den+" can not be reached"))
+	answers("back")
+	bob.Write(den, bridgetest.Post{Text: "welcome back"})
+	p.alice.Await("what bob says", bridgetest.Message(room, "welcome back"))
+	said := p.alice.Say(room, "here I am")
+	p.alice.Await("that it arrived", bridgetest.Status(said, event.MessageStatusSuccess))
+}
+
 // TestRelay: who may not log in speaks through the login of an administrator who
 // offers that.
 func TestRelay(t *testing.T) {

@@ -224,6 +224,11 @@ func TestPing(t *testing.T) {
 			}
 		})
 	}
+	for condition, passing := range map[string]bool{"forbidden": false, "remote-server-timeout": true} {
+		if client.Passing(&client.StanzaError{Condition: condition}) != passing {
+			t.Errorf("%s: passing is not %v", condition, passing)
+		}
+	}
 	for condition, out := range map[string]bool{"not-acceptable": true, "item-not-found": false, "remote-server-timeout": false} {
 		if client.NotThere(&client.StanzaError{Condition: condition}) != out {
 			t.Errorf("%s: not there is not %v", condition, out)

@@ -168,6 +168,20 @@ func NotThere(err error) bool {
 	return true
 }
 
+// Passing reports whether an error says nothing of us, but that somebody does not
+// answer at present.
+func Passing(err error) bool {
+	var refused *StanzaError
+	if !errors.As(err, &refused) {
+		return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrOffline) || errors.Is(err, ErrUnconfirmed)
+	}
+	switch refused.Condition {
+	case "remote-server-timeout", "remote-server-not-found", "service-unavailable", "internal-server-error", "resource-constraint":
+		return true
+	}
+	return false
+}
+
 // Room returns a room that we are in, as it is now.
 func (c *Client) Room(room jid.JID) (Room, bool) {
 	c.mu.Lock()

@@ -28,14 +28,30 @@ func (prosody) register(s *Server, account string) error {
 }
 
 // forgetful is a module of Prosody by which rooms forget who is in them, without
-// telling anybody, as happens when a server crashes.
+// telling anybody, as happens when a server crashes, or can not be reached for a
+// while by who wants to enter.
 const forgetful = `
-local muc = module:depends("muc")
+local muc, st, away = module:depends("muc"), require "util.stanza", false
 module:hook("iq-set/host/urn:test:forget:forget", function(event)
 	for room in muc.each_room() do room._occupants, room._jid_nick = {}, {} end
-	event.origin.send(require "util.stanza".reply(event.stanza))
+	event.origin.send(st.reply(event.stanza))
 	return true
 end)
+for name, value in pairs({ away = true, back = false }) do
+	module:hook("iq-set/host/urn:test:forget:" .. name, function(event)
+		away = value
+		event.origin.send(st.reply(event.stanza))
+		return true
+	end)
+end
+module:hook("presence/full", function(event)
+	if away then
+		if not event.stanza.attr.type then
+			event.origin.send(st.error_reply(event.stanza, "wait", "remote-server-timeout"))
+		end
+		return true
+	end
+end, 1000)
 `
 
 func (prosody) configure(s *Server) error {
