@@ -1,10 +1,12 @@
 package bridge
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -19,6 +21,7 @@ import (
 const (
 	againMark = "switchboard.again"
 	laterMark = "switchboard.later"
+	onceMark  = "switchboard.once"
 )
 
 // Again reports whether an event was cut off when the bridge ended, so that it
@@ -77,35 +80,112 @@ func Once(ctx context.Context, name string) context.Context {
 	return context.WithValue(ctx, onceKey{}, &once{name: name, seen: make(map[string]int)})
 }
 
-// onceWire puts those transaction IDs into requests. A request that is tried
-// again keeps its own.
+// OnceMark is Once for a message among others that are sent with one context, such
+// as those of the past. It belongs into the content of part n, as Extra, and does
+// not get to Matrix. What a homeserver takes in one batch has IDs of its own.
+func OnceMark(name string, n int) map[string]any { return map[string]any{onceMark: onceID(name, n)} }
+
+// onceID is the transaction ID of the n-th request for a name.
+func onceID(name string, n int) string {
+	sum := sha256.Sum256([]byte(name))
+	return "once-" + base64.RawURLEncoding.EncodeToString(sum[:]) + "-" + strconv.Itoa(n)
+}
+
+// onceWire puts those transaction IDs into requests.
 type onceWire struct{ http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.
 func (w onceWire) RoundTrip(r *http.Request) (*http.Response, error) {
-	o, ok := r.Context().Value(onceKey{}).(*once)
-	if !ok || r.Method != http.MethodPut || !strings.Contains(r.URL.Path, "/send/") && !strings.Contains(r.URL.Path, "/redact/") {
+	batch := strings.HasSuffix(r.URL.Path, "/batch_send")
+	if !batch && (r.Method != http.MethodPut || !strings.Contains(r.URL.Path, "/send/") && !strings.Contains(r.URL.Path, "/redact/")) {
 		return w.RoundTripper.RoundTrip(r)
 	}
-	o.mu.Lock()
-	n, known := o.seen[r.URL.Path]
-	if !known {
-		n = len(o.seen)
-		o.seen[r.URL.Path] = n
+	txn, r, err := unmark(r, batch)
+	if err != nil {
+		return nil, err
 	}
-	o.mu.Unlock()
-	sum := sha256.Sum256([]byte(o.name))
-	txn := "once-" + base64.RawURLEncoding.EncodeToString(sum[:]) + "-" + strconv.Itoa(n)
+	if o, ok := r.Context().Value(onceKey{}).(*once); ok && txn == "" {
+		txn = onceID(o.name, o.number(r.URL.Path))
+	}
+	if txn == "" || batch {
+		return w.RoundTripper.RoundTrip(r)
+	}
 	path := r.URL.EscapedPath()
-	path = path[:strings.LastIndexByte(path, '/')+1] + txn
-	r = r.Clone(r.Context())
-	u, err := r.URL.Parse(path)
+	u, err := r.URL.Parse(path[:strings.LastIndexByte(path, '/')+1] + txn)
 	if err != nil {
 		return nil, err
 	}
 	u.RawQuery = r.URL.RawQuery
+	r = r.Clone(r.Context())
 	r.URL, r.RequestURI = u, ""
 	return w.RoundTripper.RoundTrip(r)
+}
+
+// unmark takes the mark out of a request, or all marks out of a batch, if there are
+// any.
+func unmark(r *http.Request, batch bool) (txn string, _ *http.Request, _ error) {
+	if r.Body == nil {
+		return "", r, nil
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return "", r, err
+	}
+	if marked := bytes.Contains(body, []byte(`"`+onceMark+`"`)); marked && batch {
+		body, err = unmarkBatch(body)
+	} else if marked {
+		txn, body, err = unmarkContent(body)
+	}
+	if err != nil {
+		return "", r, fmt.Errorf("read what is to be sent: %w", err)
+	}
+	r = r.Clone(r.Context())
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	return txn, r, nil
+}
+
+func unmarkContent(body []byte) (txn string, _ []byte, err error) {
+	var content map[string]json.RawMessage
+	if err = json.Unmarshal(body, &content); err != nil {
+		return "", body, err
+	}
+	if mark, ok := content[onceMark]; ok {
+		err = json.Unmarshal(mark, &txn)
+		delete(content, onceMark)
+		body, _ = json.Marshal(content) // what was parsed can be written
+	}
+	return txn, body, err
+}
+
+func unmarkBatch(body []byte) ([]byte, error) {
+	var batch map[string]json.RawMessage
+	var events []map[string]json.RawMessage
+	err := json.Unmarshal(body, &batch)
+	if err == nil {
+		err = json.Unmarshal(batch["events"], &events)
+	}
+	for _, e := range events {
+		if err == nil {
+			_, e["content"], err = unmarkContent(e["content"])
+		}
+	}
+	if err != nil {
+		return body, err
+	}
+	batch["events"], _ = json.Marshal(events) // as above
+	return json.Marshal(batch)
+}
+
+// number counts the requests for a name. One that is tried again keeps its own.
+func (o *once) number(path string) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n, known := o.seen[path]
+	if !known {
+		n = len(o.seen)
+		o.seen[path] = n
+	}
+	return n
 }
 
 // taken is the answer to what the homeserver is not told.

@@ -2,7 +2,11 @@ package bridge
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
+	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -52,6 +56,44 @@ func TestOnce(t *testing.T) {
 		t.Errorf("what is no such message became %v", plain)
 	}
 }
+
+// TestOnceMark has messages sent that bear their names themselves.
+func TestOnceMark(t *testing.T) {
+	var got []string
+	wire := onceWire{roundTripper(func(r *http.Request) (*http.Response, error) {
+		body, err := io.ReadAll(r.Body)
+		got = append(got, fmt.Sprint(r.URL.Path, " ", string(body), " ", r.ContentLength))
+		return taken(r), err
+	})}
+	text, err := json.Marshal(OnceMark("a message", 2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	marked := `{"body":"x",` + string(text[1:])
+	for _, c := range [][3]string{
+		{http.MethodPut, "/send/m.room.message/7", marked}, {http.MethodPut, "/send/m.room.message/7", `{"body":"x"}`},
+		{http.MethodPost, "/batch_send", `{"events":[{"content":` + marked + `,"type":"m"},{"content":{}}],"forward":true}`},
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), c[0], "http://homeserver.invalid"+c[1], strings.NewReader(c[2]))
+		if err == nil {
+			_, err = wire.RoundTrip(r) //nolint:bodyclose // is a string
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{"/send/m.room.message/" + onceID("a message", 2) + ` {"body":"x"} 12`, `/send/m.room.message/7 {"body":"x"} 12`,
+		`/batch_send {"events":[{"content":{"body":"x"},"type":"m"},{"content":{}}],"forward":true} 78`}
+	if !slices.Equal(got, want) {
+		t.Errorf("the requests are %q, want %q", got, want)
+	}
+}
+
+// roundTripper is a function that is a wire.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+// RoundTrip implements http.RoundTripper.
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // TestAgain marks events that were cut off.
 func TestAgain(t *testing.T) {

@@ -6,11 +6,13 @@ import (
 	"hash/maphash"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix/bridgev2"
+	"maunium.net/go/mautrix/bridgev2/database"
 	"maunium.net/go/mautrix/bridgev2/matrix"
 	"maunium.net/go/mautrix/bridgev2/networkid"
 	"maunium.net/go/mautrix/bridgev2/status"
@@ -42,6 +44,13 @@ func newSide(mx *matrix.Connector) *side {
 // sideOf is the side of the bridge that a login belongs to, which must run in a
 // Host.
 func sideOf(br *bridgev2.Bridge) *side { return br.Matrix.(*side) }
+
+// GenerateReactionEventID implements bridgev2.MatrixConnector: a reaction of the
+// past that comes again has the same ID. Mautrix makes up another one.
+func (s *side) GenerateReactionEventID(room id.RoomID, to *database.Message, sender networkid.UserID, emoji networkid.EmojiID) id.EventID {
+	what := strings.Join([]string{"reaction", string(to.PartID), string(sender), string(emoji)}, "\n")
+	return s.GenerateDeterministicEventID(room, to.Room, to.ID, networkid.PartID(what))
+}
 
 // withoutCheckpoints keeps mautrix from noting that an event has come, which it
 // does nothing with here, but reads the event for while others change it.

@@ -25,11 +25,12 @@ import (
 
 // Connector is the WhatsApp side of a bridge. Make one with New for each start.
 type Connector struct {
-	config   Config
-	web      *http.Client // makes all connections to WhatsApp, unless it is nil
-	codeTime time.Duration
-	br       *bridgev2.Bridge
-	store    *sqlstore.Container
+	config       Config
+	web          *http.Client // makes all connections to WhatsApp, unless it is nil
+	codeTime     time.Duration
+	historyPause time.Duration
+	br           *bridgev2.Bridge
+	store        *sqlstore.Container
 
 	uploads atomic.Int64 // what the homeserver takes; 0 until that is known
 }
@@ -42,7 +43,7 @@ var (
 
 // New returns a connector. The configuration must have passed Check.
 func New(config Config) *Connector {
-	return &Connector{config: config, web: config.web(), codeTime: codeTime}
+	return &Connector{config: config, web: config.web(), codeTime: codeTime, historyPause: historyPause}
 }
 
 // Init implements bridgev2.NetworkConnector.

@@ -29,6 +29,18 @@ func NewHasty(config Config, each time.Duration) *Connector {
 	return c
 }
 
+// NewBrisk is New that does not wait long for more parts of the past.
+func NewBrisk(config Config) *Connector {
+	c := New(config)
+	c.historyPause = historyLast
+	return c
+}
+
+// Kept is how many messages of the past wait to be brought into rooms.
+func (c *Connector) Kept(ctx context.Context) (n int, err error) {
+	return n, c.br.DB.QueryRow(ctx, `SELECT COUNT(*) FROM whatsapp_history`).Scan(&n)
+}
+
 // Happen gives the sessions of all logins an event of the connection, as
 // whatsmeow does, which may be late with it.
 func (c *Connector) Happen(e any) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -35,8 +36,18 @@ type history struct {
 	timer *time.Timer
 }
 
+// stop ends the waiting.
+func (h *history) stop() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.timer != nil {
+		h.timer.Stop()
+		h.timer = nil
+	}
+}
+
 const (
-	historyPause = 20 * time.Second // without another part, all have come
+	historyPause = 20 * time.Second // without another part, or behind a new connection, all have come
 	historyLast  = time.Second      // after the part that says it is the last
 )
 
@@ -59,7 +70,7 @@ func (s *session) onHistory(ctx context.Context, n *waE2E.HistorySyncNotificatio
 			return false
 		}
 	}
-	wait := historyPause
+	wait := s.connector.historyPause
 	if part.GetProgress() >= 100 && part.GetSyncType() != waHistorySync.HistorySync_INITIAL_BOOTSTRAP {
 		wait = historyLast
 	}
@@ -106,6 +117,17 @@ func (s *session) dropHistory(ctx context.Context) {
 	}
 }
 
+// seekHistory brings what is kept into the rooms, some time after a connection was
+// made: what was not confirmed before comes again.
+func (s *session) seekHistory(ctx context.Context) {
+	s.history.mu.Lock()
+	waiting := s.history.timer != nil
+	s.history.mu.Unlock()
+	if !waiting {
+		s.kickHistory(ctx, s.connector.historyPause)
+	}
+}
+
 // kickHistory brings what is kept into the rooms after a time. Another call
 // begins that time anew.
 func (s *session) kickHistory(ctx context.Context, wait time.Duration) {
@@ -115,6 +137,9 @@ func (s *session) kickHistory(ctx context.Context, wait time.Duration) {
 		s.history.timer.Stop()
 	}
 	s.history.timer = time.AfterFunc(wait, func() {
+		s.history.mu.Lock()
+		s.history.timer = nil
+		s.history.mu.Unlock()
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.cancel != nil && ctx.Err() == nil {
@@ -216,6 +241,12 @@ func (s *session) oldMessage(ctx context.Context, portal *bridgev2.Portal, chat 
 		return nil, err
 	}
 	out := &bridgev2.BackfillMessage{ConvertedMessage: converted, Sender: sender, ID: messageID(chat, author, e.Info.ID), Timestamp: e.Info.Timestamp}
+	for i, part := range converted.Parts { // as aboutMessage: the bridge may end in the middle
+		if part.Extra == nil {
+			part.Extra = make(map[string]any)
+		}
+		maps.Copy(part.Extra, bridge.OnceMark(onceName(bridgev2.RemoteEventMessageUpsert, out.ID), i))
+	}
 	for _, r := range web.GetReactions() {
 		by := chat
 		switch {
@@ -234,6 +265,7 @@ func (s *session) oldMessage(ctx context.Context, portal *bridgev2.Portal, chat 
 		}
 		out.Reactions = append(out.Reactions, &bridgev2.BackfillReaction{
 			Timestamp: time.UnixMilli(r.GetSenderTimestampMS()), Sender: s.sender(by), EmojiID: networkid.EmojiID(""), Emoji: r.GetText(),
+			ExtraContent: bridge.OnceMark(onceName(bridgev2.RemoteEventReaction, messageID(chat, by, r.GetKey().GetID())), 0),
 		})
 	}
 	return out, nil

@@ -1,7 +1,12 @@
 package whatsapp_test
 
 import (
+	"bytes"
+	"io"
+	"net/http"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,9 +16,12 @@ import (
 	"go.mau.fi/whatsmeow/proto/waWeb"
 	"go.mau.fi/whatsmeow/types"
 	"google.golang.org/protobuf/proto"
+	"maunium.net/go/mautrix"
+	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
 
+	"switchboard/bridges/bridge"
 	"switchboard/bridges/bridge/bridgetest"
 	"switchboard/bridges/whatsapp"
 	"switchboard/bridges/whatsapp/whatsapptest"
@@ -99,4 +107,81 @@ func TestHistory(t *testing.T) {
 	// The talk goes on behind it.
 	bob.Say(alice.lid(), "and now")
 	alice.Await("a new message", bridgetest.Message(room, "and now"))
+}
+
+// TestHistoryCutOff has a bridge that ends when it has brought old messages into a
+// room, and before it has written down that it has: the next one shows none twice.
+func TestHistoryCutOff(t *testing.T) {
+	t.Run("in a batch", func(t *testing.T) { testHistoryCutOff(t, nil, "of bob's", "of mine") })
+	t.Run("one by one", func(t *testing.T) {
+		testHistoryCutOff(t, func(w bridge.Wire) bridge.Wire { return unbatched{w} }, "of bob's") // what is not written down ends it
+	})
+}
+
+// unbatched is a homeserver that takes no batches.
+type unbatched struct{ bridge.Wire }
+
+// RoundTrip implements http.RoundTripper.
+func (w unbatched) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer, err := w.Wire.RoundTrip(r)
+	if err != nil || !strings.HasSuffix(r.URL.Path, "/versions") {
+		return answer, err
+	}
+	body, err := io.ReadAll(answer.Body)
+	_ = answer.Body.Close()
+	body = bytes.ReplaceAll(body, []byte(mautrix.BeeperFeatureBatchSending.UnstableFlag), []byte("test.no"))
+	answer.Body, answer.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	return answer, err
+}
+
+func testHistoryCutOff(t *testing.T, wire func(bridge.Wire) bridge.Wire, before ...string) {
+	file := filepath.Join(t.TempDir(), "bridge.db")
+	var c *whatsapp.Connector
+	k := talking(t, func(config *whatsapp.Config, o *bridgetest.Options) {
+		o.Database, o.Wire = "sqlite:"+file, wire
+		o.Connector = func() bridgev2.NetworkConnector { c = whatsapp.NewBrisk(*config); return c }
+	})
+	alice := k.alice
+	k.Stop()
+	remember := bridgetest.Forget(t, file, "BEFORE INSERT ON message", "BEFORE INSERT ON reaction", "BEFORE DELETE ON whatsapp_history")
+	k.Run()
+	group := k.wa.Group("Family", k.bob.Account, alice.phone.Account)
+	room := alice.Room("Family")
+	old := []*waHistorySync.HistorySyncMsg{remembered(group, nil, 1, "of mine"), remembered(group, k.bob.Account, 0, "of bob's")}
+	old[0].Message.Reactions = []*waWeb.Reaction{{Text: proto.String("👍"), Key: &waCommon.MessageKey{
+		RemoteJID: proto.String(group.String()), Participant: proto.String(k.bob.Account.LID.String()), ID: proto.String("R"),
+	}}}
+	alice.phone.History(&waHistorySync.HistorySync{
+		SyncType: waHistorySync.HistorySync_RECENT.Enum(), Progress: proto.Uint32(100), ChunkOrder: proto.Uint32(1),
+		Conversations: []*waHistorySync.Conversation{{ID: proto.String(group.String()), Messages: old}},
+	})
+	for _, text := range before {
+		alice.Await(text, bridgetest.Message(room, text))
+	}
+	liked := func(e *event.Event) bool { return e.RoomID == room && e.Type == event.EventReaction }
+	if wire == nil {
+		alice.Await("the reaction", liked)
+	}
+	k.Stop()
+	remember()
+	k.Run()
+	bridgetest.Eventually(t, "all is brought into rooms", func() bool {
+		n, err := c.Kept(t.Context())
+		return err == nil && n == 0
+	})
+	k.bob.Say(group, "last")
+	alice.Await("what comes behind it", bridgetest.Message(room, "last"))
+	for _, text := range []string{"of bob's", "of mine"} {
+		if n := len(alice.Events(bridgetest.Message(room, text))); n != 1 {
+			t.Errorf("%q came %d times", text, n)
+		}
+	}
+	for _, e := range alice.Events(func(e *event.Event) bool { return e.RoomID == room }) {
+		if strings.Contains(string(e.Content.VeryRaw), "switchboard.once") {
+			t.Errorf("a mark is in %s", e.Content.VeryRaw)
+		}
+	}
+	if n := len(alice.Events(liked)); n != 1 {
+		t.Errorf("the reaction came %d times", n)
+	}
 }

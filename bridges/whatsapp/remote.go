@@ -57,9 +57,14 @@ func (s *session) about(t bridgev2.RemoteEventType, chat types.JID, sender bridg
 // written that down.
 func (s *session) aboutMessage(t bridgev2.RemoteEventType, chat, sender types.JID, info *types.MessageInfo) simplevent.EventMeta {
 	meta := s.about(t, chat, s.sender(sender), info.Timestamp)
-	name := t.String() + "\n" + string(messageID(chat, sender, info.ID))
+	name := onceName(t, messageID(chat, sender, info.ID))
 	meta.MutateContextFunc = func(ctx context.Context) context.Context { return bridge.Once(ctx, name) }
 	return meta
+}
+
+// onceName is the name for bridge.Once of what a message says.
+func onceName(t bridgev2.RemoteEventType, id networkid.MessageID) string {
+	return t.String() + "\n" + string(id)
 }
 
 // sender is who does something.

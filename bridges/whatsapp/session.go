@@ -111,6 +111,7 @@ func (s *session) Disconnect() {
 	cancel()
 	s.client.Disconnect()
 	s.work.Wait()
+	s.history.stop()
 }
 
 // hindrance is why there will be no connection, or nothing.
@@ -327,7 +328,7 @@ func (s *session) connected() {
 	}
 	s.start("after connecting", func(ctx context.Context) error {
 		s.present(ctx, types.PresenceUnavailable)
-		s.kickHistory(ctx, 0)
+		s.seekHistory(ctx)
 		return nil
 	})
 }
