@@ -49,4 +49,7 @@
 //     this one asks others where the operator sets a limit for joins. The path
 //     and the unit, 500 events, are Synapse's. The test is
 //     fedapi.TestComplexity.
+//   - A push gateway is told counts.unread also when it is 0, where the specification
+//     would leave it out: gateways clear the badge by it, as those for Synapse do. The
+//     test is push.TestPush.
 package homeserver

@@ -33,7 +33,7 @@ type notification struct {
 }
 
 type counts struct {
-	Unread int `json:"unread"`
+	Unread int `json:"unread"` // 0 is told, too: it clears the badge
 }
 
 type device struct {

@@ -1,6 +1,7 @@
 package push
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -237,6 +238,8 @@ func TestPush(t *testing.T) {
 		w.ok(w.ephemeral.SetMarks(w.Context(), bob, id, ephemeral.Mark{Type: ephemeral.Read, Event: second}))
 		if n := w.want(2); n.Event != "" || n.Counts.Unread != 0 {
 			w.Errorf("when all is read, the gateway is told %+v", n)
+		} else if b := must(json.Marshal(n)); !bytes.Contains(b, []byte(`"counts":{"unread":0}`)) {
+			w.Errorf("that all is read is not told: %s", b)
 		}
 		other, err := w.Rooms.Create(w.Context(), room.Creation{Creator: alice, Invite: []matrix.UserID{bob}})
 		w.ok(err)
