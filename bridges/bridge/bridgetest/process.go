@@ -72,6 +72,7 @@ type process struct {
 	settings string
 	cmd      *exec.Cmd
 	input    io.Closer
+	outputs  []string // files of what this process and those before it said
 }
 
 // startProcess is Start in a process of its own. The test must begin with
@@ -79,6 +80,13 @@ type process struct {
 func startProcess(t *testing.T, settings string) *process {
 	t.Helper()
 	p := &process{Server: &Server{T: t, dir: t.TempDir()}, settings: settings}
+	t.Cleanup(func() { // behind the end of the last one
+		for _, file := range p.outputs {
+			if text, err := os.ReadFile(file); t.Failed() && err == nil {
+				t.Logf("output of the server:\n%s", text)
+			}
+		}
+	})
 	p.run()
 	t.Cleanup(func() {
 		if p.cmd != nil {
@@ -108,16 +116,11 @@ func (p *process) run() {
 		t.Fatal(err)
 	}
 	defer out.Close()
+	p.outputs = append(p.outputs, out.Name())
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			text, _ := os.ReadFile(out.Name())
-			t.Logf("output of the server:\n%s", text)
-		}
-	})
 	var address []byte
 	Eventually(t, "the server's process is ready", func() bool {
 		address, err = os.ReadFile(file)
