@@ -67,8 +67,9 @@ func serve(t testing.TB, r *Relay) {
 
 func udpAddress(r *Relay) string { return r.udp[0].addr().String() }
 
-// dial gives a client of pion over UDP with fresh credentials.
-func dial(t *testing.T, r *Relay) *turn.Client {
+// dial gives a client of pion over UDP with fresh credentials, for addresses of a
+// family or, with 0, of any.
+func dial(t *testing.T, r *Relay, family turn.RequestedAddressFamily) *turn.Client {
 	t.Helper()
 	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
@@ -77,6 +78,7 @@ func dial(t *testing.T, r *Relay) *turn.Client {
 	have := r.Issue("@alice:a.test")
 	client, err := turn.NewClient(&turn.ClientConfig{
 		STUNServerAddr: udpAddress(r), TURNServerAddr: udpAddress(r), Conn: conn, Username: have.Username, Password: have.Password, RTO: time.Minute, LoggerFactory: silent{},
+		RequestedAddressFamily: family,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -90,7 +92,7 @@ func dial(t *testing.T, r *Relay) *turn.Client {
 
 func TestRelay(t *testing.T) {
 	r := startRelay(t, nil)
-	client := dial(t, r)
+	client := dial(t, r, 0)
 	relayed, err := client.Allocate()
 	if err != nil {
 		t.Fatal(err)

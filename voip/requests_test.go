@@ -281,23 +281,7 @@ func TestFamilies(t *testing.T) {
 // behind its signature.
 func TestPionFamily(t *testing.T) {
 	r := startRelay(t, func(o *Options) { o.Config.UDP = append(o.Config.UDP, "[::1]:0") })
-	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	have := r.Issue("@alice:a.test")
-	client, err := turn.NewClient(&turn.ClientConfig{
-		TURNServerAddr: udpAddress(r), Conn: conn, Username: have.Username, Password: have.Password, LoggerFactory: silent{},
-		RequestedAddressFamily: turn.RequestedAddressFamilyIPv6,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	if err := client.Listen(); err != nil {
-		t.Fatal(err)
-	}
+	client := dial(t, r, turn.RequestedAddressFamilyIPv6)
 	relayed, err := client.Allocate()
 	if err != nil {
 		t.Fatal(err)

@@ -34,6 +34,17 @@ func scripted(t *testing.T, change func(*irc.Network)) (*world, *irctest.Scripte
 	return &world{Server: bridgetest.Start(t, options), t: t, irc: server}, script
 }
 
+// aliceInGo logs alice in to the scripted network, and lets her enter #go.
+func (w *world) aliceInGo() (alice *person, room id.RoomID) {
+	alice = w.person("alice")
+	alice.Ask(alice.manage, "login", "Options")
+	alice.Ask(alice.manage, "script", "nick on Scripted")
+	alice.Ask(alice.manage, "alice", "enter your account")
+	alice.Ask(alice.manage, "-", "You are alice on Scripted")
+	alice.Ask(alice.manage, "join #go", "You are in")
+	return alice, alice.Room("#go")
+}
+
 func TestAccount(t *testing.T) {
 	w, script := scripted(t, nil)
 	script.Password = "right"
@@ -86,13 +97,7 @@ func TestNetSplit(t *testing.T) {
 				script.Names["#go"] = append(script.Names["#go"], nick)
 				members = append(members, id.UserID("@irc_script."+nick+":switchboard.test"))
 			}
-			alice := w.person("alice")
-			alice.Ask(alice.manage, "login", "Options")
-			alice.Ask(alice.manage, "script", "nick on Scripted")
-			alice.Ask(alice.manage, "alice", "enter your account")
-			alice.Ask(alice.manage, "-", "You are alice on Scripted")
-			alice.Ask(alice.manage, "join #go", "You are in")
-			room := alice.Room("#go")
+			alice, room := w.aliceInGo()
 			alice.AwaitMembers(room, members...)
 			left := len(alice.Events(leaves(room)))
 
@@ -131,13 +136,7 @@ func TestLargeChannel(t *testing.T) {
 	for i := range 20 {
 		script.Names["#go"] = append(script.Names["#go"], fmt.Sprintf("user%d", i))
 	}
-	alice := w.person("alice")
-	alice.Ask(alice.manage, "login", "Options")
-	alice.Ask(alice.manage, "script", "nick on Scripted")
-	alice.Ask(alice.manage, "alice", "enter your account")
-	alice.Ask(alice.manage, "-", "You are alice on Scripted")
-	alice.Ask(alice.manage, "join #go", "You are in")
-	room := alice.Room("#go")
+	alice, room := w.aliceInGo()
 	shown := []id.UserID{alice.UserID, bot, "@irc_script.op:switchboard.test", "@irc_script.voice:switchboard.test"}
 	alice.AwaitMembers(room, shown...)
 	script.Send(":user7!u@h PRIVMSG #go :here I am")
@@ -160,13 +159,7 @@ func TestLargeChannel(t *testing.T) {
 func TestCut(t *testing.T) {
 	w, script := scripted(t, func(n *irc.Network) { n.Burst, n.Interval = 2, 200*time.Millisecond })
 	script.Names["#go"] = []string{"bob"}
-	alice := w.person("alice")
-	alice.Ask(alice.manage, "login", "Options")
-	alice.Ask(alice.manage, "script", "nick on Scripted")
-	alice.Ask(alice.manage, "alice", "enter your account")
-	alice.Ask(alice.manage, "-", "You are alice on Scripted")
-	alice.Ask(alice.manage, "join #go", "You are in")
-	room := alice.Room("#go")
+	alice, room := w.aliceInGo()
 	var sent []id.EventID
 	for i := range 8 {
 		sent = append(sent, alice.Say(room, fmt.Sprintf("message %d", i)))
