@@ -125,7 +125,7 @@ func (r *results) endTest(e event, key string) {
 	default:
 		r.sum.failed++
 		output := r.output(key).String()
-		if fatal.MatchString(output) {
+		if fatal.MatchString(output) || slices.ContainsFunc(races.FindAllString(output, -1), own) {
 			r.failed[e.Package].final = true
 		} else if r.repeated {
 			output = strings.ReplaceAll(output, "--- FAIL: ", "--- to be repeated: ")
@@ -187,9 +187,39 @@ func (r *results) failPackage(e event) {
 // most is how many lines of a failed test are shown as they are.
 const most = 120
 
-// fatal are lines of what a second run does not undo: the end of the process
-// before its other tests, and a race.
-var fatal = regexp.MustCompile(`(?m)^(panic: |fatal error: |WARNING: DATA RACE)`)
+// fatal are lines of the end of the process before its other tests, which a second
+// run does not undo.
+var fatal = regexp.MustCompile(`(?m)^(panic: |fatal error: )`)
+
+// races are what the race detector says: where two met, each with its stack, and
+// then where their goroutines come from.
+var (
+	races  = regexp.MustCompile(`(?ms)^WARNING: DATA RACE$.*?(^=====|\z)`)
+	access = regexp.MustCompile(`(?mi)^(previous )?(atomic )?(read|write) at .*\n((?:  .*\n)*)`)
+)
+
+// own reports whether a race is one of this project: a second run does not undo
+// it. It is not where both sides are code of libraries, below which our own is
+// always somewhere, and one side is at the least where the other's stack is lost.
+func own(race string) bool {
+	foreign := false
+	for _, side := range access.FindAllStringSubmatch(race, -1) {
+		for frame := range strings.Lines(side[4]) {
+			if strings.HasPrefix(frame, "   ") {
+				continue // the file of the line before
+			}
+			host, _, _ := strings.Cut(strings.TrimSpace(frame), "/")
+			if host == "switchboard" || strings.HasPrefix(host, "main.") {
+				return true
+			}
+			if strings.Contains(host, ".") && !strings.ContainsAny(host, "([") { // else it is of the standard library
+				foreign = true
+				break
+			}
+		}
+	}
+	return !foreign
+}
 
 // telling are the lines that say what went wrong.
 var telling = regexp.MustCompile(`^\s*(--- (FAIL|to be repeated): |\w+_test\.go:\d+: |panic: |fatal error: |WARNING: DATA RACE)`)

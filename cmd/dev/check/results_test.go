@@ -84,6 +84,34 @@ func TestFailure(t *testing.T) {
 	}
 }
 
+// TestOwn tells races between libraries from those of the project.
+func TestOwn(t *testing.T) {
+	const (
+		header  = "WARNING: DATA RACE\n"
+		std     = "  runtime.mapassign_faststr()\n      /usr/local/go/src/runtime/map.go:1 +0x1\n  slices.SortFunc[go.shape.struct { example.org/x.T }]()\n      /usr/local/go/src/slices/sort.go:1 +0x1\n"
+		library = "  go.mau.fi/whatsmeow/socket.(*FrameSocket).Close()\n      /root/pkg/mod/go.mau.fi/whatsmeow@v0/socket.go:90 +0x384\n"
+		ours    = "  switchboard/bridges/irc_test.TestX.func1()\n      /src/bridges/irc/x_test.go:1 +0x1\n"
+		read    = "Read at 0x00c000156690 by goroutine 2214:\n"
+		write   = "\nPrevious write at 0x00c000156690 by goroutine 2212:\n"
+		origin  = "\nGoroutine 2214 (running) created at:\n" + ours + "==================\n"
+	)
+	for _, c := range []struct {
+		name, read, write string
+		want              bool
+	}{
+		{"two of a library", std + library + ours, library + ours, false},
+		{"a library and what calls it", library, std + ours + library, true},
+		{"ours", ours, ours, true},
+		{"a library and a lost stack", library, "  [failed to restore the stack]\n", false},
+		{"nothing of either", std, "  [failed to restore the stack]\n", true},
+	} {
+		found := races.FindAllString("a line\n==================\n"+header+read+c.read+write+c.write+origin+"another\n", -1)
+		if len(found) != 1 || own(found[0]) != c.want {
+			t.Errorf("%s: %d races, %v", c.name, len(found), !c.want)
+		}
+	}
+}
+
 // TestDeath: where a process dies in one test, another that failed before is not
 // repeated, because those behind have not run.
 func TestDeath(t *testing.T) {
