@@ -87,15 +87,9 @@ func (rd *reading) readEphemeral(r *store.Room, whole bool) ([]json.RawMessage, 
 // typing tells who is typing in a room, nil if that has not changed. To somebody
 // who knows nothing of the room nobody need be named.
 func (rd *reading) typing(r *store.Room, since int64, whole bool) (json.RawMessage, error) {
-	typing, changed := rd.Ephemeral.Typing(r.ID, since)
-	if !changed || whole && len(typing) == 0 {
+	users, changed := rd.Ephemeral.Typing(r.ID, since, rd.ignored)
+	if !changed || whole && len(users) == 0 {
 		return nil, nil
-	}
-	users := []matrix.UserID{}
-	for _, u := range typing {
-		if !rd.ignored[u] {
-			users = append(users, u)
-		}
 	}
 	return json.Marshal(map[string]any{"type": "m.typing", "content": map[string]any{"user_ids": users}})
 }

@@ -181,6 +181,13 @@ func TestTyping(t *testing.T) {
 		w.want("nobody again", text(t, c.sync().in(id).Ephemeral), `{"events":[{"content":{"user_ids":[]},"type":"m.typing"}]}`)
 		typing(true)
 		w.want("filtered", text(t, w.client(alice, `{"room":{"ephemeral":{"types":["m.receipt"]}}}`).sync().in(id).Ephemeral), "null")
+		c.sync()
+		w.ok(w.accounts.SetData(w.ctx(), alice, "", "m.ignored_user_list", json.RawMessage(`{"ignored_users":{"@bob:a.test":{}}}`)))
+		c.sync()
+		typing(false)
+		if a := c.sync(); !a.empty() {
+			t.Errorf("of an ignored user: %s", text(t, a))
+		}
 		s := w.client(carol, "")
 		s.sync()
 		w.want("a stranger", text(t, s.sync().Rooms), "null")

@@ -29,7 +29,7 @@ type typing struct {
 	quiet  int           // rooms in which nobody types
 	serial int64         // of the newest change
 	floor  int64         // of rooms that are not remembered: nobody types there since then
-	recent []typingRoom  // the newest changes, in their order; without until
+	recent []typingNews  // the newest changes, in their order
 	wake   chan struct{} // has room for one; Run looks again
 }
 
@@ -37,6 +37,12 @@ type typingRoom struct {
 	num    store.RoomNum
 	serial int64 // of the newest change
 	until  map[matrix.UserID]time.Time
+}
+
+// typingNews is that a user began or stopped to type in a room.
+type typingNews struct {
+	room store.RoomNum
+	user matrix.UserID
 }
 
 // begin must be called under mu before anything else.
@@ -79,18 +85,18 @@ func (t *typing) set(room *store.Room, user matrix.UserID, until time.Time) (new
 	if len(r.until) == before {
 		return false
 	}
-	t.changed(r, before)
+	t.changed(r, user, before)
 	return true
 }
 
-// changed counts a change of a room in which before users typed.
-func (t *typing) changed(r *typingRoom, before int) {
+// changed counts a change by user of a room in which before users typed.
+func (t *typing) changed(r *typingRoom, user matrix.UserID, before int) {
 	t.serial++
 	r.serial = t.serial
 	if len(t.recent) == 2*mostRecent {
 		t.recent = slices.Delete(t.recent, 0, mostRecent)
 	}
-	t.recent = append(t.recent, typingRoom{num: r.num, serial: r.serial})
+	t.recent = append(t.recent, typingNews{r.num, user})
 	if before == 0 {
 		t.quiet--
 	}
@@ -120,17 +126,18 @@ func (t *typing) expire(at time.Time) (rooms []store.RoomNum, next time.Time, wa
 	defer t.mu.Unlock()
 	t.begin()
 	for _, r := range t.rooms {
-		before := len(r.until)
+		stopped := false
 		for user, until := range r.until {
 			switch {
 			case !until.After(at):
 				delete(r.until, user)
+				t.changed(r, user, len(r.until)+1)
+				stopped = true
 			case next.IsZero() || until.Before(next):
 				next = until
 			}
 		}
-		if len(r.until) < before {
-			t.changed(r, before)
+		if stopped {
 			rooms = append(rooms, r.num)
 		}
 	}
@@ -202,22 +209,32 @@ func (s *Service) TypingRooms(since int64) (rooms []store.RoomNum, sure bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.begin()
-	first := t.serial - int64(len(t.recent)) // behind it, all changes are remembered
-	if since < max(first, t.floor) {
+	news, sure := t.behind(since)
+	if !sure || since < t.floor {
 		return nil, false
 	}
-	for _, r := range t.recent[min(since-first, int64(len(t.recent))):] {
-		rooms = append(rooms, r.num)
+	for _, n := range news {
+		rooms = append(rooms, n.room)
 	}
 	return rooms, true
 }
 
-// Typing lists who types in a room, in order of their IDs, and tells whether
-// that may have changed behind a serial number. To 0, which is for clients that
-// know nothing, only somebody who types is a change.
+// behind lists the changes behind a serial number, and false if not all of them
+// are remembered.
+func (t *typing) behind(since int64) ([]typingNews, bool) {
+	first := t.serial - int64(len(t.recent))
+	if since < first {
+		return nil, false
+	}
+	return t.recent[min(since-first, int64(len(t.recent))):], true
+}
+
+// Typing lists who types in a room but for those in without, in order of their
+// IDs, and tells whether that may have changed behind a serial number. To 0, which
+// is for clients that know nothing, only somebody who types is a change.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#typing-notifications
-func (s *Service) Typing(room matrix.RoomID, since int64) (users []matrix.UserID, changed bool) {
+func (s *Service) Typing(room matrix.RoomID, since int64, without map[matrix.UserID]bool) (users []matrix.UserID, changed bool) {
 	t := &s.typing
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -228,11 +245,17 @@ func (s *Service) Typing(room matrix.RoomID, since int64) (users []matrix.UserID
 		return users, since != 0 && since < t.floor
 	}
 	for u := range r.until {
-		users = append(users, u)
+		if !without[u] {
+			users = append(users, u)
+		}
 	}
 	slices.Sort(users)
 	if since == 0 {
 		return users, len(users) > 0
 	}
-	return users, r.serial > since
+	if r.serial <= since {
+		return users, false
+	}
+	news, sure := t.behind(since)
+	return users, !sure || slices.ContainsFunc(news, func(n typingNews) bool { return n.room == r.num && !without[n.user] })
 }

@@ -13,9 +13,10 @@ import (
 
 func TestTyping(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
+		var without map[matrix.UserID]bool
 		is := func(room matrix.RoomID, since int64, want string) {
 			t.Helper()
-			users, changed := w.Typing(room, since)
+			users, changed := w.Typing(room, since, without)
 			if got := fmt.Sprint(users, changed); got != want {
 				t.Errorf("got %s, want %s", got, want)
 			}
@@ -47,6 +48,13 @@ func TestTyping(t *testing.T) {
 		if rung(ring) {
 			t.Error("bob was woken for nothing")
 		}
+		without = map[matrix.UserID]bool{alice: true}
+		is(home, start, "[@bob:a.test] true")
+		without[bob] = true
+		is(home, start, "[] false") // only those changed who do not matter
+		is(home, 0, "[] false")
+		is(home, start-1, "[] true")
+		without = nil
 		set(alice, false, "")
 		set(alice, false, "")
 		set(bob, false, "")
@@ -118,7 +126,7 @@ func TestRun(t *testing.T) {
 		}
 		for {
 			ring := w.Bell.Listen(string(bob))
-			if users, _ := w.Typing(home, 0); len(users) == 0 {
+			if users, _ := w.Typing(home, 0, nil); len(users) == 0 {
 				break
 			}
 			<-ring

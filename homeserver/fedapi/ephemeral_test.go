@@ -36,16 +36,16 @@ func TestTyping(t *testing.T) {
 		b.push(a, nil, b.edu("m.typing", m{"room_id": id, "user_id": bob, "typing": true}))
 		c.push(a, nil, c.edu("m.typing", m{"room_id": id, "user_id": carol, "typing": true})) // is not in the room
 		c.push(a, nil, c.edu("m.typing", m{"room_id": id, "user_id": bob, "typing": false}))  // speaks for another
-		if users, _ := a.ephemeral.Typing(id, 0); len(users) != 1 || users[0] != bob {
+		if users, _ := a.ephemeral.Typing(id, 0, nil); len(users) != 1 || users[0] != bob {
 			t.Errorf("%v are typing", users)
 		}
 		b.push(a, nil, b.edu("m.typing", m{"room_id": id, "user_id": bob, "typing": false}))
-		if users, _ := a.ephemeral.Typing(id, 0); len(users) != 0 {
+		if users, _ := a.ephemeral.Typing(id, 0, nil); len(users) != 0 {
 			t.Errorf("%v are typing", users)
 		}
 		a.state(alice, id, "m.room.server_acl", `{"allow":["*"],"deny":["127.*"]}`)
 		b.push(a, nil, b.edu("m.typing", m{"room_id": id, "user_id": bob, "typing": true}))
-		if users, _ := a.ephemeral.Typing(id, 0); len(users) != 0 {
+		if users, _ := a.ephemeral.Typing(id, 0, nil); len(users) != 0 {
 			t.Errorf("of a banned server %v are typing", users)
 		}
 	})
