@@ -16,7 +16,7 @@ type Proxy struct {
 
 	mu    sync.Mutex // tier 1; guards what follows
 	down  bool
-	conns map[net.Conn]bool
+	conns map[net.Conn]bool // true for those to the server
 }
 
 // NewProxy runs a proxy to target, host:port, until the test ends.
@@ -48,7 +48,7 @@ func NewProxy(t *testing.T, target string) *Proxy {
 // carry connects a client with the server.
 func (p *Proxy) carry(client net.Conn) {
 	defer client.Close()
-	if !p.hold(client) {
+	if !p.hold(client, false) {
 		return
 	}
 	defer p.forget(client)
@@ -57,7 +57,7 @@ func (p *Proxy) carry(client net.Conn) {
 		return
 	}
 	defer server.Close()
-	if !p.hold(server) {
+	if !p.hold(server, true) {
 		return
 	}
 	defer p.forget(server)
@@ -71,11 +71,11 @@ func (p *Proxy) carry(client net.Conn) {
 	up.Wait()
 }
 
-func (p *Proxy) hold(c net.Conn) bool {
+func (p *Proxy) hold(c net.Conn, server bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.down {
-		p.conns[c] = true
+		p.conns[c] = server
 	}
 	return !p.down
 }
@@ -87,16 +87,30 @@ func (p *Proxy) forget(c net.Conn) {
 }
 
 // Cut resets all connections, with what is under way in them. New ones are
-// carried.
+// carried. The server learns of it first: who comes back must not meet itself,
+// which on IRC would cost it its nick.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for c := range p.conns {
-		if tcp, ok := c.(*net.TCPConn); ok {
-			_ = tcp.SetLinger(0)
+	for _, server := range []bool{true, false} {
+		for c, s := range p.conns {
+			if tcp, ok := c.(*net.TCPConn); ok && s == server {
+				_ = tcp.SetLinger(0)
+				_ = c.Close()
+			}
 		}
-		_ = c.Close()
 	}
+}
+
+// AwaitEnd waits until nothing is carried any more. Whoever has connected has
+// ended; the server is to know it before another comes.
+func (p *Proxy) AwaitEnd(t *testing.T) {
+	t.Helper()
+	Eventually(t, "all connections end", func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return len(p.conns) == 0
+	})
 }
 
 // Down is Cut, and refuses new connections until Up.

@@ -189,6 +189,7 @@ func (st *stage) reconnect(t *testing.T) {
 
 func (st *stage) restart(t *testing.T) {
 	st.server.stop()
+	st.network.Proxy().AwaitEnd(t)
 	if st.f.History {
 		for _, c := range st.chats {
 			st.bob.Write(c.name, Post{Text: "while you were away: " + c.kind})
@@ -226,6 +227,7 @@ func (st *stage) kill(t *testing.T) {
 		s.write(t, func(i int) {
 			if i == 15 {
 				st.server.kill()
+				st.network.Proxy().AwaitEnd(t)
 				st.server.run()
 			}
 		})
