@@ -91,27 +91,31 @@ type quotas struct {
 	all  int
 }
 
-// take counts n more for a user; false if that is too many.
-func (q *quotas) take(user string, n int) bool {
+// take counts one more for a user. The error is errQuota if the user has too many,
+// and errFull if all users have.
+func (q *quotas) take(user string) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.held[user]+n > q.user || q.all+n > q.total {
-		return false
+	switch {
+	case q.held[user] >= q.user:
+		return errQuota
+	case q.all >= q.total:
+		return errFull
 	}
 	if q.held == nil {
 		q.held = map[string]int{}
 	}
-	q.held[user] += n
-	q.all += n
-	return true
+	q.held[user]++
+	q.all++
+	return nil
 }
 
 // give back what was taken.
-func (q *quotas) give(user string, n int) {
+func (q *quotas) give(user string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.all -= n
-	if q.held[user] -= n; q.held[user] <= 0 {
+	q.all--
+	if q.held[user]--; q.held[user] == 0 {
 		delete(q.held, user)
 	}
 }

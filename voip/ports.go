@@ -31,6 +31,7 @@ var (
 	errNoPort   = errors.New("no port is free")
 	errNoFamily = errors.New("this machine has no such address")
 	errQuota    = errors.New("the user has as many as one may have")
+	errFull     = errors.New("all users together have as many as there may be")
 )
 
 // ports give out relayed addresses: each one a UDP port of its own, or a share of
@@ -94,12 +95,12 @@ func (p *ports) take(on *loop, local, external netip.Addr, w wish) (socket *rela
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if w.reserve {
-		if !p.quotas.take(w.user, 1) {
-			return nil, "", errQuota
+		if err := p.quotas.take(w.user); err != nil {
+			return nil, "", err
 		}
 		defer func() {
 			if token == "" {
-				p.quotas.give(w.user, 1)
+				p.quotas.give(w.user)
 			}
 		}()
 	}
@@ -140,7 +141,7 @@ func (p *ports) claim(token string) *relayPort {
 	r, ok := p.reserved[token]
 	if ok {
 		delete(p.reserved, token)
-		p.quotas.give(r.user, 1)
+		p.quotas.give(r.user)
 	}
 	return r.port
 }

@@ -392,36 +392,30 @@ func (r *Relay) mayReach(peer netip.AddrPort) bool {
 	return !r.addresses.isExternal(peer.Addr()) || r.ports.isRelay(peer) || r.peers.named(peer.Addr())
 }
 
-// open makes a session with the relayed addresses that a client wishes. It gives
-// the attributes of the answer, or the code of an error. The session has to be
-// started.
+// open makes a session with the relayed addresses that a client wishes, or with
+// one of two if there is no other (RFC 8656, 7.2). It gives the attributes of the
+// answer, or the code of an error. The session has to be started.
 func (r *Relay) open(q *request, w wish) (s *session, answer []stun.Setter, code stun.ErrorCode) {
 	s = &session{
 		relay: r, number: r.last.Add(1), path: q.path, username: q.username, user: w.user, key: q.key, channels: map[uint16]netip.AddrPort{},
 	}
-	if !r.quotas.take(w.user, len(w.families)) {
-		return nil, nil, stun.CodeAllocQuotaReached
-	}
 	for _, family := range w.families {
 		token, err := r.addLeg(s, q.on, family, w)
-		if err != nil && w.optional && family == ipv6 {
-			r.quotas.give(w.user, 1)
-			answer = append(answer, addressError(family, allocationCode(err)))
-			continue
-		}
 		if err != nil {
-			for _, l := range s.legs {
-				if l != nil {
-					l.Close()
-				}
+			failed := allocationCode(err)
+			if code == 0 || failed != stun.CodeAddrFamilyNotSupported {
+				code = failed
 			}
-			r.quotas.give(w.user, len(w.families))
-			return nil, nil, allocationCode(err)
+			answer = append(answer, addressError(family, failed))
+			continue
 		}
 		answer = append(answer, address{stun.AttrXORRelayedAddress, s.legs[family].address})
 		if token != "" {
 			answer = append(answer, stun.RawAttribute{Type: stun.AttrReservationToken, Value: []byte(token)})
 		}
+	}
+	if s.legs == [2]*leg{} {
+		return nil, nil, code
 	}
 	return s, answer, 0
 }
@@ -446,6 +440,14 @@ func addressError(family int, code stun.ErrorCode) stun.RawAttribute {
 // addLeg gives a session a relayed address of a family, or the one for which it
 // has a token.
 func (r *Relay) addLeg(s *session, on *loop, family int, w wish) (token string, err error) {
+	if err := r.quotas.take(s.user); err != nil {
+		return "", err
+	}
+	defer func() {
+		if err != nil {
+			r.quotas.give(s.user)
+		}
+	}()
 	l := &leg{session: s, permissions: map[netip.Addr]struct{}{}, numbers: map[netip.AddrPort]uint16{}}
 	if token, err = r.ports.give(l, on, family, w); err != nil {
 		return "", err
@@ -504,5 +506,5 @@ func (r *Relay) endLeg(l *leg) {
 		return
 	}
 	r.engines[familyOf(l.address.Addr())].do(l.session.number, stun.MethodRefresh, nil, seconds(0)) // it closes the leg
-	r.quotas.give(l.session.user, 1)
+	r.quotas.give(l.session.user)
 }

@@ -186,7 +186,6 @@ func (q *request) reply(class stun.MessageClass, with ...stun.Setter) {
 // wish is what an Allocate request asks for.
 type wish struct {
 	families []int
-	optional bool // the second family may fail
 	even     bool // EVEN-PORT
 	reserve  bool // and the next port, too
 	token    string
@@ -215,7 +214,7 @@ func (q *request) readWish() (w wish, code stun.ErrorCode) {
 	case additionalThere && (additional[0] != 2 || evenThere && even[0]&0x80 != 0):
 		return w, stun.CodeBadRequest
 	case additionalThere:
-		w.families, w.optional = []int{ipv4, ipv6}, true
+		w.families = []int{ipv4, ipv6}
 	case familyThere && family[0] == 2:
 		w.families = []int{ipv6}
 	case familyThere && family[0] != 1:

@@ -1,6 +1,7 @@
 package voip
 
 import (
+	"bytes"
 	"net"
 	"net/netip"
 	"strconv"
@@ -132,7 +133,7 @@ func TestQuota(t *testing.T) {
 	speak(t, r, "tcp", "@alice:a.test").allocate()
 	speak(t, r, "udp", "@alice:a.test").greet().want(stun.CodeAllocQuotaReached, stun.MethodAllocate, overUDP)
 	speak(t, r, "udp", "@bob:a.test").allocate()
-	speak(t, r, "udp", "@carol:a.test").greet().want(stun.CodeAllocQuotaReached, stun.MethodAllocate, overUDP)
+	speak(t, r, "udp", "@carol:a.test").greet().want(stun.CodeInsufficientCapacity, stun.MethodAllocate, overUDP)
 	first.want(0, stun.MethodRefresh, lifetime(0))
 	speak(t, r, "udp", "@carol:a.test").allocate()
 }
@@ -274,6 +275,39 @@ func TestFamilies(t *testing.T) {
 	answer = speak(t, r, "udp", "@alice:a.test").greet().want(0, stun.MethodAllocate, overUDP, attr(attrAdditionalAddressFamily, 2, 0, 0, 0))
 	if v, err := answer.Get(attrAddressErrorCode); err != nil || len(v) != 4 || v[2] != 5 || v[3] != 8 || len(relayed(answer)) != 1 {
 		t.Errorf("without a port of IPv6: %v", answer)
+	}
+}
+
+// TestOneOfTwo gives a client that asks for both families the one that there is.
+func TestOneOfTwo(t *testing.T) {
+	r := startRelay(t, func(o *Options) {
+		o.Config.UDP = append(o.Config.UDP, "[::1]:0")
+		o.Config.UserQuota = 1
+	})
+	both := []stun.Setter{overUDP, attr(attrAdditionalAddressFamily, 2, 0, 0, 0)}
+	want := func(answer *stun.Message, has netip.Addr, lacks, class, number byte) {
+		t.Helper()
+		v, err := answer.Get(attrAddressErrorCode)
+		got := relayed(answer)
+		if err != nil || !bytes.Equal(v, []byte{lacks, 0, class, number}) || len(got) != 1 || got[0].Addr() != has {
+			t.Errorf("%v with %v, want %s alone", got, v, has)
+		}
+	}
+	first := speak(t, r, "udp", "@alice:a.test").greet()
+	want(first.want(0, stun.MethodAllocate, both...), netip.MustParseAddr("127.0.0.1"), 2, 4, 86)
+	speak(t, r, "udp", "@alice:a.test").greet().want(stun.CodeAllocQuotaReached, stun.MethodAllocate, both...)
+	first.want(0, stun.MethodRefresh, lifetime(0))
+	r.ports.mu.Lock()
+	for number := r.ports.min; number <= r.ports.max; number++ {
+		r.ports.taken[netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), number)] = &relayPort{}
+	}
+	r.ports.mu.Unlock()
+	second := speak(t, r, "udp", "@alice:a.test").greet()
+	want(second.want(0, stun.MethodAllocate, both...), netip.IPv6Loopback(), 1, 5, 8)
+	second.want(443, stun.MethodCreatePermission, at(netip.MustParseAddrPort("127.0.0.1:9")))
+	second.want(0, stun.MethodRefresh, lifetime(0))
+	if r.quotas.all != 0 {
+		t.Errorf("%d are counted still", r.quotas.all)
 	}
 }
 
