@@ -143,18 +143,23 @@ func TestChildrenUnseen(t *testing.T) {
 		bob := s.new("bob")
 		room := s.create(`{"preset":"public_chat"}`)
 		bob.want(200, "room_id", "POST", room+"/join", "{}")
-		root := s.post(room, "root", "", "", "")
+		root, quiet := s.post(room, "root", "", "", ""), s.post(room, "quiet", "", "", "")
 		seen := s.post(room, "seen", "m.thread", root, "")
+		s.post(room, "newest", "m.thread", quiet, "")
 		bob.want(200, "{}", "POST", room+"/leave", "{}")
+		s.post(room, "secret root", "m.thread", s.post(room, "secret", "", "", ""), "")
 		s.post(room, "secret", "m.thread", root, "")
 		s.post(room, "secret edit", "m.replace", root, `,"m.new_content":{"body":"x"}`)
 		s.post(room, "secret reference", "m.reference", root, "")
 		c := bob.children(room, root)
-		if c.text("m.thread", "latest_event", "event_id") != seen || len(c) != 1 {
+		if c.text("m.thread", "latest_event", "event_id") != seen || c.at("m.thread", "count") != 1.0 || len(c) != 1 {
 			t.Errorf("bob, who has left, sees %v", c)
 		}
 		if got := fmt.Sprint(bob.want(200, "chunk", "GET", thread(room), "")); strings.Contains(got, "secret") || !strings.Contains(got, "seen") {
 			t.Errorf("bob, who has left, is told of the thread: %s", got)
+		}
+		if got := bodies(bob.want(200, "chunk", "GET", thread(room), "").at("chunk")); got != "quiet root" {
+			t.Errorf("threads in the order of what bob, who has left, may see: %q", got)
 		}
 	})
 }
@@ -228,8 +233,9 @@ func TestThreads(t *testing.T) {
 		if got := list(s, "?limit=1"); got != "e" {
 			t.Errorf("the newest thread: %q", got)
 		}
+		eve.post(room, "more spam", "m.thread", roots["b"], "")
 		s.ignore(eve)
-		if got := list(s, ""); got != "d c b a" {
+		if got := list(s, "?limit=2") + " " + list(s, "?limit=2&from="+s.want(200, "chunk", "GET", thread(room)+"?limit=2", "").text("next_batch")); got != "d c b a" {
 			t.Errorf("where one ignores all who wrote in a thread: %q", got)
 		}
 		for _, bad := range []string{"?include=x", "?limit=0", "?limit=x", "?from=x"} {

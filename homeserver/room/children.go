@@ -66,7 +66,8 @@ func (s *Service) children(ctx context.Context, rd Reader, events []Seen, deep b
 	if len(nums) == 0 {
 		return nil, nil
 	}
-	counts, err := s.Store.ChildrenOf(ctx, nums, rd.User, slices.Collect(maps.Keys(ignored)))
+	without := slices.Collect(maps.Keys(ignored))
+	counts, err := s.Store.ChildrenOf(ctx, nums, rd.User, without, math.MaxInt64)
 	if err != nil {
 		return nil, err
 	}
@@ -82,8 +83,16 @@ func (s *Service) children(ctx context.Context, rd Reader, events []Seen, deep b
 		if err != nil {
 			return nil, err
 		}
+		end, err := s.horizon(ctx, r, rd.User)
+		upto := counts
+		if err == nil && end != 0 {
+			upto, err = s.Store.ChildrenOf(ctx, nums, rd.User, without, end)
+		}
+		if err != nil {
+			return nil, err
+		}
 		f := &family{s, ctx, rd, r, map[matrix.EventID]Seen{}, all}
-		if err := f.find(list, counts, ignored, deep); err != nil {
+		if err := f.find(list, upto, ignored, deep); err != nil {
 			return nil, err
 		}
 	}

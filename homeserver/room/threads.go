@@ -26,8 +26,8 @@ type ThreadsAnswer struct {
 }
 
 // Threads gives the roots of a room's threads, those with the newest events
-// first. The root of an ignored user comes redacted; a thread in which nobody but
-// ignored users wrote is none.
+// first, of those that the user may see. The root of an ignored user comes redacted,
+// and what ignored users wrote does not count.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1roomsroomidthreads
 func (s *Service) Threads(ctx context.Context, rd Reader, q ThreadsAsked) (*ThreadsAnswer, error) {
@@ -40,6 +40,9 @@ func (s *Service) Threads(ctx context.Context, rd Reader, q ThreadsAsked) (*Thre
 		return nil, err
 	}
 	ask := store.ThreadQuery{Room: a.room.Num, Before: math.MaxInt64, Without: slices.Collect(maps.Keys(ignored))}
+	if ask.Upto, err = s.horizon(ctx, a.room, rd.User); err != nil {
+		return nil, err
+	}
 	if q.Own {
 		ask.Of = rd.User
 	}

@@ -89,6 +89,20 @@ func (s *Service) stay(ctx context.Context, room *store.Room, user matrix.UserID
 	return stay{}, nil
 }
 
+// horizon is the place in a room's timeline behind which user, who has left, sees
+// nothing; 0 if there is none.
+func (s *Service) horizon(ctx context.Context, room *store.Room, user matrix.UserID) (int64, error) {
+	st, err := s.stay(ctx, room, user)
+	if err != nil || st.joined {
+		return 0, err
+	}
+	now, err := s.sight(ctx, room.Current, user)
+	if err != nil || now.history == "world_readable" || now.membership == "invite" {
+		return 0, err
+	}
+	return st.until, nil
+}
+
 // Visible leaves out the events that user may not see.
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#server-behaviour-5

@@ -1,10 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 
@@ -150,13 +152,13 @@ type Children struct {
 
 // ChildrenOf counts the events that refer to others, and are not redacted, by
 // the types of relations that are aggregated. What users in without sent does
-// not count.
-func (s *Store) ChildrenOf(ctx context.Context, parents []EventNum, user matrix.UserID, without []matrix.UserID) (map[EventNum]map[string]Children, error) {
+// not count, nor what stands behind the place upto.
+func (s *Store) ChildrenOf(ctx context.Context, parents []EventNum, user matrix.UserID, without []matrix.UserID, upto int64) (map[EventNum]map[string]Children, error) {
 	rows, err := s.db.Query(ctx, `SELECT p.num, f.rel_type, COUNT(*), MAX(f.pos), MAX(CASE WHEN e.sender = $2 THEN 1 ELSE 0 END)
 		FROM events p JOIN relations f ON f.target = p.event_id JOIN events e ON e.num = f.event
 		WHERE p.num IN LIST($1) AND f.rel_type IN ('m.thread', 'm.replace', 'm.reference')
-			AND e.room = p.room AND e.redaction IS NULL AND e.sender NOT IN LIST($3)
-		GROUP BY p.num, f.rel_type`, parents, user, without)
+			AND e.room = p.room AND e.redaction IS NULL AND e.sender NOT IN LIST($3) AND f.pos <= $4
+		GROUP BY p.num, f.rel_type`, parents, user, without, upto)
 	if err != nil {
 		return nil, fmt.Errorf("count relations: %w", err)
 	}
@@ -201,25 +203,36 @@ type ThreadQuery struct {
 	Before int64         // threads whose newest event stands before this place
 	Of     matrix.UserID // only threads in which the user wrote, or whose root they did; "" for all
 
-	Without []matrix.UserID // no threads in which nobody else wrote
+	Without []matrix.UserID // whose events do not count
+	Upto    int64           // nor do those behind this place; 0 for none
 }
+
+// The place of the newest event of a thread t: of all, and of those that count.
+const (
+	threadLast         = `t.last`
+	threadLastCounting = `CASE WHEN EXISTS (SELECT 1 FROM events n WHERE n.room = $1 AND n.pos = t.last AND n.pos <= $6 AND n.sender NOT IN LIST($5)) THEN t.last
+		ELSE (SELECT MAX(f.pos) FROM relations f JOIN events e ON e.num = f.event
+			WHERE f.target = t.root AND f.rel_type = 'm.thread' AND e.room = $1 AND e.redaction IS NULL AND f.pos <= $6 AND e.sender NOT IN LIST($5)) END`
+)
 
 // Thread is a thread of a room.
 type Thread struct {
 	Root *Event
-	Last int64 // the place of its newest event
+	Last int64 // the place of its newest event that counts
 }
 
 // Threads gives up to limit threads whose roots are known, those with the newest
-// events first.
+// events first. One without events that count is none.
 func (s *Store) Threads(ctx context.Context, q ThreadQuery, limit int) ([]Thread, error) {
-	rows, err := s.db.Query(ctx, `SELECT p.num, t.last FROM threads t JOIN events p ON p.event_id = t.root
-		WHERE t.room = $1 AND t.last < $2 AND p.room = $1 AND p.pos IS NOT NULL AND ($3 = '' OR p.sender = $3 OR EXISTS (
+	last, args := threadLast, []any{q.Room, q.Before, q.Of, limit}
+	if len(q.Without) > 0 || q.Upto != 0 {
+		last, args = threadLastCounting, append(args, q.Without, cmp.Or(q.Upto, math.MaxInt64))
+	}
+	rows, err := s.db.Query(ctx, `SELECT num, last FROM (SELECT p.num, `+last+` AS last FROM threads t JOIN events p ON p.event_id = t.root
+		WHERE t.room = $1 AND p.room = $1 AND p.pos IS NOT NULL AND ($3 = '' OR p.sender = $3 OR EXISTS (
 			SELECT 1 FROM relations f JOIN events e ON e.num = f.event
-			WHERE f.target = t.root AND f.rel_type = 'm.thread' AND e.room = $1 AND e.redaction IS NULL AND e.sender = $3))
-			AND EXISTS (SELECT 1 FROM relations f JOIN events e ON e.num = f.event
-				WHERE f.target = t.root AND f.rel_type = 'm.thread' AND e.room = $1 AND e.redaction IS NULL AND e.sender NOT IN LIST($5))
-		ORDER BY t.last DESC LIMIT $4`, q.Room, q.Before, q.Of, limit, q.Without)
+			WHERE f.target = t.root AND f.rel_type = 'm.thread' AND e.room = $1 AND e.redaction IS NULL AND e.sender = $3))) found
+		WHERE last < $2 ORDER BY last DESC LIMIT $4`, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read threads: %w", err)
 	}
