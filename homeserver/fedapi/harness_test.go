@@ -147,7 +147,7 @@ func (h *host) wire() {
 	h.directory = &directory.Service{Store: h.st, Rooms: h.rooms, ServerName: h.name, Registrations: set, Client: h.client}
 	h.fed = &federation.Service{
 		Store: h.st, Bell: h.bell, Rooms: h.rooms, Client: h.client, Keys: ring, Accounts: h.accounts, Encryption: h.keys, Ephemeral: h.ephemeral,
-		ServerName: h.name, Config: h.limits,
+		ServerName: h.name, Config: h.limits, VetTime: 2 * time.Minute,
 	}
 	h.rooms.Vet = h.fed.Vet
 	h.api = &API{

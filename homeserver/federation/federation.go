@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -44,6 +45,10 @@ type Service struct {
 	Identity   *identity.Client // nil: nobody is invited by an address of another network
 	ServerName matrix.ServerName
 	Config     Config
+
+	// VetTime is for how long a policy server may think about an event; 0 means
+	// 10 seconds.
+	VetTime time.Duration
 
 	transactions  transactions
 	origins       origins

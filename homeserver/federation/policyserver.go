@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,8 +14,8 @@ import (
 )
 
 const (
-	vetTime  = 10 * time.Second // for which a policy server may think about an event
-	vetWait  = 3 * time.Second  // for which a policy server is waited that has too much to do
+	vetTime  = 10 * time.Second
+	vetWait  = 3 * time.Second // for which a policy server is waited that has too much to do
 	restMost = time.Minute
 )
 
@@ -42,7 +43,7 @@ func (s *Service) vet(ctx context.Context, server matrix.ServerName, p *event.PD
 	if err := s.policyServers.awake(server); err != nil {
 		return nil, err
 	}
-	asking, cancel := context.WithTimeout(ctx, vetTime)
+	asking, cancel := context.WithTimeout(ctx, cmp.Or(s.VetTime, vetTime))
 	defer cancel()
 	signed, err := s.Client.PolicySign(asking, server, p)
 	if ctx.Err() != nil {
