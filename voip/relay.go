@@ -71,6 +71,7 @@ type Relay struct {
 	mu       sync.RWMutex // tier 3; guards what follows
 	sessions map[path]*session
 	numbered map[uint64]*session
+	expelled map[string]time.Time // users who are unwelcome, and when their credentials have ended
 }
 
 // NewRelay opens the sockets and reads the secrets. Nobody is served until Run.
@@ -93,7 +94,7 @@ func NewRelay(ctx context.Context, o Options) (*Relay, error) {
 		rate:   int64(o.Config.MaxBitrate) * 1000 / 8, count: &metrics{},
 		issuer:    &issuer{vault: o.Vault, realm: o.Realm, lifetime: o.Lifetime, shared: o.Config.SharedSecrets},
 		addresses: &addresses{configured: o.Config.ExternalIPs, servers: o.Config.STUNServers},
-		sessions:  map[path]*session{}, numbered: map[uint64]*session{},
+		sessions:  map[path]*session{}, numbered: map[uint64]*session{}, expelled: map[string]time.Time{},
 	}
 	r.ports = &ports{network: network, addresses: r.addresses, quotas: &r.quotas, min: o.Config.MinPort, max: o.Config.MaxPort, taken: map[netip.AddrPort]*relayPort{}, reserved: map[string]reservation{}}
 	r.peers = &peers{allow: o.Config.AllowPeers, deny: o.Config.DenyPeers, own: r.addresses.own, external: r.addresses.isExternal}
@@ -271,9 +272,9 @@ func (r *Relay) rotate(ctx context.Context) {
 	}
 }
 
-// guard ends the sessions of users who are unwelcome, every minute: credentials
-// are good for hours, and a session for as long as its client refreshes it. The
-// database is not asked when a packet comes, which would hold up all others.
+// guard expels users who are unwelcome, every minute: credentials are good for
+// hours, and a session for as long as its client refreshes it. The database is not
+// asked when a packet comes, which would hold up all others.
 func (r *Relay) guard(ctx context.Context) {
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
@@ -283,21 +284,36 @@ func (r *Relay) guard(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		r.expel(ctx)
+		r.expel(ctx, time.Now())
 	}
 }
 
-// expel ends the sessions of users who are unwelcome now.
-func (r *Relay) expel(ctx context.Context) {
-	unwelcome := map[string]bool{}
-	for _, s := range r.all() {
-		if _, asked := unwelcome[s.user]; !asked {
-			unwelcome[s.user] = r.options.Unwelcome(ctx, s.user)
-		}
-		if unwelcome[s.user] {
+// expel ends the sessions of users who are unwelcome now, who get no others with
+// the credentials that they have.
+func (r *Relay) expel(ctx context.Context, now time.Time) {
+	r.mu.RLock()
+	expelled := maps.Clone(r.expelled)
+	r.mu.RUnlock()
+	sessions := r.all()
+	for _, s := range sessions {
+		expelled[s.user] = now.Add(r.options.Lifetime)
+	}
+	maps.DeleteFunc(expelled, func(user string, ends time.Time) bool { return ends.Before(now) || !r.options.Unwelcome(ctx, user) })
+	r.mu.Lock()
+	r.expelled = expelled
+	r.mu.Unlock()
+	for _, s := range sessions {
+		if r.isExpelled(s.user) {
 			r.end(s)
 		}
 	}
+}
+
+func (r *Relay) isExpelled(user string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	_, expelled := r.expelled[user]
+	return expelled
 }
 
 // Close closes the sockets.

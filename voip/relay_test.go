@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -226,19 +227,33 @@ func TestTaken(t *testing.T) {
 }
 
 // TestUnwelcome ends the calls of a user who may have none any more, and of nobody
-// else.
+// else, and begins none for that user until then.
 func TestUnwelcome(t *testing.T) {
+	var forgiven atomic.Bool
 	r := startRelay(t, func(o *Options) {
-		o.Unwelcome = func(_ context.Context, user string) bool { return user == "@mallory:a.test" }
+		o.Unwelcome = func(_ context.Context, user string) bool { return user == "@mallory:a.test" && !forgiven.Load() }
 	})
 	mallory, again, alice := speak(t, r, "udp", "@mallory:a.test"), speak(t, r, "tcp", "@mallory:a.test"), speak(t, r, "udp", "@alice:a.test")
 	for _, s := range []*speaker{mallory, again, alice} {
 		s.allocate()
 	}
-	r.expel(t.Context())
-	mallory.want(stun.CodeAllocMismatch, stun.MethodRefresh)
-	again.want(stun.CodeAllocMismatch, stun.MethodRefresh)
-	alice.want(0, stun.MethodRefresh)
+	now := time.Now()
+	for range 2 { // the second time there is no session of hers
+		r.expel(t.Context(), now)
+		mallory.want(stun.CodeAllocMismatch, stun.MethodRefresh)
+		again.want(stun.CodeAllocMismatch, stun.MethodRefresh)
+		mallory.want(stun.CodeForbidden, stun.MethodAllocate, overUDP)
+		alice.want(0, stun.MethodRefresh)
+	}
+	r.expel(t.Context(), now.Add(2*r.options.Lifetime))
+	if r.isExpelled("@mallory:a.test") {
+		t.Error("she is remembered longer than her credentials last")
+	}
+	mallory.allocate()
+	r.expel(t.Context(), now)
+	forgiven.Store(true)
+	r.expel(t.Context(), now)
+	mallory.allocate()
 }
 
 // TestURIs tells clients of each way once, and of no second port of HTTPS beside

@@ -265,6 +265,9 @@ func (q *request) allocate() {
 	case !ok:
 		q.refuse(stun.CodeBadRequest)
 		return
+	case q.relay.isExpelled(w.user):
+		q.refuse(stun.CodeForbidden)
+		return
 	case q.relay.draining.Load():
 		q.refuse(stun.CodeInsufficientCapacity)
 		return
