@@ -11,6 +11,10 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/pion/stun/v3"
+
+	"switchboard/homeserver/fedclient"
 )
 
 // Examination tries everything that calls need of the server, from the server
@@ -157,7 +161,7 @@ func (e *Examination) external(r *Report, external []netip.Addr) {
 		r.add(Problem, "address", "the address of this machine is not known", "Set voip.turn.external_ips.")
 	}
 	for _, a := range external {
-		if a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() {
+		if !fedclient.Public(a) {
 			r.add(Unsure, "address", fmt.Sprintf("%s is no public address: calls with people elsewhere fail", a),
 				"If this machine is behind a router, set voip.turn.external_ips to the public address of that, or let UDP to the STUN servers of voip.turn.stun_servers out. In a network of its own all is well.")
 		} else {
@@ -302,6 +306,10 @@ func (e *Examination) judge(u uri, what, detail string, err error, loops bool) [
 		}
 		return append(found, Finding{Problem, what, text, "Open " + port + " in the firewall, and forward it in the router to this machine. Does another program use it?"})
 	case stepAllocate:
+		var refused *stun.TurnError
+		if errors.As(at.err, &refused) && (refused.ErrorCodeAttr.Code == stun.CodeAllocQuotaReached || refused.ErrorCodeAttr.Code == stun.CodeInsufficientCapacity) {
+			return append(found, Finding{Problem, what, text, "It has no relayed address left: raise voip.turn.total_quota, or let more ports be between voip.turn.min_port and max_port."})
+		}
 		return append(found, Finding{Problem, what, text, "It is no TURN server that answers, or one that does not know our secret: see that nothing else listens at " + port + ", and that voip.external.secret is right."})
 	}
 	return append(found, Finding{Problem, what, text, "The relay gives addresses, but nothing comes through: see voip.turn.external_ips, voip.turn.deny_peers and the firewall of this machine."})

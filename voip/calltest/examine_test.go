@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pion/stun/v3"
 )
 
 // issued is a certificate with its key.
@@ -166,6 +168,29 @@ func TestExamine(t *testing.T) {
 	examine(t, relay, roots, "secret", "turn:no.such.name.invalid").expect(t, Problem, "DNS", "no address")
 	(&Examination{Credentials: func(context.Context) (*Credentials, error) { return nil, nil }}).Run(t.Context()).expect(t, Problem, "relay", "there is none")
 	(&Examination{Credentials: func(context.Context) (*Credentials, error) { return nil, errors.New("they are out") }}).Run(t.Context()).expect(t, Problem, "credentials", "they are out")
+}
+
+// TestJudge tells a relay that is full from one that is another server, and an
+// address of a provider's own network from a public one.
+func TestJudge(t *testing.T) {
+	u, err := parseURI("turn:turn.example.org:3478?transport=udp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for code, fix := range map[stun.ErrorCode]string{
+		stun.CodeInsufficientCapacity: "voip.turn.total_quota", stun.CodeAllocQuotaReached: "voip.turn.total_quota", stun.CodeUnauthorized: "does not know our secret",
+	} {
+		refused := &stun.TurnError{StunMessageType: stun.NewType(stun.MethodAllocate, stun.ClassErrorResponse), ErrorCodeAttr: stun.ErrorCodeAttribute{Code: code}}
+		found := (&Examination{}).judge(u, u.text, "", stepError{stepAllocate, refused}, true)
+		if len(found) != 1 || found[0].Level != Problem || !strings.Contains(found[0].Fix, fix) {
+			t.Errorf("%d is judged as %+v", code, found)
+		}
+	}
+	for address, level := range map[string]Level{"100.64.3.4": Unsure, "192.168.1.2": Unsure, "fd00::1": Unsure, "198.41.0.4": Good, "2001:503:ba3e::2:30": Good} {
+		var r Report
+		(&Examination{}).external(&r, []netip.Addr{netip.MustParseAddr(address)})
+		r.expect(t, level, "address", address)
+	}
 }
 
 // awayRelay is a relay behind a router.
