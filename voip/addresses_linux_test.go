@@ -50,3 +50,20 @@ func TestNoWayOut(t *testing.T) {
 		}
 	}
 }
+
+// TestMayBeFragmented lets routers take apart what is relayed.
+func TestMayBeFragmented(t *testing.T) {
+	r := startRelay(t, nil)
+	speak(t, r, "udp", "@alice:a.test").allocate()
+	relayed, ok := r.session0(t).legs[ipv4].socket.(*relayPort)
+	if !ok {
+		t.Fatal("it has no port of its own")
+	}
+	for what, port := range map[string]*udpPort{"the port of clients": r.udp[0], "a relayed address": relayed.udp} {
+		for _, s := range port.sockets {
+			if v, err := unix.GetsockoptInt(s.fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER); err != nil || v != unix.IP_PMTUDISC_DONT {
+				t.Errorf("%s sets DF: %d, %v", what, v, err)
+			}
+		}
+	}
+}

@@ -209,7 +209,8 @@ func openUDP(at netip.AddrPort, many, shared, joins bool) (fd int, err error) {
 	if domain == unix.AF_INET6 {
 		options = append(options, [3]int{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1}, [3]int{unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, b2i(many)})
 	} else {
-		options = append(options, [3]int{unix.IPPROTO_IP, unix.IP_PKTINFO, b2i(many)})
+		// Routers may take packets apart (RFC 8656, 14): nobody asked us not to let them.
+		options = append(options, [3]int{unix.IPPROTO_IP, unix.IP_PKTINFO, b2i(many)}, [3]int{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT})
 	}
 	for _, o := range options {
 		if err := unix.SetsockoptInt(fd, o[0], o[1], o[2]); err != nil {
