@@ -88,7 +88,7 @@ func (a *addresses) look(ctx context.Context, probe bool) {
 		if probe {
 			if seen, err := a.probe(ctx, family, local); err == nil {
 				now.external[family], a.told[family] = seen, netip.Addr{}
-			} else if a.told[family] != local && now.external[family] == local {
+			} else if ctx.Err() == nil && a.told[family] != local && now.external[family] == local {
 				a.told[family] = local
 				zerolog.Ctx(ctx).Warn().Err(err).Stringer("address", local).Msg("the address that others see could not be found; calls with people elsewhere need voip.turn.external_ips")
 			}

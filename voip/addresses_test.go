@@ -1,6 +1,8 @@
 package voip
 
 import (
+	"bytes"
+	"context"
 	"net"
 	"net/netip"
 	"slices"
@@ -9,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pion/stun/v3"
+	"github.com/rs/zerolog"
 
 	"switchboard/homeserver/fedclient"
 )
@@ -60,6 +63,25 @@ func TestAddresses(t *testing.T) {
 	a.configured = []netip.Addr{netip.MustParseAddr("198.41.0.9")}
 	a.look(t.Context(), true)
 	expect("the configuration says", "198.41.0.9")
+}
+
+// TestLookInVain warns once that nobody tells the address, and not because the
+// server stops meanwhile.
+func TestLookInVain(t *testing.T) {
+	a := &addresses{bound: [2]netip.Addr{ipv4: netip.MustParseAddr("192.168.77.2")}}
+	var log bytes.Buffer
+	logged := zerolog.New(&log).Level(zerolog.WarnLevel).WithContext(t.Context())
+	stopping, stop := context.WithCancel(logged)
+	stop()
+	a.look(stopping, true)
+	if log.Len() > 0 {
+		t.Errorf("a server that stops says %s", log.String())
+	}
+	a.look(logged, true)
+	a.look(logged, true)
+	if n := bytes.Count(log.Bytes(), []byte("192.168.77.2")); n != 1 {
+		t.Errorf("it is told %d times: %s", n, log.String())
+	}
 }
 
 // stunServer answers with what it is told to, and before that with what is no
