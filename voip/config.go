@@ -195,7 +195,7 @@ func (c ExternalConfig) check(bad func(key, format string, args ...any)) {
 			bad(fmt.Sprintf("external.uris[%d]", i), "%q must be like turn:turn.example.org?transport=udp, or begin with turns:, and has no //", uri)
 		}
 	}
-	if (c.Secret == "") == (c.Username == "") {
+	if (c.Secret == "") == (c.Username == "") || (c.Username == "") != (c.Password == "") {
 		bad("external", "needs either secret, or username and password")
 	}
 }

@@ -182,8 +182,12 @@ func TestConfig(t *testing.T) {
 		"quota":             {func(c *Config) { c.TURN.UserQuota = 0 }, "voip.turn.user_quota"},
 		"short secret":      {func(c *Config) { c.TURN.SharedSecrets = []string{"short"} }, "voip.turn.shared_secrets[0]"},
 		"external, nowhere": {func(c *Config) { c.Provider = "external"; c.External.Secret = "x" }, "voip.external.uris"},
-		"external, no key":  {func(c *Config) { c.Provider = "external"; c.External.URIs = []string{"turn:a.test"} }, "voip.external"},
-		"external, a page":  {func(c *Config) { c.Provider = "external"; c.External.URIs = []string{"https://a.test"} }, "voip.external.uris[0]"},
+		"external, no word": {func(c *Config) {
+			c.Provider = "external"
+			c.External = ExternalConfig{URIs: []string{"turn:a.test"}, Username: "alice"}
+		}, "voip.external"},
+		"external, no key": {func(c *Config) { c.Provider = "external"; c.External.URIs = []string{"turn:a.test"} }, "voip.external"},
+		"external, a page": {func(c *Config) { c.Provider = "external"; c.External.URIs = []string{"https://a.test"} }, "voip.external.uris[0]"},
 		"external, slashes": {func(c *Config) {
 			c.Provider = "external"
 			c.External.Secret = "x"
