@@ -110,6 +110,7 @@ func TestConfigMistakes(t *testing.T) {
 			"switchboard.yaml:5: log: must be keys and values, not a list",
 		}},
 		{"empty value", "server_name:", nil, []string{"switchboard.yaml:1: server_name: must be a text, not empty"}},
+		{"port", "voip: {turn: {one_port: 70000}}", nil, []string{"switchboard.yaml:1: voip.turn.one_port: must be a whole number from 0 to 65535"}},
 		{"network", "trusted_proxies: [127.0.0.1]", nil, []string{"switchboard.yaml:1: trusted_proxies[0]: must be a network, such as 10.0.0.0/8"}},
 		{"twice", "memory: 1G\nmemory: 2G", nil, []string{"switchboard.yaml:2: memory: stands here a second time; the first is in line 1"}},
 		{"no YAML", "a: [", nil, []string{"switchboard.yaml:1: not YAML: did not find expected node content"}},

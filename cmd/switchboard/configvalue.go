@@ -115,7 +115,9 @@ func expected(v reflect.Value, tag reflect.StructTag) string {
 		return "a number"
 	case reflect.String:
 		return "a text"
-	case reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uint:
+	case reflect.Uint16:
+		return "a whole number from 0 to 65535"
+	case reflect.Uint8, reflect.Uint32, reflect.Uint64, reflect.Uint:
 		return "a whole number that is not negative"
 	}
 	return "a whole number"
