@@ -225,13 +225,23 @@ func (c TURNConfig) check(bad func(key, format string, args ...any)) {
 	families := map[bool]bool{}
 	for i, a := range c.ExternalIPs {
 		key := fmt.Sprintf("turn.external_ips[%d]", i)
-		if a.IsUnspecified() || a.IsMulticast() || a.Is4In6() {
+		if a.IsUnspecified() || a.IsMulticast() || a.Is4In6() || a.IsLinkLocalUnicast() {
 			bad(key, "%s is no address that others can reach", a)
 		}
 		if families[a.Is4()] {
 			bad(key, "is the second address of its kind; there may be one IPv4 and one IPv6 address")
 		}
 		families[a.Is4()] = true
+	}
+	for key, list := range map[string][]netip.Prefix{"allow_peers": c.AllowPeers, "deny_peers": c.DenyPeers} {
+		for i, p := range list {
+			if p.Addr().Is4In6() {
+				bad(fmt.Sprintf("turn.%s[%d]", key, i), "%s is a network of IPv4 written as one of IPv6, in which nobody is; write it as 192.168.1.0/24 is written", p)
+			}
+		}
+	}
+	if len(c.UDP)+len(c.TCP)+len(c.TLS) == 0 && !c.HTTPS {
+		bad("turn", "udp, tcp and tls are empty and https is off, so that nobody reaches it; provider: off says that it is meant to be so")
 	}
 	for key, n := range map[string]int{"user_quota": c.UserQuota, "total_quota": c.TotalQuota} {
 		if n < 1 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -107,6 +108,13 @@ func TestProviders(t *testing.T) {
 			t.Errorf("%v, %v", c, err)
 		}
 	})
+	t.Run("builtin, without a certificate for the only way to it", func(t *testing.T) {
+		s := &Service{Relay: newRelay(t, func(o *Options) { o.Config.UDP, o.Config.TCP, o.Config.TLS = nil, nil, []string{"127.0.0.1:0"} })}
+		defer s.Relay.Close()
+		if c, err := s.Credentials(t.Context(), "@alice:a.test"); c != nil || err != nil {
+			t.Errorf("%v, %v", c, err)
+		}
+	})
 	t.Run("external", func(t *testing.T) {
 		s := &Service{Config: config(func(c *Config) {
 			c.Provider = "external"
@@ -179,6 +187,13 @@ func TestConfig(t *testing.T) {
 		"STUN as a URI":     {func(c *Config) { c.TURN.STUNServers = []string{"stun:stun.example.org:3478"} }, "voip.turn.stun_servers[0]"},
 		"STUN of IPv6":      {func(c *Config) { c.TURN.STUNServers = []string{"[2001:db8::1]:3478"} }, ""},
 		"ports":             {func(c *Config) { c.TURN.MaxPort = 80 }, "voip.turn.min_port"},
+		"a link's address":  {func(c *Config) { c.TURN.ExternalIPs = []netip.Addr{netip.MustParseAddr("fe80::1%eth0")} }, "voip.turn.external_ips[0]"},
+		"mapped, allowed":   {func(c *Config) { c.TURN.AllowPeers = []netip.Prefix{netip.MustParsePrefix("::ffff:10.0.0.0/104")} }, "voip.turn.allow_peers[0]"},
+		"mapped, denied":    {func(c *Config) { c.TURN.DenyPeers = []netip.Prefix{netip.MustParsePrefix("::ffff:9.9.9.9/128")} }, "voip.turn.deny_peers[0]"},
+		"networks": {func(c *Config) {
+			c.TURN.AllowPeers = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
+		}, ""},
+		"no way to it":      {func(c *Config) { c.TURN.UDP, c.TURN.TCP, c.TURN.TLS, c.TURN.HTTPS = nil, nil, nil, false }, "voip.turn"},
 		"quota":             {func(c *Config) { c.TURN.UserQuota = 0 }, "voip.turn.user_quota"},
 		"short secret":      {func(c *Config) { c.TURN.SharedSecrets = []string{"short"} }, "voip.turn.shared_secrets[0]"},
 		"external, nowhere": {func(c *Config) { c.Provider = "external"; c.External.Secret = "x" }, "voip.external.uris"},

@@ -30,6 +30,9 @@ func (s *Service) Credentials(ctx context.Context, user string) (*Credentials, e
 	switch {
 	case s.Relay != nil:
 		c := s.Relay.Issue(user)
+		if len(c.URIs) == 0 { // it has no certificate for the only ways to it
+			return nil, nil
+		}
 		return &c, nil
 	case s.Config.Provider == "external":
 		e := s.Config.External
