@@ -230,6 +230,20 @@ func TestDelayedRefuses(t *testing.T) {
 	})
 }
 
+// TestDelayedGuest: a guest cannot join later where guests may not join.
+func TestDelayedGuest(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		s := start(t, st, func(a *API) { a.Accounts.Config.Guests = true })
+		guest, room := s.guest(), s.create(`{"preset":"public_chat"}`)
+		member := room + "/state/m.room.member/" + url.PathEscape(string(guest.user))
+		id := guest.want(200, "delay_id", "PUT", member+"?org.matrix.msc4140.delay=3600000", `{"membership":"join"}`).text("delay_id")
+		s.nobody().want(403, "M_GUEST_ACCESS_FORBIDDEN", "POST", unstable4140+"/"+id+"/send", "{}")
+		s.want(200, "event_id", "PUT", room+"/state/m.room.guest_access", `{"guest_access":"can_join"}`)
+		s.nobody().want(200, "{}", "POST", unstable4140+"/"+id+"/send", "{}")
+		s.want(200, `{"membership":"join"}`, "GET", member, "")
+	})
+}
+
 // TestDelayedSuspended: who is suspended says nothing by what they scheduled before.
 func TestDelayedSuspended(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {

@@ -293,11 +293,13 @@ func (s *Service) settled(ctx context.Context, id, action string) error {
 // never sent twice, not by a server that ended in the middle either. Who was suspended
 // or locked since may not say in this way what they can no longer say in others.
 func (s *Service) send(ctx context.Context, e *store.DelayedEvent) (matrix.EventID, error) {
-	if u, _, err := s.Store.User(ctx, e.User); err != nil || u.Suspended || u.Locked {
+	u, _, err := s.Store.User(ctx, e.User)
+	if err != nil || u.Suspended || u.Locked {
 		return "", cmp.Or(err, error(matrix.Errorf(matrix.UserSuspended, "the account has been suspended or locked")))
 	}
 	return s.Rooms.Send(ctx, room.Sending{
 		User: e.User, Device: e.Device, Room: e.Room, Type: e.Type, StateKey: e.StateKey, Content: e.Content, At: e.At, Delayed: e.ID,
+		Guest: u.Kind == store.Guest,
 	})
 }
 
