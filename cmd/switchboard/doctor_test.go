@@ -3,8 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"strings"
 	"testing"
@@ -49,7 +47,7 @@ func TestDoctorCalls(t *testing.T) {
 		t.Errorf("%v in %+v", err, report)
 	}
 	s.stop()
-	write(relayAtHome + fmt.Sprintf("    one_port: %d\n", quietPort(t)))
+	write(relayAtHome + fmt.Sprintf("    one_port: %d\n", freePort(t)))
 	s = serve(t)
 	if out := mustCommand(t, "doctor", "calls"); !strings.Contains(out, "all calls share UDP port") || !strings.Contains(out, "?transport=tcp: STUN, allocation, permission and data work") {
 		t.Errorf("with one port: %s", out)
@@ -61,21 +59,6 @@ func TestDoctorCalls(t *testing.T) {
 		t.Errorf("without a relay: status %d, %s, %s", status, out, errs)
 	}
 	s.stop()
-}
-
-// quietPort is a UDP port that is free, and none that the system gives to those
-// who ask for any.
-func quietPort(t *testing.T) int {
-	t.Helper()
-	for range 100 {
-		port := 20000 + rand.IntN(10000)
-		if c, err := net.ListenPacket("udp", fmt.Sprintf(":%d", port)); err == nil {
-			c.Close()
-			return port
-		}
-	}
-	t.Fatal("no port is free")
-	return 0
 }
 
 // TestCallTestLink makes links, which are good once.

@@ -181,7 +181,7 @@ func (e *Examination) connect(ctx context.Context, u uri, address string) (net.P
 		}
 		return c, nil
 	}
-	dialer := net.Dialer{Timeout: tryTimeout}
+	dialer := net.Dialer{Timeout: e.wait(tryTimeout)}
 	c, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, stepError{stepConnect, err}
@@ -191,7 +191,7 @@ func (e *Examination) connect(ctx context.Context, u uri, address string) (net.P
 	}
 	// It is verified below, to tell what exactly is wrong.
 	secured := tls.Client(c, &tls.Config{ServerName: u.host, InsecureSkipVerify: true, NextProtos: []string{"stun.turn"}})
-	c.SetDeadline(time.Now().Add(tryTimeout))
+	c.SetDeadline(time.Now().Add(e.wait(tryTimeout)))
 	if err := secured.HandshakeContext(ctx); err != nil {
 		c.Close()
 		return nil, stepError{stepConnect, fmt.Errorf("TLS: %w", err)}

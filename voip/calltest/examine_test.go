@@ -98,7 +98,7 @@ func TestVerify(t *testing.T) {
 // examine runs an examination of a relay with these URIs.
 func examine(t *testing.T, relay Relay, roots *x509.CertPool, password string, uris ...string) Report {
 	t.Helper()
-	e := &Examination{Relay: relay, Roots: roots, Credentials: func(context.Context) (*Credentials, error) {
+	e := &Examination{Relay: relay, Roots: roots, patience: patience, Credentials: func(context.Context) (*Credentials, error) {
 		return &Credentials{Username: "calltest", Password: password, URIs: uris}, nil
 	}}
 	return e.Run(t.Context())
