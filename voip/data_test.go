@@ -203,6 +203,21 @@ func TestOnePort(t *testing.T) {
 	}
 }
 
+// TestClosedShare keeps nothing of a packet that was on its way when its share of
+// the port was given back.
+func TestClosedShare(t *testing.T) {
+	p := &onePort{asked: map[[stun.TransactionIDSize]byte]*oneSocket{}, named: map[string]*oneSocket{}, owners: map[origin]*oneSocket{}}
+	s := newOneSocket(p, nil, netip.Addr{})
+	s.close()
+	for _, data := range []string{ice(t, stun.ClassRequest, [stun.TransactionIDSize]byte{1}, "B:A"), "\x80media"} {
+		s.across([]byte(data))
+		s.send(nil, []byte(data), netip.MustParseAddrPort("198.41.0.4:9"))
+	}
+	if len(p.named) != 0 || len(p.owners) != 0 || len(p.asked) != 0 {
+		t.Errorf("something stays: %v, %v, %v", p.named, p.owners, p.asked)
+	}
+}
+
 // TestTurns lets two clients write to the same peer in turns for as long as they
 // like: what the peer sends goes to the one that wrote last.
 func TestTurns(t *testing.T) {

@@ -163,10 +163,15 @@ func (p *onePort) wrote(s *oneSocket, to origin, data []byte) {
 // send implements relaySocket.
 func (s *oneSocket) send(on *loop, data []byte, peer netip.AddrPort) {
 	s.port.mu.Lock()
-	s.port.hear(s, data)
-	s.port.wrote(s, origin{address: peer}, data)
+	closed := s.closed()
+	if !closed {
+		s.port.hear(s, data)
+		s.port.wrote(s, origin{address: peer}, data)
+	}
 	s.port.mu.Unlock()
-	s.port.udp.send(on, data, peer, s.local)
+	if !closed {
+		s.port.udp.send(on, data, peer, s.local)
+	}
 }
 
 // across finds for whom of ours data of s are; nil if that cannot be known.
@@ -174,6 +179,9 @@ func (s *oneSocket) across(data []byte) *leg {
 	p := s.port
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if s.closed() {
+		return nil
+	}
 	p.hear(s, data)
 	other := p.find(origin{socket: s}, data)
 	if other == nil {
@@ -188,12 +196,10 @@ func (s *oneSocket) close() {
 	p := s.port
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	select {
-	case <-s.ended:
+	if s.closed() {
 		return
-	default:
-		close(s.ended)
 	}
+	close(s.ended)
 	if p.named[s.name] == s {
 		delete(p.named, s.name)
 	}
@@ -207,6 +213,17 @@ func (s *oneSocket) close() {
 		if asking == s {
 			delete(p.asked, id)
 		}
+	}
+}
+
+// closed tells whether the share was given back, which a packet that is on its way
+// may not know. The lock of the port is held.
+func (s *oneSocket) closed() bool {
+	select {
+	case <-s.ended:
+		return true
+	default:
+		return false
 	}
 }
 
