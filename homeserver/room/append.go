@@ -91,10 +91,9 @@ func (s *Service) build(h *head, d draft) (*event.PDU, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := eventauth.Check(p, h.view); err != nil {
-		if h.view.err != nil {
-			return nil, h.view.err
-		}
+	if err := eventauth.Check(p, h.view); h.view.err != nil {
+		return nil, h.view.err
+	} else if err != nil {
 		var refused *eventauth.Error
 		if errors.As(err, &refused) {
 			return nil, matrix.Errorf(matrix.Forbidden, "%s", refused.Text)

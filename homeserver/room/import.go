@@ -111,10 +111,9 @@ func (a *arrival) enter(auth map[matrix.EventID]*store.Event) error {
 		}
 	}
 	// The nodes of the tree are in memory only, and the view reads them there.
-	if err := eventauth.Check(a.pdu, before); err != nil {
-		if before.err != nil {
-			return before.err
-		}
+	if err := eventauth.Check(a.pdu, before); before.err != nil {
+		return before.err
+	} else if err != nil {
 		return matrix.Errorf(matrix.Forbidden, "the state that came with the join does not allow it: %v", err)
 	}
 	return a.commit()

@@ -304,22 +304,24 @@ func (a *arrival) judge(auth []*store.Event) error {
 	}
 	now := a.s.view(a.ctx, a.room.Current)
 	if a.room.Version.RoomIDFromCreate {
-		pdus = append(pdus, now.Event("m.room.create", ""))
+		create := now.Event("m.room.create", "")
+		if now.err != nil {
+			return now.err
+		}
+		pdus = append(pdus, create)
 	}
 	if err := eventauth.Check(a.pdu, eventauth.NewSet(pdus...)); err != nil {
 		return a.reject(err)
 	}
 	before := &view{ctx: a.ctx, s: a.s, tree: a.before}
-	if err := eventauth.Check(a.pdu, before); err != nil {
-		if before.err != nil {
-			return before.err
-		}
+	if err := eventauth.Check(a.pdu, before); before.err != nil {
+		return before.err
+	} else if err != nil {
 		return a.reject(err)
 	}
-	if err := eventauth.Check(a.pdu, now); err != nil {
-		if now.err != nil {
-			return now.err
-		}
+	if err := eventauth.Check(a.pdu, now); now.err != nil {
+		return now.err
+	} else if err != nil {
 		a.status, a.why = store.SoftFailed, err
 	}
 	return nil

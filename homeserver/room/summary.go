@@ -78,7 +78,7 @@ func (s *Service) Preview(ctx context.Context, id matrix.RoomID, user matrix.Use
 	}
 	sum.Version = r.Version.ID
 	sum.Encryption = h.view.content("m.room.encryption", "algorithm")
-	if rules := h.view.Event("m.room.join_rules", ""); sum.JoinRule == "restricted" || sum.JoinRule == "knock_restricted" {
+	if rules := h.view.Event("m.room.join_rules", ""); rules != nil && (sum.JoinRule == "restricted" || sum.JoinRule == "knock_restricted") {
 		var c struct {
 			Allow []struct {
 				Type string        `json:"type"`
@@ -103,7 +103,7 @@ func (s *Service) Readable(ctx context.Context, id matrix.RoomID, user matrix.Us
 	if err != nil {
 		return nil, err
 	}
-	if a.root != a.room.Current {
+	if a.left {
 		return nil, notInRoom
 	}
 	return a.room, nil

@@ -379,7 +379,7 @@ func (m *move) powerLevels() object {
 		}
 		var c creation
 		create := m.old.view.Event("m.room.create", "")
-		if json.Unmarshal(create.Content, &c) == nil {
+		if create != nil && json.Unmarshal(create.Content, &c) == nil {
 			for _, u := range append(c.Creators, create.Sender) {
 				users[string(u)] = max(100, highest)
 			}
