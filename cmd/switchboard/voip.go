@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,20 +43,15 @@ func (p *process) openRelay(ctx context.Context) error {
 		return nil
 	}
 	o := voip.Options{
-		Config: c.TURN, Lifetime: c.Lifetime, Realm: string(p.conf.ServerName), Host: publicHost(p.conf.BaseURL()),
+		Config: c.TURN, Lifetime: c.Lifetime, Realm: string(p.conf.ServerName), Host: cmp.Or(c.TURN.Host, publicHost(p.conf.BaseURL())),
 		Vault: vault{p.server.Store}, Unwelcome: hasLeft(p.server.Store), Denied: databaseAddresses(ctx, p.conf.Database.URL),
 	}
-	for _, l := range p.listeners {
-		if !l.tls {
-			continue
-		}
-		if o.TLS == nil {
-			o.TLS = l.server.TLSConfig.Clone()
-			o.TLS.NextProtos = []string{alpnTURN}
-		}
-		if c.TURN.HTTPS {
-			o.HTTPS = append(o.HTTPS, uint16(port(l.net.Addr().String())))
-		}
+	if i := slices.IndexFunc(p.listeners, func(l *listener) bool { return l.tls }); i >= 0 {
+		o.TLS = p.listeners[i].server.TLSConfig.Clone()
+		o.TLS.NextProtos = []string{alpnTURN}
+	}
+	if c.TURN.HTTPS {
+		o.HTTPS = httpsPorts(p.listeners, o.Host)
 	}
 	relay, err := voip.NewRelay(ctx, o)
 	if err != nil {
@@ -81,6 +78,19 @@ func hasLeft(st *store.Store) func(ctx context.Context, user string) bool {
 		u, ok, err := st.User(ctx, matrix.UserID(user))
 		return err == nil && ok && (u.Deactivated || u.Locked)
 	}
+}
+
+// httpsPorts are the ports of HTTPS at which clients come that are told a host.
+// Listeners for this machine alone are there for a proxy, or for their certificate.
+func httpsPorts(listeners []*listener, host string) (ports []uint16) {
+	a, err := netip.ParseAddr(host)
+	here := host == "localhost" || err == nil && a.IsLoopback()
+	for _, l := range listeners {
+		if at, ok := l.net.Addr().(*net.TCPAddr); ok && l.tls && (here || !at.IP.IsLoopback()) {
+			ports = append(ports, uint16(at.Port))
+		}
+	}
+	return ports
 }
 
 // publicHost is the host of a URL.

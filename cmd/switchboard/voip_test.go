@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"testing"
 
 	"switchboard/homeserver/matrix"
@@ -30,4 +31,25 @@ func TestHasLeft(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestHTTPSPorts tells clients of the ports of HTTPS that they reach.
+func TestHTTPSPorts(t *testing.T) {
+	open := func(address string, tls bool) *listener {
+		n, err := listen(t.Context(), address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { n.Close() })
+		return &listener{net: n, tls: tls}
+	}
+	all := []*listener{open("127.0.0.1:0", true), open(":0", true), open(":0", false), open("unix:"+t.TempDir()+"/socket", true)}
+	here, everywhere := uint16(port(all[0].net.Addr().String())), uint16(port(all[1].net.Addr().String()))
+	for host, want := range map[string][]uint16{
+		"turn.example.org": {everywhere}, "198.41.0.4": {everywhere}, "localhost": {here, everywhere}, "127.0.0.1": {here, everywhere}, "::1": {here, everywhere},
+	} {
+		if got := httpsPorts(all, host); !slices.Equal(got, want) {
+			t.Errorf("%s: %d, want %d", host, got, want)
+		}
+	}
 }
