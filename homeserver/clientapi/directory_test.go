@@ -47,6 +47,10 @@ func TestAliases(t *testing.T) {
 		s.want(200, `{}`, "PUT", dir+"%23caf%C3%A9%2Fx:a.test", body)
 		s.want(200, `{"aliases":["#café/x:a.test","#tea:a.test"]}`, "GET", room+"/aliases", "")
 		eve.want(403, "M_FORBIDDEN", "GET", room+"/aliases", "")
+		eve.want(200, "room_id", "POST", room+"/join", "{}")
+		eve.want(200, "#tea:a.test", "GET", room+"/aliases", "")
+		eve.want(200, "{}", "POST", room+"/leave", "{}") // nothing of the state changes behind it
+		eve.want(403, "M_FORBIDDEN", "GET", room+"/aliases", "")
 		s.want(404, "M_NOT_FOUND", "GET", dir+"%23tea:b.test", "")
 
 		// Only who gave the name and moderators take it away, also out of the room.

@@ -48,6 +48,7 @@ type access struct {
 	room *store.Room
 	root statetree.ID // the state to show
 	upto int64        // the end of the timeline to show
+	left bool         // who reads is in the room no more
 }
 
 // access finds out how much of a room user may read: all of it as a member,
@@ -85,7 +86,7 @@ func (s *Service) access(ctx context.Context, id matrix.RoomID, user matrix.User
 	if len(left) == 0 {
 		return access{}, notInRoom
 	}
-	return access{room: r, root: left[0].State, upto: st.until}, nil
+	return access{room: r, root: left[0].State, upto: st.until, left: true}, nil
 }
 
 // StateEvents gives all events of the state with a root, ordered by their place.
