@@ -156,6 +156,9 @@ func (w *walk) visit(ctx context.Context, to step) error {
 	if err != nil || d == nil {
 		return err
 	}
+	if is, err := w.is(ctx, to.room); err != nil || is == event.Ban && !d.WorldReadable {
+		return err
+	}
 	found := SpaceRoom{*d, []json.RawMessage{}}
 	found.SpaceRoom.Children = nil
 	var below []step
