@@ -241,6 +241,9 @@ func TestEcho(t *testing.T) {
 				t.Errorf("the server saw %+v", q)
 			}
 			p.close()
+			if last := later(q, p.quality()); last.roundTrip == 0 || last.theirs == "" {
+				t.Errorf("when the call is over, it was %+v", last)
+			}
 			eventually(t, "the peer gives its place back", func() bool { s.mu.Lock(); defer s.mu.Unlock(); return len(s.peers) == 0 })
 		})
 	}

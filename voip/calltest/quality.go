@@ -1,6 +1,7 @@
 package calltest
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -46,12 +47,13 @@ func (p *peer) quality() quality {
 	return q
 }
 
-// later is what was measured last, with the path of before if the connection is
-// gone.
+// later is what was measured last, with the path and the round trip of before if
+// the connection is gone: it forgets them one after the other.
 func later(before, now quality) quality {
 	if now.theirs == "" {
-		now.ours, now.theirs, now.version, now.roundTrip = before.ours, before.theirs, before.version, before.roundTrip
+		now.ours, now.theirs, now.version = before.ours, before.theirs, before.version
 	}
+	now.roundTrip = cmp.Or(now.roundTrip, before.roundTrip)
 	return now
 }
 
