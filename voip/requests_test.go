@@ -306,6 +306,8 @@ func TestOneOfTwo(t *testing.T) {
 	want(second.want(0, stun.MethodAllocate, both...), netip.IPv6Loopback(), 1, 5, 8)
 	second.want(443, stun.MethodCreatePermission, at(netip.MustParseAddrPort("127.0.0.1:9")))
 	second.want(0, stun.MethodRefresh, lifetime(0))
+	r.quotas.mu.Lock()
+	defer r.quotas.mu.Unlock()
 	if r.quotas.all != 0 {
 		t.Errorf("%d are counted still", r.quotas.all)
 	}
