@@ -43,8 +43,10 @@ func openSQLite(ctx context.Context, path string) (*dbutil.Database, func(), err
 	if err := f.Close(); err != nil {
 		return nil, nil, fmt.Errorf("open database of the bridge: %w", err)
 	}
+	// A writer waits for the others for two minutes, because mautrix drops what it can
+	// not write down. On the cards of small machines one write takes a second.
 	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() +
-		"?_pragma=busy_timeout(10000)&_pragma=foreign_keys(1)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_txlock=immediate"
+		"?_pragma=busy_timeout(120000)&_pragma=foreign_keys(1)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_txlock=immediate"
 	raw, err := sql.Open("sqlite", dsn)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open database of the bridge: %w", err)
