@@ -48,7 +48,8 @@ func TestEventIDs(t *testing.T) {
 	})
 }
 
-// TestAppendAside stores more state at once than one statement takes.
+// TestAppendAside stores more state at once than one statement takes. Of one of the
+// state keys it was known before that it had no number.
 func TestAppendAside(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
 		v, ctx := version(t), t.Context()
@@ -69,6 +70,9 @@ func TestAppendAside(t *testing.T) {
 			}
 			return err
 		})
+		if _, ok, err := st.StateKey(ctx, "t0", "k9"); ok || err != nil {
+			t.Fatalf("a state key of no event: %v, %v", ok, err)
+		}
 		commit(t, st, func(tx *store.Tx) error { return tx.AppendAside(ctx, made) })
 		var ids []matrix.EventID
 		var keys []statetree.Key

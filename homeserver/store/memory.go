@@ -31,7 +31,7 @@ type memory struct {
 	eventNums *cache.Cache[matrix.EventID, EventNum]
 	endings   endings
 	stateKeys *cache.Cache[pair, statetree.Key] // 0 for what has none yet
-	keysMade  atomic.Int64                      // changes before a new one is in stateKeys
+	keysMade  atomic.Int64                      // changes before stateKeys does, for a new one
 	treeNodes *cache.Cache[statetree.ID, []byte]
 
 	memberKeys memberKeys

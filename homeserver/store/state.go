@@ -31,6 +31,9 @@ func (s *Store) StateKey(ctx context.Context, typ, key string) (statetree.Key, b
 	k, ok, err := s.readStateKey(ctx, s.db, typ, key)
 	if err == nil && !ok && s.keysMade.Load() == made {
 		s.stateKeys.Keep(pair{typ, key}, 0, 150+len(typ)+len(key), func(old statetree.Key) bool { return old != 0 })
+		if s.keysMade.Load() != made { // perhaps this one
+			s.stateKeys.Drop(pair{typ, key})
+		}
 	}
 	return k, ok, err
 }
@@ -181,10 +184,12 @@ func (tx *Tx) numberStateKeys(ctx context.Context, some []pair, numbers map[pair
 		return err
 	}
 	args := make([]any, 0, 3*len(some))
+	var made []pair
 	for _, p := range some {
 		if numbers[p] != 0 {
 			continue
 		}
+		made = append(made, p)
 		n, err := tx.NextNumber(ctx, "state_keys")
 		if err != nil {
 			return err
@@ -192,6 +197,12 @@ func (tx *Tx) numberStateKeys(ctx context.Context, some []pair, numbers map[pair
 		numbers[p] = statetree.Key(n)
 		args = append(args, n, p.typ, p.key)
 	}
+	tx.OnCommit(func() { // they may be many: whoever needs one reads it
+		tx.s.keysMade.Add(1)
+		for _, p := range made {
+			tx.s.stateKeys.Drop(p)
+		}
+	})
 	return tx.insert(ctx, `INSERT INTO state_keys (num, type, state_key)`, 3, args, "")
 }
 
