@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -227,33 +226,48 @@ func TestTaken(t *testing.T) {
 }
 
 // TestUnwelcome ends the calls of a user who may have none any more, and of nobody
-// else, and begins none for that user until then.
+// else, and begins no others for that user.
 func TestUnwelcome(t *testing.T) {
-	var forgiven atomic.Bool
 	r := startRelay(t, func(o *Options) {
-		o.Unwelcome = func(_ context.Context, user string) bool { return user == "@mallory:a.test" && !forgiven.Load() }
+		o.Unwelcome = func(_ context.Context, user string) bool { return user == "@mallory:a.test" }
 	})
 	mallory, again, alice := speak(t, r, "udp", "@mallory:a.test"), speak(t, r, "tcp", "@mallory:a.test"), speak(t, r, "udp", "@alice:a.test")
 	for _, s := range []*speaker{mallory, again, alice} {
 		s.allocate()
 	}
-	now := time.Now()
 	for range 2 { // the second time there is no session of hers
-		r.expel(t.Context(), now)
+		r.expel(t.Context(), time.Now())
 		mallory.want(stun.CodeAllocMismatch, stun.MethodRefresh)
 		again.want(stun.CodeAllocMismatch, stun.MethodRefresh)
 		mallory.want(stun.CodeForbidden, stun.MethodAllocate, overUDP)
 		alice.want(0, stun.MethodRefresh)
 	}
-	r.expel(t.Context(), now.Add(2*r.options.Lifetime))
-	if r.isExpelled("@mallory:a.test") {
-		t.Error("she is remembered longer than her credentials last")
+}
+
+// TestExpelled remembers who is unwelcome for as long as that, and as credentials
+// last.
+func TestExpelled(t *testing.T) {
+	forgiven := false
+	r := newRelay(t, func(o *Options) { o.Unwelcome = func(context.Context, string) bool { return !forgiven } })
+	defer r.Close()
+	now := time.Now()
+	r.start(&session{user: "@mallory:a.test", relay: r}, time.Hour)
+	for _, c := range []struct {
+		after time.Duration
+		want  bool
+	}{{0, true}, {r.options.Lifetime - time.Second, true}, {r.options.Lifetime + time.Second, false}} {
+		r.expel(t.Context(), now.Add(c.after))
+		if got := r.isExpelled("@mallory:a.test"); got != c.want {
+			t.Errorf("%s later: %v", c.after, got)
+		}
 	}
-	mallory.allocate()
+	r.start(&session{user: "@mallory:a.test", relay: r}, time.Hour)
 	r.expel(t.Context(), now)
-	forgiven.Store(true)
+	forgiven = true
 	r.expel(t.Context(), now)
-	mallory.allocate()
+	if r.isExpelled("@mallory:a.test") {
+		t.Error("she is forgiven and expelled")
+	}
 }
 
 // TestURIs tells clients of each way once, and of no second port of HTTPS beside
