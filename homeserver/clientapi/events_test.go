@@ -135,10 +135,17 @@ func TestStateRoutes(t *testing.T) {
 			t.Errorf("left: %s", w.Body)
 		}
 		bob.want(403, "M_FORBIDDEN", "GET", room+"/joined_members", "")
+		one = bob.want(200, "events_before", "GET", room+"/context/"+url.PathEscape(one.text("event_id")), "").at("event").(map[string]any)
+		event := url.PathEscape(one.text("event_id"))
 		bob.want(200, `{}`, "POST", room+"/forget", "")
 		for _, read := range []string{"/state", "/members", "/messages?dir=b"} {
 			bob.want(403, "M_FORBIDDEN", "GET", room+read, "")
 		}
+		for _, read := range []string{room + "/event/", room + "/context/", strings.Replace(room, "/v3/", "/v1/", 1) + "/relations/"} {
+			bob.want(404, "M_NOT_FOUND", "GET", read+event, "")
+		}
+		s.want(200, "event_id", "PUT", room+"/state/m.room.history_visibility", `{"history_visibility":"world_readable"}`)
+		bob.want(200, "event_id", "GET", room+"/event/"+event, "")
 	})
 }
 

@@ -1,6 +1,7 @@
 package room
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -186,7 +187,8 @@ func sees(at sight, st stay, pos int64) bool {
 	return st.joined || st.until > pos
 }
 
-// MaySee gives an event with an ID if user may see it, else M_NOT_FOUND.
+// MaySee gives an event with an ID if user may see it, else M_NOT_FOUND. Of a room
+// that they have forgotten they see what everybody may.
 func (s *Service) MaySee(ctx context.Context, room matrix.RoomID, user matrix.UserID, id matrix.EventID) (*store.Room, Seen, error) {
 	none := matrix.Errorf(matrix.NotFound, "there is no such event, or you may not see it")
 	r, err := s.Store.Room(ctx, room)
@@ -195,6 +197,11 @@ func (s *Service) MaySee(ctx context.Context, room matrix.RoomID, user matrix.Us
 	}
 	if err != nil {
 		return nil, Seen{}, err
+	}
+	if s.Store.Membership(user, r.Num).Forgotten {
+		if now, err := s.sight(ctx, r.Current, user); err != nil || now.history != "world_readable" {
+			return nil, Seen{}, cmp.Or(err, error(none))
+		}
 	}
 	e, err := s.Store.Event(ctx, id)
 	if errors.Is(err, store.ErrNotFound) || err == nil && (e.Room != r.Num || e.Pos == 0) {
