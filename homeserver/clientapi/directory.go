@@ -26,6 +26,9 @@ var directoryRoutes = []route{
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3directoryroomroomalias
 func (a *API) setRoomAlias(r *request) (any, error) {
+	if err := r.active(); err != nil {
+		return nil, err
+	}
 	alias, err := matrix.ParseRoomAlias(r.PathValue("roomAlias"))
 	if err != nil {
 		return nil, err
@@ -65,6 +68,9 @@ func (a *API) getRoomIDByAlias(r *request) (any, error) {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#delete_matrixclientv3directoryroomroomalias
 func (a *API) deleteRoomAlias(r *request) (any, error) {
+	if err := r.active(); err != nil {
+		return nil, err
+	}
 	alias, err := matrix.ParseRoomAlias(r.PathValue("roomAlias"))
 	if err != nil {
 		return nil, err
@@ -106,6 +112,9 @@ func (a *API) getRoomVisibilityOnDirectory(r *request) (any, error) {
 //
 // Spec: https://spec.matrix.org/v1.19/client-server-api/#put_matrixclientv3directorylistroomroomid
 func (a *API) setRoomVisibilityOnDirectory(r *request) (any, error) {
+	if err := r.active(); err != nil {
+		return nil, err
+	}
 	id, err := r.Room()
 	if err != nil {
 		return nil, err

@@ -27,6 +27,11 @@ func (a *API) setPresence(r *request) (any, error) {
 	if body.Presence == "" {
 		return nil, matrix.Errorf(matrix.MissingParam, "presence is missing")
 	}
+	if body.Message != nil && *body.Message != "" {
+		if err := r.active(); err != nil {
+			return nil, err
+		}
+	}
 	return edge.Empty{}, a.Ephemeral.SetPresence(r.Context(), r.User, r.Device, body.Presence, body.Message)
 }
 

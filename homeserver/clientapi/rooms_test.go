@@ -218,6 +218,7 @@ func TestSuspended(t *testing.T) {
 		other := s.create(`{"preset":"public_chat"}`)
 		hers := s.want(200, "event_id", "PUT", room+"/send/m.room.message/1", `{"body":"hers"}`).text("event_id")
 		bob.want(200, "room_id", "POST", room+"/join", "{}")
+		bob.want(200, `{}`, "PUT", v3+"directory/room/%23tea:a.test", fmt.Sprintf(`{"room_id":%q}`, id(room)))
 		s.want(200, "event_id", "PUT", room+"/state/m.room.power_levels", `{"users":{"@bob:a.test":100}}`)
 		mine := bob.want(200, "event_id", "PUT", room+"/send/m.room.message/1", `{"body":"mine"}`).text("event_id")
 		if err := s.api.Accounts.SetSuspended(t.Context(), "@bob:a.test", true); err != nil {
@@ -229,12 +230,15 @@ func TestSuspended(t *testing.T) {
 			{"POST", room + "/invite", `{"user_id":"@alice:a.test"}`}, {"POST", room + "/kick", `{"user_id":"@alice:a.test"}`},
 			{"PUT", room + "/send/m.room.message/2", `{"body":"x"}`}, {"PUT", room + "/state/m.room.topic", `{"topic":"x"}`},
 			{"PUT", room + "/redact/" + url.PathEscape(hers) + "/1", `{}`},
+			{"PUT", v3 + "directory/room/%23spam:a.test", fmt.Sprintf(`{"room_id":%q}`, id(room))}, {"DELETE", v3 + "directory/room/%23tea:a.test", ``},
+			{"PUT", v3 + "directory/list/room/" + id(room), `{}`}, {"PUT", v3 + "presence/@bob:a.test/status", `{"presence":"online","status_msg":"spam"}`},
 		} {
 			bob.want(403, "M_USER_SUSPENDED", no[0], no[1], no[2])
 		}
 		bob.want(200, "event_id", "PUT", room+"/redact/"+url.PathEscape(mine)+"/1", `{}`)
 		bob.want(200, "chunk", "GET", room+"/messages?dir=b", "")
 		bob.want(200, "next_batch", "GET", v3+"sync", "")
+		bob.want(200, `{}`, "PUT", v3+"presence/@bob:a.test/status", `{"presence":"offline"}`)
 		bob.want(200, `{}`, "POST", room+"/leave", `{}`)
 	})
 }
