@@ -313,7 +313,11 @@ func (e *Examination) judge(u uri, what, detail string, err error, loops bool) [
 	case stepAllocate:
 		var refused *stun.TurnError
 		if errors.As(at.err, &refused) && (refused.ErrorCodeAttr.Code == stun.CodeAllocQuotaReached || refused.ErrorCodeAttr.Code == stun.CodeInsufficientCapacity) {
-			return append(found, Finding{Problem, what, text, "It has no relayed address left: raise voip.turn.total_quota, or let more ports be between voip.turn.min_port and max_port."})
+			fix := "It has no relayed address left: raise its quotas, or give it more ports."
+			if e.Relay != nil {
+				fix = "It has no relayed address left: raise voip.turn.total_quota, or let more ports be between voip.turn.min_port and max_port."
+			}
+			return append(found, Finding{Problem, what, text, fix})
 		}
 		return append(found, Finding{Problem, what, text, "It is no TURN server that answers, or one that does not know our secret: see that nothing else listens at " + port + ", and that voip.external.secret is right."})
 	}

@@ -177,13 +177,20 @@ func TestJudge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for code, fix := range map[stun.ErrorCode]string{
-		stun.CodeInsufficientCapacity: "voip.turn.total_quota", stun.CodeAllocQuotaReached: "voip.turn.total_quota", stun.CodeUnauthorized: "does not know our secret",
+	for _, c := range []struct {
+		relay Relay
+		code  stun.ErrorCode
+		fix   string
+	}{
+		{awayRelay{}, stun.CodeInsufficientCapacity, "voip.turn.total_quota"},
+		{awayRelay{}, stun.CodeAllocQuotaReached, "voip.turn.total_quota"},
+		{nil, stun.CodeInsufficientCapacity, "raise its quotas"},
+		{nil, stun.CodeUnauthorized, "does not know our secret"},
 	} {
-		refused := &stun.TurnError{StunMessageType: stun.NewType(stun.MethodAllocate, stun.ClassErrorResponse), ErrorCodeAttr: stun.ErrorCodeAttribute{Code: code}}
-		found := (&Examination{}).judge(u, u.text, "", stepError{stepAllocate, refused}, true)
-		if len(found) != 1 || found[0].Level != Problem || !strings.Contains(found[0].Fix, fix) {
-			t.Errorf("%d is judged as %+v", code, found)
+		refused := &stun.TurnError{StunMessageType: stun.NewType(stun.MethodAllocate, stun.ClassErrorResponse), ErrorCodeAttr: stun.ErrorCodeAttribute{Code: c.code}}
+		found := (&Examination{Relay: c.relay}).judge(u, u.text, "", stepError{stepAllocate, refused}, true)
+		if len(found) != 1 || found[0].Level != Problem || !strings.Contains(found[0].Fix, c.fix) {
+			t.Errorf("%d is judged as %+v", c.code, found)
 		}
 	}
 	for address, level := range map[string]Level{"100.64.3.4": Unsure, "192.168.1.2": Unsure, "fd00::1": Unsure, "198.41.0.4": Good, "2001:503:ba3e::2:30": Good} {
