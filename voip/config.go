@@ -100,9 +100,8 @@ type TURNConfig struct {
 	// TotalQuota is how many all users may have together.
 	TotalQuota int `yaml:"total_quota"`
 
-	// MaxBitrate is how many kilobits a second each relayed address may carry in
-	// each direction. What is above is dropped, and clients send less. 0 sets no
-	// limit.
+	// MaxBitrate is how many kilobits a second each client may have relayed in each
+	// direction. What is above is dropped, and clients send less. 0 sets no limit.
 	MaxBitrate int `yaml:"max_bitrate"`
 
 	// Sockets is how many sockets share each UDP address, so that as many cores
