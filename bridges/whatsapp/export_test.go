@@ -29,10 +29,10 @@ func NewHasty(config Config, each time.Duration) *Connector {
 	return c
 }
 
-// NewBrisk is New that does not wait long for more parts of the past.
-func NewBrisk(config Config) *Connector {
+// NewWaiting is New that waits for more parts of the past for a time.
+func NewWaiting(config Config, pause time.Duration) *Connector {
 	c := New(config)
-	c.historyPause = historyLast
+	c.historyPause = pause
 	return c
 }
 

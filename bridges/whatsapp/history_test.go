@@ -47,7 +47,11 @@ func remembered(chat types.JID, author *whatsapptest.Account, i int, text string
 // TestHistory links a phone with old messages, which it sends in two parts, the
 // newest first.
 func TestHistory(t *testing.T) {
-	w := start(t, func(c *whatsapp.Config, _ *bridgetest.Options) { c.History = 3 })
+	w := start(t, func(c *whatsapp.Config, o *bridgetest.Options) {
+		c.History = 3
+		// The second part says that it is the last: it must not come too late.
+		o.Connector = func() bridgev2.NetworkConnector { return whatsapp.NewWaiting(*c, time.Hour) }
+	})
 	bob := w.wa.Phone(t, "15550002", "Bob")
 	alice := w.person("alice", "15550001")
 	group := w.wa.Group("Family", bob.Account, alice.phone.Account)
@@ -139,7 +143,7 @@ func testHistoryCutOff(t *testing.T, wire func(bridge.Wire) bridge.Wire, before 
 	var c *whatsapp.Connector
 	k := talking(t, func(config *whatsapp.Config, o *bridgetest.Options) {
 		o.Database, o.Wire = "sqlite:"+file, wire
-		o.Connector = func() bridgev2.NetworkConnector { c = whatsapp.NewBrisk(*config); return c }
+		o.Connector = func() bridgev2.NetworkConnector { c = whatsapp.NewWaiting(*config, time.Second); return c }
 	})
 	alice := k.alice
 	k.Stop()
