@@ -180,8 +180,11 @@ type reader struct {
 }
 
 // read takes in what is new.
-func (r *reader) read(ctx context.Context) error {
-	upto := r.Store.Position()
+func (r *reader) read(ctx context.Context) error { return r.readUpTo(ctx, r.Store.Position()) }
+
+// readUpTo is read up to a position. What comes meanwhile waits for the next time:
+// of what stands beside the events there, nothing would be told any more.
+func (r *reader) readUpTo(ctx context.Context, upto int64) error {
 	if err := r.readEphemeral(ctx, r.pos, upto); err != nil {
 		return err
 	}
@@ -191,12 +194,15 @@ func (r *reader) read(ctx context.Context) error {
 			return err
 		}
 		for _, e := range list {
+			if e.Pos > upto {
+				break
+			}
 			if err := r.route(ctx, e); err != nil {
 				return fmt.Errorf("event %s: %w", e.PDU.ID, err)
 			}
 			r.pos = e.Pos
 		}
-		if len(list) < readAtOnce {
+		if len(list) < readAtOnce || list[len(list)-1].Pos > upto {
 			break
 		}
 	}

@@ -207,6 +207,31 @@ func TestSend(t *testing.T) {
 	})
 }
 
+// TestNewsWhileReading has a device change, and an event behind that, while the
+// sender reads what was before: it tells of both, the next time.
+func TestNewsWhileReading(t *testing.T) {
+	each(t, func(w *world) {
+		id := w.shared()
+		w.queues = map[matrix.ServerName]*queue{}
+		r := reader{Service: w.Service, pos: w.Store.Position(), typing: w.Ephemeral.Serial()}
+		ctx, cancel := context.WithCancel(w.Context())
+		defer w.work.Wait()
+		defer cancel()
+		w.say(id, "one")
+		upto := w.Store.Position()
+		w.ok(w.Store.Update(ctx, func(tx *store.Tx) error {
+			_, err := tx.PutDeviceListChange(ctx, alice, "")
+			return err
+		}))
+		w.say(id, "two")
+		w.ok(r.readUpTo(ctx, upto))
+		w.ok(r.read(ctx))
+		w.other.waitUntil(w.T, func(got []string) bool {
+			return slices.Contains(got, "two") && slices.Contains(got, "m.device_list_update")
+		})
+	})
+}
+
 func TestServerThatWasAway(t *testing.T) {
 	each(t, func(w *world) {
 		tea, cake := w.shared(), w.shared()
