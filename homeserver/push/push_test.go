@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -429,6 +430,41 @@ func TestPrivateGateway(t *testing.T) {
 		defer w.gateway.mu.Unlock()
 		if w.gateway.asked > 0 {
 			w.Error("the gateway on this computer was asked")
+		}
+	})
+}
+
+// TestComesMeanwhile: what comes while the pusher looks waits for the next look,
+// also where a sync has counted it already: else what came before it in another
+// room would be passed over.
+func TestComesMeanwhile(t *testing.T) {
+	each(t, func(w *world) {
+		a, b := w.room(), w.room()
+		upto := w.Store.Position()
+		pusher := &worker{Service: w.Service, pusher: store.Pusher{User: bob, Pos: upto}}
+		want := []matrix.EventID{w.say(alice, b, "one"), w.say(alice, a, "two")}
+		r, err := w.Store.Room(w.Context(), a)
+		w.ok(err)
+		_, err = w.Unread.Notes(w.Context(), r, bob, w.Store.Position()) // by a sync
+		w.ok(err)
+		third, err := w.Rooms.Create(w.Context(), room.Creation{Creator: alice, Preset: "private_chat", Invite: []matrix.UserID{bob}})
+		w.ok(err)
+		r, err = w.Store.Room(w.Context(), third)
+		w.ok(err)
+		invite, err := w.Store.EventByNum(w.Context(), w.Store.Membership(bob, r.Num).Event)
+		w.ok(err)
+		want = append(want, invite.PDU.ID)
+		if items, err := pusher.look(w.Context(), upto); err != nil || len(items) > 0 {
+			w.Errorf("told %v, %v up to a place before", items, err)
+		}
+		items, err := pusher.look(w.Context(), w.Store.Position())
+		w.ok(err)
+		var got []matrix.EventID
+		for _, it := range items {
+			got = append(got, it.event.PDU.ID)
+		}
+		if !slices.Equal(got, want) {
+			w.Errorf("told %v, want %v", got, want)
 		}
 	})
 }

@@ -181,6 +181,8 @@ func (w *worker) look(ctx context.Context, upto int64) ([]item, error) {
 		}
 	}
 	w.counts, w.looked = counts, upto
+	// What came meanwhile may be among them, but not all of it.
+	items = slices.DeleteFunc(items, func(it item) bool { return it.event.Pos > upto })
 	slices.SortFunc(items, func(a, b item) int { return cmp.Compare(a.event.Pos, b.event.Pos) })
 	return items, nil
 }
