@@ -45,10 +45,22 @@ func TestUploadAndQuery(t *testing.T) {
 		if changed, _, _ := s.DeviceLists(t.Context(), alice, since, s.Store.Position()); len(changed) != 0 {
 			t.Errorf("changed %v", changed)
 		}
+		left := func(want int) {
+			t.Helper()
+			if c, err := s.KeyCounts(t.Context(), alice, "A1"); err != nil || c.OneTime["signed_curve25519"] != want {
+				t.Errorf("a sync tells of %v keys, not %d: %v", c.OneTime, want, err)
+			}
+		}
+		left(3)
 		counts, err = s.Upload(t.Context(), alice, "A1", Upload{DeviceKeys: json.RawMessage(deviceJSON(t, alice, "A1", "a1 anew"))})
 		if err != nil || counts["signed_curve25519"] != 0 {
 			t.Errorf("a device that began anew still has one-time keys: %v %v", counts, err)
 		}
+		left(0)
+		if _, err := s.Upload(t.Context(), alice, "A1", Upload{OneTimeKeys: oneTime(0, 2)}); err != nil {
+			t.Fatal(err)
+		}
+		left(2)
 
 		// Only what is asked for; a user without keys has an empty entry.
 		k, err := s.Query(t.Context(), bob, map[matrix.UserID][]matrix.DeviceID{alice: {"A2"}, bob: nil, "@c:other.test": nil})
@@ -66,6 +78,7 @@ func TestUploadAndQuery(t *testing.T) {
 		if got := s.query1(t, bob, alice); len(got) != 0 {
 			t.Errorf("got %s", got)
 		}
+		left(0)
 		if changed, _, _ := s.DeviceLists(t.Context(), alice, since, s.Store.Position()); len(changed) != 1 {
 			t.Error("nobody learns of the deleted device")
 		}

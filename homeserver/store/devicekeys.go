@@ -72,7 +72,10 @@ func (tx *Tx) DropDeviceKeys(ctx context.Context, user matrix.UserID, device mat
 	if err != nil {
 		return fmt.Errorf("drop device keys: %w", err)
 	}
-	for _, table := range []string{"one_time_keys", "fallback_keys", "to_device", "to_device_requests"} {
+	if err := tx.DropOneTimeKeys(ctx, user, device); err != nil {
+		return err
+	}
+	for _, table := range []string{"to_device", "to_device_requests"} {
 		if err := tx.Exec(ctx, `DELETE FROM `+table+` WHERE user_id = $1 AND device_id = $2`, user, device); err != nil {
 			return fmt.Errorf("drop device keys from %s: %w", table, err)
 		}

@@ -111,14 +111,21 @@ func (tx *Tx) ForgetClaimed(ctx context.Context, user matrix.UserID, device matr
 }
 
 // DropOneTimeKeys deletes the one-time and fallback keys of a device, because
-// its identity is another one now.
+// its identity is another one now, or it is gone. If it had some, its counts are
+// others at the next position.
 func (tx *Tx) DropOneTimeKeys(ctx context.Context, user matrix.UserID, device matrix.DeviceID) error {
+	dropped := int64(0)
 	for _, table := range []string{"one_time_keys", "fallback_keys"} {
-		if err := tx.Exec(ctx, `DELETE FROM `+table+` WHERE user_id = $1 AND device_id = $2`, user, device); err != nil {
+		n, err := tx.ExecCount(ctx, `DELETE FROM `+table+` WHERE user_id = $1 AND device_id = $2`, user, device)
+		if err != nil {
 			return fmt.Errorf("drop %s: %w", table, err)
 		}
+		dropped += n
 	}
-	return nil
+	if dropped == 0 {
+		return nil
+	}
+	return tx.NoteOneTimeKeys(ctx, user)
 }
 
 // PutFallbackKey writes a fallback key in place of the older one of its
