@@ -200,7 +200,7 @@ func (h *Host) build(ctx context.Context) (*runner, error) {
 	mx.withoutCheckpoints()
 	mx.AS.HTTPClient.Transport = statusWire{patientWire{h.wire}, h}
 	mx.AS.DoublePuppetValue = h.puppetMark()
-	state := newRoomState(mx.StateStore, func(user id.UserID) bool { return h.regs[0].ExclusiveUser(string(user)) })
+	state := newRoomState(mx.StateStore, h.own)
 	mx.AS.StateStore, mx.Bot.StateStore = state, state
 	br.ExternallyManagedDB = true // it outlives the connector
 	if err := br.DB.Upgrade(ctx); err != nil {

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/rs/zerolog"
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
@@ -20,7 +19,7 @@ import (
 // and left would be invited again, so that its next leaving is none.
 type roomState struct {
 	*sqlstatestore.SQLStateStore
-	own func(id.UserID) bool // the bridge's bot and ghosts
+	own func(*event.Event) bool // the bridge has sent it
 
 	mu    sync.Mutex // tier 2; held from a look at ahead until the store is written; guards what follows
 	ahead map[stateKey]*deeds
@@ -43,7 +42,7 @@ type deeds struct {
 // they changed nothing.
 const comesBack = 10 * time.Minute
 
-func newRoomState(store *sqlstatestore.SQLStateStore, own func(id.UserID) bool) *roomState {
+func newRoomState(store *sqlstatestore.SQLStateStore, own func(*event.Event) bool) *roomState {
 	return &roomState{SQLStateStore: store, own: own, ahead: make(map[stateKey]*deeds)}
 }
 
@@ -51,37 +50,68 @@ func newRoomState(store *sqlstatestore.SQLStateStore, own func(id.UserID) bool) 
 func (s *roomState) SetMembership(ctx context.Context, room id.RoomID, user id.UserID, m event.Membership) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.did(stateKey{room, event.StateMember.Type, string(user)}, string(m), time.Now())
+	s.did(ctx, stateKey{room, event.StateMember.Type, string(user)}, string(m), time.Now())
 	return s.SQLStateStore.SetMembership(ctx, room, user, m)
 }
 
 // UpdateState implements mautrix.StateStoreUpdater, for what the bridge has sent,
 // which has no ID there, and for what comes in transactions.
 func (s *roomState) UpdateState(ctx context.Context, e *event.Event) {
+	what := essence(e.Content.Parsed)
+	if what == "" {
+		mautrix.UpdateStateStore(ctx, s.SQLStateStore, e)
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	key, what := stateKey{e.RoomID, e.Type.Type, e.GetStateKey()}, string(e.Content.AsMember().Membership)
-	if e.Type != event.StateMember {
-		content, err := json.Marshal(e.Content.Raw)
-		if err != nil {
-			zerolog.Ctx(ctx).Warn().Err(err).Str("event", string(e.ID)).Msg("the state of a room can not be read")
-			return
-		}
-		what = string(content)
-	}
+	key := stateKey{e.RoomID, e.Type.Type, e.GetStateKey()}
 	switch {
 	case e.ID == "":
-		s.did(key, what, time.Now())
-	case s.own(e.Sender) && s.outdated(key, what):
+		s.did(ctx, key, what, time.Now())
+	case s.own(e) && s.outdated(key, what):
 		return
 	}
 	mautrix.UpdateStateStore(ctx, s.SQLStateStore, e)
 }
 
-// did notes a change of the bridge.
-func (s *roomState) did(key stateKey, what string, now time.Time) {
+// essence is by what a state is known again, or empty if it is none that matters.
+// Mautrix has its own words for what it reads from the homeserver, so that only what
+// it understands can be compared.
+func essence(content any) string {
+	switch c := content.(type) {
+	case *event.MemberEventContent:
+		return string(c.Membership)
+	case *event.PowerLevelsEventContent, *event.JoinRulesEventContent, *event.HistoryVisibilityEventContent:
+		out, _ := json.Marshal(c) // what was parsed can be written
+		return string(out)
+	}
+	return ""
+}
+
+// stored is the essence of what the store has, as far as the bridge changes it often.
+func (s *roomState) stored(ctx context.Context, key stateKey) string {
+	var content any
+	var err error
+	switch key.kind {
+	case event.StateMember.Type:
+		content, err = s.GetMember(ctx, key.room, id.UserID(key.key))
+	case event.StatePowerLevels.Type:
+		content, err = s.GetPowerLevels(ctx, key.room)
+	}
+	if err != nil {
+		return ""
+	}
+	return essence(content)
+}
+
+// did notes a change of the bridge, unless it is none, or has come back before this:
+// a note that nothing takes away would make all that comes later outdated.
+func (s *roomState) did(ctx context.Context, key stateKey, what string, now time.Time) {
 	d := s.ahead[key]
 	if d == nil {
+		if s.stored(ctx, key) == what {
+			return
+		}
 		if len(s.ahead) >= s.limit {
 			for k, old := range s.ahead {
 				if now.Sub(old.last) > comesBack {

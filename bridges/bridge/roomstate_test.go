@@ -1,8 +1,9 @@
 package bridge
 
 import (
+	"encoding/json"
+	"errors"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -33,20 +34,28 @@ func testRoomState(t *testing.T, address string) {
 		t.Fatal(err)
 	}
 	const room, ghost, alice = id.RoomID("!a"), id.UserID("@irc_bob:a.test"), id.UserID("@alice:a.test")
-	s := newRoomState(store, func(user id.UserID) bool { return strings.HasPrefix(string(user), "@irc") })
+	h := &Host{place: Place{ID: "irc", ServerName: "a.test"}}
+	if h.regs, err = h.registrations(); err != nil {
+		t.Fatal(err)
+	}
+	s := newRoomState(store, h.own)
 	do := func(m event.Membership) {
 		t.Helper()
 		if err := s.SetMembership(ctx, room, ghost, m); err != nil {
 			t.Fatal(err)
 		}
 	}
-	sent := func(number string, from id.UserID, kind event.Type, key string, content any) {
-		mautrix.UpdateStateStore(ctx, s, &event.Event{ID: id.EventID(number), Sender: from, RoomID: room, Type: kind, StateKey: &key, Content: event.Content{
-			Parsed: content, Raw: map[string]any{"is": content},
-		}})
+	sent := func(number string, from id.UserID, kind event.Type, key, content string) {
+		t.Helper()
+		e := &event.Event{ID: id.EventID(number), Sender: from, RoomID: room, Type: kind, StateKey: &key}
+		if err := errors.Join(json.Unmarshal([]byte(content), &e.Content), e.Content.ParseRaw(kind)); err != nil {
+			t.Fatal(err)
+		}
+		mautrix.UpdateStateStore(ctx, s, e)
 	}
 	back := func(from id.UserID, m event.Membership) {
-		sent("$1", from, event.StateMember, string(ghost), &event.MemberEventContent{Membership: m})
+		t.Helper()
+		sent("$1", from, event.StateMember, string(ghost), `{"membership": "`+string(m)+`"}`)
 	}
 	is := func(want event.Membership) {
 		t.Helper()
@@ -76,22 +85,50 @@ func testRoomState(t *testing.T, address string) {
 	back(ghost, event.MembershipLeave)
 	is(event.MembershipLeave)
 
-	levels := func(number string, of int) {
-		sent(number, "@ircbot:a.test", event.StatePowerLevels, "", &event.PowerLevelsEventContent{UsersDefault: of})
+	// What comes back before it is noted leaves nothing behind.
+	back(ghost, event.MembershipJoin)
+	do(event.MembershipJoin)
+	back(ghost, event.MembershipLeave)
+	do(event.MembershipLeave)
+	do(event.MembershipJoin)
+	sent("$1", ghost, event.StateMember, string(ghost), `{"membership": "join", "displayname": "Bob"}`)
+	if m, err := s.GetMember(ctx, room, ghost); err != nil || m.Displayname != "Bob" {
+		t.Errorf("the ghost that joined again is %v (%v)", m, err)
 	}
-	levels("", 1)
-	levels("", 2)
-	levels("$2", 1)
+
+	// A local user for whom the bridge acts.
+	puppet := func(number string, m event.Membership) {
+		t.Helper()
+		sent(number, alice, event.StateMember, string(alice), `{"membership": "`+string(m)+`", "fi.mau.double_puppet_source": "switchboard-irc"}`)
+	}
+	puppet("", event.MembershipJoin)
+	puppet("", event.MembershipLeave)
+	puppet("$4", event.MembershipJoin)
+	if m, err := s.GetMember(ctx, room, alice); err != nil || m.Membership != event.MembershipLeave {
+		t.Errorf("the local user is %v (%v)", m, err)
+	}
+	puppet("$5", event.MembershipLeave)
+
+	// The first levels were read from the homeserver, in mautrix' words.
+	levels := func(number, content string) {
+		t.Helper()
+		sent(number, "@ircbot:a.test", event.StatePowerLevels, "", content)
+	}
+	levels("", `{"users_default": 1}`)
+	levels("", `{"users_default": 2}`)
+	levels("$2", `{"users_default": 1, "events_default": 0}`)
 	if l, err := s.GetPowerLevels(ctx, room); err != nil || l.UsersDefault != 2 {
 		t.Errorf("the levels are %v (%v)", l, err)
 	}
-	levels("$3", 2)
+	levels("$3", `{"users_default": 2}`)
+	levels("", `{"users_default": 2}`) // no change
+	sent("", "@ircbot:a.test", event.StateTopic, "", `{"topic": "tea"}`)
 	if len(s.ahead) != 0 {
-		t.Errorf("what has come back is kept: %v", s.ahead)
+		t.Errorf("what has come back, or is never asked for, is kept: %v", s.ahead)
 	}
 	now := time.Now()
 	for i := range 1000 {
-		s.did(stateKey{room: room, key: string(rune(i))}, "join", now.Add(time.Duration(i)*time.Minute))
+		s.did(ctx, stateKey{room: room, key: string(rune(i))}, "join", now.Add(time.Duration(i)*time.Minute))
 	}
 	if len(s.ahead) > 250 {
 		t.Errorf("of 1000 changes that never come back %d are kept", len(s.ahead))

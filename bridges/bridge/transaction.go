@@ -80,6 +80,11 @@ func (h *Host) concerns(ctx context.Context, l *letter, run *runner) bool {
 	return err != nil || !strings.HasPrefix(text, h.commandPrefix()) && (user == nil || user.ManagementRoom != l.Room)
 }
 
+// own reports whether the bridge has sent an event: as its bot, a ghost or a local user.
+func (h *Host) own(e *event.Event) bool {
+	return h.regs[0].ExclusiveUser(string(e.Sender)) || e.Content.Raw[appservice.DoublePuppetKey] == h.puppetMark()
+}
+
 // puppetMark is in each event that the bridge sends as a local user.
 func (h *Host) puppetMark() string { return "switchboard-" + h.place.ID }
 
