@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"switchboard/homeserver/canonjson"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/store"
@@ -256,9 +258,7 @@ func (h *here) due(at time.Time) []store.Presence {
 
 // runPresence tells who became idle and who is gone.
 func (s *Service) runPresence(ctx context.Context) error {
-	if err := s.forgetPresent(ctx); err != nil && ctx.Err() == nil {
-		return err
-	}
+	begun := s.attempt(ctx, s.forgetPresent)
 	ticker := time.NewTicker(presenceTick)
 	defer ticker.Stop()
 	for {
@@ -273,15 +273,29 @@ func (s *Service) runPresence(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		if list := s.here.due(time.Now()); len(list) > 0 {
-			if err := s.tell(ctx, list, true); err != nil && ctx.Err() == nil {
-				return err
-			}
-		}
-		if err := s.endSilent(ctx); err != nil && ctx.Err() == nil {
-			return err
-		}
+		begun = begun || s.attempt(ctx, s.forgetPresent)
+		s.attempt(ctx, s.tellDue)
+		s.attempt(ctx, s.endSilent)
 	}
+}
+
+// attempt tells whether f was done. What was not, as while the database is away, is
+// done at the next tick.
+func (s *Service) attempt(ctx context.Context, f func(context.Context) error) bool {
+	err := f(ctx)
+	if err != nil && ctx.Err() == nil {
+		zerolog.Ctx(ctx).Error().Err(err).Msg("cannot write who is there; trying again")
+	}
+	return err == nil
+}
+
+// tellDue tells whose presence changed by time alone.
+func (s *Service) tellDue(ctx context.Context) error {
+	list := s.here.due(time.Now())
+	if len(list) == 0 {
+		return nil
+	}
+	return s.tell(ctx, list, true)
 }
 
 // forgetPresent makes those offline who were there when the server stopped and
@@ -294,7 +308,7 @@ func (s *Service) forgetPresent(ctx context.Context) error {
 	var gone []store.Presence
 	s.here.mu.Lock()
 	for _, p := range list {
-		if s.here.users[p.User] == nil {
+		if _, heard := s.here.remote[p.User]; !heard && s.here.users[p.User] == nil {
 			p.State = Offline
 			gone = append(gone, p)
 		}

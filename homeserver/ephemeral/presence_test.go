@@ -2,13 +2,17 @@ package ephemeral
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"switchboard/homeserver/matrix"
+	"switchboard/homeserver/store"
 )
 
 func TestPresence(t *testing.T) {
@@ -178,4 +182,80 @@ func TestPresencePasses(t *testing.T) {
 			t.Errorf("%d users are remembered", len(h.users))
 		}
 	})
+}
+
+// TestPresenceWithoutDatabase: while the database does not answer nothing ends, and
+// nobody is forgotten.
+func TestPresenceWithoutDatabase(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		const dave = matrix.UserID("@dave:b.test")
+		w.write(func(ctx context.Context, tx *store.Tx) error {
+			return errors.Join(tx.PutPresence(ctx, store.Presence{User: alice, State: Online}, false), // before this server began
+				tx.PutPresence(ctx, store.Presence{User: dave, State: Online}, false),
+				tx.PutMembership(ctx, store.Membership{User: dave, Room: w.rooms[home].Num, Membership: "join", Event: 1}))
+		})
+		rename := func(from, to string) {
+			w.write(func(ctx context.Context, tx *store.Tx) error {
+				return tx.Exec(ctx, "ALTER TABLE "+from+" RENAME TO "+to)
+			})
+		}
+		w.here.heard(dave, Online)
+		w.here.remote[dave] = time.Now().Add(-2 * heardFor)
+		rename("presence", "presence_away")
+		if err := w.endSilent(t.Context()); err == nil {
+			t.Error("the silent were made offline without a database")
+		}
+		log := failures{make(chan struct{}, 1)}
+		ctx, stop := context.WithCancel(zerolog.New(log).WithContext(t.Context()))
+		done := make(chan error, 1)
+		go func() { done <- w.Run(ctx) }()
+		defer func() {
+			stop()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}()
+		deadline := time.After(3 * time.Minute)
+		goesOn := false
+		select {
+		case <-log.came:
+			goesOn = true
+		case err := <-done:
+			done <- err
+		case <-deadline:
+		}
+		rename("presence_away", "presence")
+		if !goesOn {
+			t.Fatal("the server ends, or nothing failed")
+		}
+		for _, user := range []matrix.UserID{alice, dave} {
+			for {
+				rung := w.Bell.Listen(store.LogBell)
+				p, _, err := w.Store.Presence(t.Context(), user)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if p.State == Offline {
+					break
+				}
+				select {
+				case <-rung:
+				case <-deadline:
+					t.Fatalf("%s is %s for ever", user, p.State)
+				}
+			}
+		}
+	})
+}
+
+// failures is a log in which one thing or more came.
+type failures struct{ came chan struct{} }
+
+// Write implements io.Writer.
+func (f failures) Write(line []byte) (int, error) {
+	select {
+	case f.came <- struct{}{}:
+	default:
+	}
+	return len(line), nil
 }

@@ -126,25 +126,42 @@ func (h *here) heard(user matrix.UserID, state string) {
 	}
 }
 
-// silent lists the users of other servers of whom nothing was heard for long,
-// and forgets them.
-func (h *here) silent(at time.Time) []matrix.UserID {
+// silent gives the users of other servers of whom nothing was heard for long, and
+// since when, and forgets them.
+func (h *here) silent(at time.Time) map[matrix.UserID]time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var list []matrix.UserID
+	gone := map[matrix.UserID]time.Time{}
 	for user, last := range h.remote {
 		if at.Sub(last) > heardFor {
 			delete(h.remote, user)
-			list = append(list, user)
+			gone[user] = last
 		}
 	}
-	return list
+	return gone
+}
+
+// recall is for those whom silent forgot and who could not be made offline.
+func (h *here) recall(silent map[matrix.UserID]time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for user, last := range silent {
+		if _, heard := h.remote[user]; !heard {
+			h.remote[user] = last
+		}
+	}
 }
 
 // endSilent makes those offline of whom their servers say nothing any more.
-func (s *Service) endSilent(ctx context.Context) error {
+func (s *Service) endSilent(ctx context.Context) (err error) {
+	silent := s.here.silent(time.Now())
+	defer func() {
+		if err != nil {
+			s.here.recall(silent)
+		}
+	}()
 	gone := map[matrix.UserID]Status{}
-	for _, user := range s.here.silent(time.Now()) {
+	for user := range silent {
 		p, ok, err := s.Store.Presence(ctx, user)
 		if err != nil {
 			return err
