@@ -151,13 +151,16 @@ func (s *session) leave(ctx context.Context, channel, reason string) error {
 		err = ctx.Err()
 	}
 	s.saveChannels()
-	if err != nil && !errors.Is(err, client.ErrNotSent) {
-		s.mu.Lock()
-		delete(s.leaving, key)
-		s.mu.Unlock()
-		return s.failure(err)
+	if err == nil {
+		return nil
 	}
-	return nil
+	s.mu.Lock()
+	delete(s.leaving, key) // or being thrown out later would pass for it
+	s.mu.Unlock()
+	if errors.Is(err, client.ErrNotSent) {
+		return nil
+	}
+	return s.failure(err)
 }
 
 // join enters a channel and waits until its members are known.
