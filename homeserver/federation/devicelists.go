@@ -28,7 +28,7 @@ func (s *Service) receiveDeviceList(ctx context.Context, origin matrix.ServerNam
 	if err := theirs(origin, u.User); err != nil {
 		return err
 	}
-	stale, err := s.Encryption.UpdateRemote(ctx, u)
+	stale, err := s.Encryption.UpdateRemote(context.WithoutCancel(ctx), u)
 	if err != nil || !stale {
 		return err
 	}
@@ -50,7 +50,7 @@ func (s *Service) receiveSigningKeys(ctx context.Context, origin matrix.ServerNa
 	if err := theirs(origin, u.User); err != nil {
 		return err
 	}
-	return s.Encryption.UpdateRemoteSigning(ctx, u.User, u.Master, u.SelfSigning)
+	return s.Encryption.UpdateRemoteSigning(context.WithoutCancel(ctx), u.User, u.Master, u.SelfSigning)
 }
 
 // runDeviceLists asks again for devices of which changes were missed, until ctx is

@@ -27,7 +27,9 @@ const (
 )
 
 // receiveEDUs takes the ephemeral messages of a transaction, in their order.
-// What is wrong with one is logged, as the specification gives no answer to it.
+// What is wrong with one is logged, as the specification gives no answer to it. None
+// comes again, so that those which must not be lost are taken even if the events
+// before them took all the time: that is for asking others.
 func (s *Service) receiveEDUs(ctx context.Context, origin matrix.ServerName, edus []EDU) {
 	defer s.recovered(ctx)
 	kinds := map[string]func(context.Context, matrix.ServerName, json.RawMessage) error{
@@ -194,5 +196,5 @@ func (s *Service) receiveToDevice(ctx context.Context, origin matrix.ServerName,
 			delete(c.Messages, user)
 		}
 	}
-	return s.Encryption.SendToDevice(ctx, c.Sender, "", c.Type, c.ID, c.Messages)
+	return s.Encryption.SendToDevice(context.WithoutCancel(ctx), c.Sender, "", c.Type, c.ID, c.Messages)
 }

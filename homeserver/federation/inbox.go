@@ -274,14 +274,12 @@ func (t *attempt) settles(ctx context.Context, w store.Incoming) (settled bool) 
 	default:
 		err = t.take(ctx, w.Origin, in.pdu)
 	}
-	var refused *matrix.Error
-	var unsigned *fedclient.SignatureError
 	switch {
 	case err == nil, errors.Is(err, errLost):
 	case errors.Is(err, fedclient.ErrNoKey), ctx.Err() != nil:
 		settled = false
 	default:
-		settled = errors.As(err, &unsigned) || errors.As(err, &refused) && refused.Cause == nil
+		settled = verdict(err)
 	}
 	if !settled || err != nil {
 		zerolog.Ctx(ctx).Debug().Err(err).Str("event", string(w.ID)).Str("room", string(w.Room)).Bool("dropped", settled).Msg("an event that waits was not taken")

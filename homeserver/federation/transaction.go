@@ -69,8 +69,11 @@ func (s *Service) Transaction(ctx context.Context, origin matrix.ServerName, t T
 			return nil, err
 		}
 		defer free()
-		results, later := s.receiveAll(work, origin, t.PDUs)
-		if err := s.hold(work, origin, later); err != nil {
+		results, later, err := s.receiveAll(work, origin, t.PDUs)
+		if err == nil {
+			err = s.hold(work, origin, later)
+		}
+		if err != nil {
 			return nil, err
 		}
 		s.receiveEDUs(work, origin, t.EDUs)
@@ -85,24 +88,31 @@ type incoming struct {
 }
 
 // receiveAll takes the events of a transaction: those of one room one after the
-// other, and several rooms at a time. Later are those that cannot be taken now.
-func (s *Service) receiveAll(ctx context.Context, origin matrix.ServerName, raws []json.RawMessage) (results Results, later []*event.PDU) {
+// other, and several rooms at a time. Later are those that cannot be taken now. An
+// error is of ours: the sender has to come again.
+func (s *Service) receiveAll(ctx context.Context, origin matrix.ServerName, raws []json.RawMessage) (results Results, later []*event.PDU, err error) {
 	results = Results{}
 	refuse := func(id matrix.EventID, err error) {
 		if _, known := results[id]; id != "" && !known {
-			results[id] = Result{Error: s.reason(ctx, origin, err)}
+			results[id] = Result{Error: reason(err)}
 		}
 	}
 	var list []incoming
 	for _, raw := range raws {
 		in, id, err := s.read(ctx, origin, raw)
-		if err != nil {
+		switch {
+		case err == nil:
+			list = append(list, in)
+		case verdict(err):
 			refuse(id, err)
-			continue
+		case in.pdu != nil:
+			later = append(later, in.pdu)
+		default:
+			return nil, nil, err
 		}
-		list = append(list, in)
 	}
-	list, later = s.verified(ctx, list, refuse)
+	list, keyless := s.verified(ctx, list, refuse)
+	later = append(later, keyless...)
 	rooms := map[matrix.RoomID][]incoming{}
 	for _, in := range list {
 		rooms[in.pdu.Room] = append(rooms[in.pdu.Room], in)
@@ -112,16 +122,19 @@ func (s *Service) receiveAll(ctx context.Context, origin matrix.ServerName, raws
 	group.SetLimit(roomsAtOnce)
 	for id, events := range rooms {
 		group.Go(func() error {
-			defer s.recovered(ctx)
 			for _, in := range events {
 				err := s.takeIn(ctx, origin, in)
 				mu.Lock()
 				results[in.pdu.ID] = Result{}
 				switch {
-				case errors.Is(err, errMissing), err != nil && ctx.Err() != nil:
+				case err == nil:
+				case verdict(err) && ctx.Err() == nil:
+					results[in.pdu.ID] = Result{Error: reason(err)}
+				default:
 					later = append(later, in.pdu)
-				case err != nil:
-					results[in.pdu.ID] = Result{Error: s.reason(ctx, origin, err)}
+					if !errors.Is(err, errMissing) {
+						zerolog.Ctx(ctx).Warn().Err(err).Str("server", string(origin)).Msg("an event could not be received now")
+					}
 				}
 				mu.Unlock()
 			}
@@ -132,14 +145,29 @@ func (s *Service) receiveAll(ctx context.Context, origin matrix.ServerName, raws
 		})
 	}
 	group.Wait()
-	return results, later
+	return results, later, nil
 }
 
-func (s *Service) takeIn(ctx context.Context, origin matrix.ServerName, in incoming) error {
+// takeIn takes an event that is verified.
+func (s *Service) takeIn(ctx context.Context, origin matrix.ServerName, in incoming) (err error) {
+	err = errBroken // if what follows panics
+	defer s.recovered(ctx)
 	if in.room == nil {
 		return s.Rooms.PutOutside(ctx, room.Outside{Version: in.pdu.Version, Event: in.pdu})
 	}
 	return s.receive(ctx, origin, in.pdu)
+}
+
+// errBroken is what another server is told of an event whose work panicked. It would
+// again.
+var errBroken = matrix.Errorf(matrix.Unknown, "internal server error")
+
+// verdict tells whether an error says that an event is no good, and not that
+// something went wrong here.
+func verdict(err error) bool {
+	var refused *matrix.Error
+	var unsigned *fedclient.SignatureError
+	return errors.As(err, &unsigned) || errors.As(err, &refused) && refused.Cause == nil
 }
 
 // read parses an event, for which it needs its room. The ID is answered also
@@ -209,19 +237,13 @@ func (s *Service) verified(ctx context.Context, list []incoming, refuse func(mat
 	return good, later
 }
 
-// reason is what another server is told about an error. Errors that are ours
-// are logged here.
-func (s *Service) reason(ctx context.Context, origin matrix.ServerName, err error) string {
+// reason is what another server is told of a verdict.
+func reason(err error) string {
 	var refused *matrix.Error
-	var unsigned *fedclient.SignatureError
-	switch {
-	case errors.As(err, &unsigned):
-		return unsigned.Error()
-	case errors.As(err, &refused) && refused.Cause == nil:
+	if errors.As(err, &refused) {
 		return refused.Text
 	}
-	zerolog.Ctx(ctx).Warn().Err(err).Str("server", string(origin)).Msg("an event could not be received")
-	return "internal server error"
+	return err.Error()
 }
 
 // recovered keeps a panic in the work on one room from ending the process.
