@@ -127,9 +127,12 @@ func (s *Store) readEndings(ctx context.Context, missing []RoomNum, limit int, n
 		}
 		read[room], nums[room] = append(read[room], at), append(nums[room], at.num)
 	}
+	if err := rows.Err(); err != nil { // of the last room, some are missing
+		return fmt.Errorf("read endings: %w", err)
+	}
 	for room, list := range read {
 		e := &ending{list, len(list) < limit}
 		s.endings.Replace(room, e, 120+16*len(list), func(old *ending) bool { return old == none })
 	}
-	return rows.Err()
+	return nil
 }

@@ -1,15 +1,20 @@
 package store_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
 	"slices"
+	"sync/atomic"
 	"testing"
 
+	"switchboard/homeserver/database"
+	"switchboard/homeserver/database/databasetest"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/statetree"
 	"switchboard/homeserver/store"
+	"switchboard/homeserver/store/storetest"
 )
 
 // TestEndings compares what is read of the ends of timelines for many rooms, and
@@ -89,6 +94,51 @@ func TestEndings(t *testing.T) {
 		commit(t, st, func(tx *store.Tx) error { return tx.PlaceEvent(t.Context(), &placed) })
 		lists[3] = slices.Insert(lists[3], 2, &placed)
 		check(t, st)
+	})
+}
+
+// shortLived is a context that is done after it was looked at a number of times.
+type shortLived struct {
+	context.Context
+	left atomic.Int64
+}
+
+// Err implements context.Context.
+func (c *shortLived) Err() error {
+	if c.left.Add(-1) < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestEndingBrokenOff ends the reading of the end of a timeline after any number
+// of its events: what stays in memory is not taken for the whole.
+func TestEndingBrokenOff(t *testing.T) {
+	const events = 6
+	v := version(t)
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
+		for left := range int64(3 * events) {
+			st := must(store.New(t.Context(), db, storetest.Budget))(t)
+			var last store.EventNum
+			commit(t, st, func(tx *store.Tx) error {
+				r := &store.Room{Num: store.RoomNum(left + 1), ID: matrix.RoomID(fmt.Sprintf("!%d:a.test", left)), Version: v}
+				errs := []error{tx.PutRoom(t.Context(), r)}
+				for range events {
+					pos, err := tx.NextPosition(t.Context())
+					e := &store.Event{PDU: pdu(t, v, string(r.ID), fmt.Sprint("$", pos), `{}`), Num: store.EventNum(pos), Pos: pos, Room: r.Num}
+					errs, last = append(errs, err, tx.AppendEvent(t.Context(), e)), e.Num
+				}
+				return errors.Join(errs...)
+			})
+			st = must(store.New(t.Context(), db, storetest.Budget))(t) // which remembers nothing
+			ctx := &shortLived{Context: context.Background()}
+			ctx.left.Store(left)
+			_, err := st.Endings(ctx, []store.RoomNum{store.RoomNum(left + 1)}, events, events)
+			list := must(st.Newest(t.Context(), store.RoomNum(left+1), math.MinInt64, math.MaxInt64, 1))(t)
+			if len(list) != 1 || list[0].Num != last {
+				t.Fatalf("after %d looks, with %v: the newest is %v", left, err, list)
+			}
+		}
 	})
 }
 
