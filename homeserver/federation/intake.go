@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -341,30 +342,24 @@ func (g *gap) keep(ctx context.Context, list []*event.PDU) error {
 }
 
 // without leaves out the events that one of the missing ones authorizes, and
-// those that these authorize, and so on.
+// those that these authorize, and so on. There may be many, in the worst order.
 func without(list []*event.PDU, missing []matrix.EventID) []*event.PDU {
-	gone := make(map[matrix.EventID]bool, len(missing))
-	for _, id := range missing {
-		gone[id] = true
+	authorized := make(map[matrix.EventID][]*event.PDU, len(list))
+	for _, p := range list {
+		for _, id := range p.AuthEvents {
+			authorized[id] = append(authorized[id], p)
+		}
 	}
-	for {
-		kept := make([]*event.PDU, 0, len(list))
-		for _, p := range list {
-			bad := false
-			for _, id := range p.AuthEvents {
-				bad = bad || gone[id]
-			}
-			if bad {
+	gone := map[matrix.EventID]bool{}
+	for ids := slices.Clone(missing); len(ids) > 0; ids = ids[1:] {
+		for _, p := range authorized[ids[0]] {
+			if !gone[p.ID] {
 				gone[p.ID] = true
-			} else {
-				kept = append(kept, p)
+				ids = append(ids, p.ID)
 			}
 		}
-		if len(kept) == len(list) {
-			return kept
-		}
-		list = kept
 	}
+	return slices.DeleteFunc(list, func(p *event.PDU) bool { return gone[p.ID] })
 }
 
 // bridge takes an event whose earlier ones cannot be had, with the state before
