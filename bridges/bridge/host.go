@@ -100,6 +100,15 @@ func (h *Host) Handler() http.Handler {
 			return
 		}
 		if txn, ok := strings.CutPrefix(r.URL.Path, transactionPath); ok && h.known(r) {
+			// Who has waited too long sends a transaction again while it is still being
+			// taken: what is not in the inbox, such as a command, would be done twice.
+			select {
+			case run.turn <- struct{}{}:
+				defer func() { <-run.turn }()
+			case <-r.Context().Done():
+				refuse(w, http.StatusServiceUnavailable, "the bridge still takes the transaction before")
+				return
+			}
 			if err := h.keep(r, txn, run); err != nil {
 				zerolog.Ctx(r.Context()).Err(err).Str("bridge", h.place.ID).Msg("a transaction could not be kept")
 				refuse(w, http.StatusInternalServerError, "the transaction could not be kept, send it again")
@@ -172,8 +181,9 @@ func (h *Host) runOnce(ctx context.Context) error {
 
 // runner is a connector from its start to its stop.
 type runner struct {
-	br *bridgev2.Bridge
-	mx *side
+	br   *bridgev2.Bridge
+	mx   *side
+	turn chan struct{} // has room for the transaction that is being taken
 }
 
 // build makes the bridge and brings its database up to date.
@@ -206,7 +216,7 @@ func (h *Host) build(ctx context.Context) (*runner, error) {
 	if err := br.DB.Upgrade(ctx); err != nil {
 		return nil, fmt.Errorf("bring the database up to date: %w", err)
 	}
-	return &runner{br, mx}, nil
+	return &runner{br, mx, make(chan struct{}, 1)}, nil
 }
 
 // stop ends a bridge, also one that did not start.
