@@ -342,9 +342,13 @@ func (s *Service) checkInvitation(ctx context.Context, origin matrix.ServerName,
 		return matrix.Errorf(matrix.InvalidParam, "%s is not a user of this server", user)
 	}
 	if r, err := s.Store.Room(ctx, id); err == nil && r.Current != 0 {
-		if ok, err := s.Rooms.ACL(ctx, r, origin); err != nil || !ok {
-			return errors.Join(err, matrix.Errorf(matrix.Forbidden, "%s is banned from the room", origin))
+		if ok, err := s.Rooms.ACL(ctx, r, origin); err != nil {
+			return err
+		} else if !ok {
+			return matrix.Errorf(matrix.Forbidden, "%s is banned from the room", origin)
 		}
+	} else if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
 	}
 	if err := s.Keys.VerifyEvents(ctx, []*event.PDU{p})[0]; err != nil {
 		return matrix.Errorf(matrix.Forbidden, "%s", err)

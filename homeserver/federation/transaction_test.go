@@ -11,6 +11,7 @@ import (
 	"switchboard/homeserver/event"
 	"switchboard/homeserver/matrix"
 	"switchboard/homeserver/notify"
+	"switchboard/homeserver/signing"
 	"switchboard/homeserver/store"
 	"switchboard/homeserver/store/storetest"
 	"switchboard/registrations"
@@ -50,6 +51,30 @@ func TestLateTransaction(t *testing.T) {
 		list, err := s.Encryption.Pending(t.Context(), alice, matrix.DeviceID("PHONE"), 0, st.Position())
 		if len(list) != 1 || err != nil {
 			t.Errorf("the device got %v, %v", list, err)
+		}
+	})
+}
+
+// TestLateInvitation has the time for an invitation be up before it is known whether
+// its server is banned from the room: that is no refusal, and no leave.
+func TestLateInvitation(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		key, err := signing.Generate()
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, _ := matrix.Version("11")
+		alice := "@alice:a.test"
+		p, err := event.Build(v, event.Draft{Room: "!r:b.test", Type: event.TypeMember, StateKey: &alice, Sender: "@bob:b.test",
+			Content: json.RawMessage(`{"membership":"invite"}`)}, "b.test", key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		late, end := context.WithCancel(t.Context())
+		end()
+		s := &Service{Store: st, ServerName: "a.test"} // nothing else is asked
+		if err := s.checkInvitation(late, "b.test", p.Room, p.ID, p); !errors.Is(err, context.Canceled) {
+			t.Error(err)
 		}
 	})
 }
