@@ -231,7 +231,7 @@ func TestSlidingFilters(t *testing.T) {
 		me := v3 + "user/" + url.PathEscape(string(s.user))
 		s.want(200, "{}", "PUT", me+"/account_data/m.direct", fmt.Sprintf(`{"@bob:a.test":[%q]}`, id(rooms["direct"])))
 		s.want(200, "{}", "PUT", me+"/rooms/"+url.PathEscape(id(rooms["tagged"]))+"/tags/m.favourite", `{"order":0.5}`)
-		s.want(200, "event_id", "PUT", rooms["space"]+"/state/m.space.child/"+url.PathEscape(id(rooms["crypt"])), `{"via":["a.test"]}`)
+		child := s.want(200, "event_id", "PUT", rooms["space"]+"/state/m.space.child/"+url.PathEscape(id(rooms["crypt"])), `{"via":["a.test"]}`).text("event_id")
 		for filter, want := range map[string]string{
 			`{}`:                     "crypt direct invite space tagged",
 			`{"is_dm":true}`:         "direct",
@@ -259,6 +259,11 @@ func TestSlidingFilters(t *testing.T) {
 			if strings.Join(got, " ") != want || a.at("lists", "l", "count") != float64(len(got)) {
 				t.Errorf("%s: %q, want %q; count %v", filter, got, want, a.at("lists", "l", "count"))
 			}
+		}
+		// The state is the same after this, but the space names the room no more.
+		s.want(200, "event_id", "PUT", rooms["space"]+"/redact/"+url.PathEscape(child)+"/1", "{}")
+		if a := s.slide("", fmt.Sprintf(`{"conn_id":"f","lists":{"l":{"ranges":[[0,99]],"timeline_limit":0,"required_state":[],"filters":{"spaces":[%q]}}}}`, id(rooms["space"]))); a.shown() != 0 {
+			t.Errorf("a room that was taken out of its space is shown: %v", a.at("rooms"))
 		}
 	})
 }

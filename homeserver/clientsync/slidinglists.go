@@ -403,14 +403,20 @@ func (sl *slide) children(spaces []matrix.RoomID) (map[matrix.RoomID]bool, error
 				return nil, err
 			}
 			for _, e := range state {
-				if e.PDU.Type == "m.space.child" && len(e.PDU.ContentValue("via")) > len("[]") {
-					list = append(list, matrix.RoomID(*e.PDU.StateKey))
+				if e.PDU.Type == "m.space.child" {
+					list = append(list, e.Num)
 				}
 			}
 			sl.spaces.Put(p.room.Current, list)
 		}
-		for _, id := range list {
-			within[id] = true
+		found, err := sl.Store.EventsByNum(sl.ctx, list) // one that was redacted since has no via
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range found {
+			if len(e.PDU.ContentValue("via")) > len("[]") {
+				within[matrix.RoomID(*e.PDU.StateKey)] = true
+			}
 		}
 	}
 	return within, nil

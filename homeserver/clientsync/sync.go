@@ -48,7 +48,7 @@ type Service struct {
 
 	kept   memories
 	tags   store.Recent[matrix.UserID, tags]
-	spaces store.Recent[statetree.ID, []matrix.RoomID] // what spaces name, by their state
+	spaces store.Recent[statetree.ID, []store.EventNum] // the events by which spaces name rooms, by their state
 }
 
 // Request is one call of /sync.
