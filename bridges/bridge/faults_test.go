@@ -8,9 +8,11 @@ import (
 
 	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/event"
+	"maunium.net/go/mautrix/id"
 
 	"switchboard/bridges/bridge"
 	"switchboard/bridges/bridge/bridgetest"
+	"switchboard/homeserver/database/databasetest"
 )
 
 // hall logs a user in and opens a room of a mirror.
@@ -94,6 +96,49 @@ func TestCutOff(t *testing.T) {
 	if want := []string{"hello", "stop here", "stop here", "stop here", "and on"}; !slices.Equal(heard, want) {
 		t.Errorf("the network heard %q, want %q", heard, want)
 	}
+}
+
+// TestHeld has messages edited before they have arrived, also over
+// a restart of the bridge.
+func TestHeld(t *testing.T) {
+	databasetest.EachURL(t, func(t *testing.T, url string) {
+		arrivals, heard := make(chan func(), 10), make(chan string, 10)
+		s := bridgetest.Start(t, bridgetest.Options{ID: "mirror", Database: url, Connector: func() bridgev2.NetworkConnector {
+			return &mirror{later: arrivals, hold: func(body string) { heard <- body }}
+		}})
+		hears := func(want string) {
+			t.Helper()
+			if got := <-heard; got != want {
+				t.Errorf("the network hears %q, want %q", got, want)
+			}
+		}
+		alice := s.User("alice")
+		manage := alice.Manage(bridgetest.Bot("mirror"))
+		alice.Ask(manage, "login", "You look fine")
+		alice.Ask(manage, "start-chat hall", "Created chat")
+		room := alice.Room("Mirror hall")
+		edits := func(what id.EventID, text string) id.EventID {
+			e := &event.MessageEventContent{MsgType: event.MsgText, Body: text}
+			e.SetEdit(what)
+			return alice.Send(room, e)
+		}
+		first := alice.Say(room, "teh first")
+		hears("teh first")
+		edit := edits(first, "the first")
+		second := alice.Say(room, "second") // behind it, and not held
+		hears("second")
+		other := edits(second, "the second")
+		(<-arrivals)()
+		hears("the first")
+		alice.Await("that the edit arrived", bridgetest.Status(edit, event.MessageStatusSuccess))
+		s.Stop()
+		<-arrivals // of the bridge that is gone
+		s.Run()
+		hears("second")
+		(<-arrivals)()
+		hears("the second")
+		alice.Await("that the other edit arrived", bridgetest.Status(other, event.MessageStatusSuccess))
+	})
 }
 
 // TestCutOffLeave ends the bridge while the network hears that a user leaves a

@@ -32,6 +32,7 @@ type mirror struct {
 	more  []commands.CommandHandler
 	start func() error
 	hold  func(body string) // called with each message, if set
+	later chan func()       // if set, gets what says that a message arrived
 }
 
 func (m *mirror) Init(br *bridgev2.Bridge) {
@@ -106,7 +107,7 @@ func (f *face) GetUserInfo(context.Context, *bridgev2.Ghost) (*bridgev2.UserInfo
 	return &bridgev2.UserInfo{Name: &name}, nil
 }
 func (f *face) GetCapabilities(context.Context, *bridgev2.Portal) *event.RoomFeatures {
-	return &event.RoomFeatures{}
+	return &event.RoomFeatures{Edit: event.CapLevelFullySupported}
 }
 func (f *face) ResolveIdentifier(_ context.Context, id string, _ bool) (*bridgev2.ResolveIdentifierResponse, error) {
 	return &bridgev2.ResolveIdentifierResponse{UserID: "echo", Chat: &bridgev2.CreateChatResponse{
@@ -120,6 +121,14 @@ func (f *face) HandleMatrixMessage(_ context.Context, m *bridgev2.MatrixMessage)
 	meta := simplevent.EventMeta{
 		Type: bridgev2.RemoteEventMessage, PortalKey: m.Portal.PortalKey, Timestamp: time.Now(),
 		Sender: bridgev2.EventSender{Sender: "echo"},
+	}
+	if f.m.later != nil {
+		txn := networkid.TransactionID(m.Event.ID)
+		m.AddPendingToSave(&database.Message{SenderID: "me"}, txn, nil)
+		f.m.later <- func() {
+			bridge.Queue(f.l, &simplevent.PreConvertedMessage{EventMeta: meta, ID: networkid.MessageID(m.Event.ID), TransactionID: txn})
+		}
+		return &bridgev2.MatrixMessageResponse{Pending: true}, nil
 	}
 	switch m.Content.Body {
 	case "break":
@@ -145,6 +154,13 @@ func (f *face) HandleMatrixMembership(_ context.Context, m *bridgev2.MatrixMembe
 		f.m.hold("(leaves)")
 	}
 	return nil, nil
+}
+
+func (f *face) HandleMatrixEdit(_ context.Context, m *bridgev2.MatrixEdit) error {
+	if f.m.hold != nil {
+		f.m.hold(m.Content.Body)
+	}
+	return nil
 }
 
 // TestRoom looks at what the user's client shows of a chat without any command:

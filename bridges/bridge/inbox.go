@@ -16,7 +16,10 @@ import (
 // still kept when a bridge starts was cut off, and is handled again. So an event
 // may be handled twice, if the process ends between the two, but never less than
 // once.
-type inbox struct{ db *dbutil.Database }
+type inbox struct {
+	db   *dbutil.Database
+	held held
+}
 
 // handlings is how often an event may be handled. One that ends the process each
 // time must not do so for ever.
@@ -30,7 +33,7 @@ func openInbox(ctx context.Context, db *dbutil.Database) (*inbox, error) {
 	if _, err := db.Exec(ctx, create); err != nil {
 		return nil, fmt.Errorf("create inbox: %w", err)
 	}
-	return &inbox{db}, nil
+	return &inbox{db: db, held: held{events: make(map[id.EventID][]json.RawMessage)}}, nil
 }
 
 // letter is an event of a transaction, as far as the inbox reads it.
@@ -40,6 +43,7 @@ type letter struct {
 	Type     string         `json:"type"`
 	Sender   id.UserID      `json:"sender"`
 	StateKey *string        `json:"state_key"`
+	Redacts  id.EventID     `json:"redacts"`
 	Time     float64        `json:"origin_server_ts"`
 	Content  map[string]any `json:"content"`
 }
@@ -63,8 +67,8 @@ func (l *letter) settles() bool {
 }
 
 // take keeps the events of a transaction that are wanted, and returns the
-// transaction without those that it had already: after an end in the middle the
-// homeserver sends the newest one again.
+// transaction without those that it had already, because after an end in the middle
+// the homeserver sends the newest one again, and those that have to wait.
 func (b *inbox) take(ctx context.Context, txn string, body []byte, wanted func(*letter) bool) ([]byte, error) {
 	var whole map[string]json.RawMessage
 	var events, rest []json.RawMessage
@@ -111,6 +115,7 @@ func (b *inbox) take(ctx context.Context, txn string, body []byte, wanted func(*
 	if err != nil {
 		return nil, fmt.Errorf("keep transaction: %w", err)
 	}
+	rest = b.hold(ctx, rest)
 	if len(events) == len(rest) {
 		return body, nil
 	}

@@ -17,8 +17,6 @@ import (
 	"maunium.net/go/mautrix/bridgev2"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
-
-	"switchboard/appservices"
 )
 
 const transactionPath = "/_matrix/app/v1/transactions/"
@@ -125,27 +123,7 @@ func (h *Host) resume(ctx context.Context, run *runner) error {
 			RoomID: l.Room, SourceEventID: l.ID, EventType: event.Type{Type: l.Type, Class: event.MessageEventType},
 		})
 	}
-	if len(events) == 0 {
-		return nil
-	}
-	again, err := json.Marshal(map[string]any{"events": events})
-	if err != nil {
-		return err
-	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://bridge.invalid"+transactionPath+"inbox", bytes.NewReader(again))
-	if err != nil {
-		return err
-	}
-	r.Header.Set("Authorization", "Bearer "+h.secrets.hsToken)
-	answer, err := (&appservices.Wire{Handler: run.mx.AS.Router}).RoundTrip(r)
-	if err != nil {
-		return fmt.Errorf("handle again what was cut off: %w", err)
-	}
-	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("handle again what was cut off: %s", answer.Status)
-	}
-	return nil
+	return h.again(ctx, run, events)
 }
 
 // statuses are what the bridge can tell of an event, each final.
@@ -186,7 +164,7 @@ func (w statusWire) RoundTrip(r *http.Request) (*http.Response, error) {
 		return resp, failed
 	}
 	w.host.told[i].Add(1)
-	if err := w.host.inbox.settle(ctx, status.RelatesTo.EventID); err != nil {
+	if err := w.host.settle(ctx, status.RelatesTo.EventID); err != nil {
 		zerolog.Ctx(ctx).Err(err).Str("event", string(status.RelatesTo.EventID)).Msg("an event could not be settled")
 	}
 	return resp, failed
