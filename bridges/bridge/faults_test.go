@@ -98,6 +98,20 @@ func TestCutOff(t *testing.T) {
 	}
 }
 
+// await is what comes in a channel.
+func await[T any](t *testing.T, what string, from chan T) (out T) {
+	t.Helper()
+	bridgetest.Eventually(t, what, func() bool {
+		select {
+		case out = <-from:
+			return true
+		default:
+			return false
+		}
+	})
+	return out
+}
+
 // TestHeld has messages edited before they have arrived, also over
 // a restart of the bridge.
 func TestHeld(t *testing.T) {
@@ -108,10 +122,11 @@ func TestHeld(t *testing.T) {
 		}})
 		hears := func(want string) {
 			t.Helper()
-			if got := <-heard; got != want {
+			if got := await(t, "the network hears "+want, heard); got != want {
 				t.Errorf("the network hears %q, want %q", got, want)
 			}
 		}
+		arrives := func() { await(t, "the network has a message", arrivals)() }
 		alice := s.User("alice")
 		manage := alice.Manage(bridgetest.Bot("mirror"))
 		alice.Ask(manage, "login", "You look fine")
@@ -128,14 +143,14 @@ func TestHeld(t *testing.T) {
 		second := alice.Say(room, "second") // behind it, and not held
 		hears("second")
 		other := edits(second, "the second")
-		(<-arrivals)()
+		arrives()
 		hears("the first")
 		alice.Await("that the edit arrived", bridgetest.Status(edit, event.MessageStatusSuccess))
 		s.Stop()
-		<-arrivals // of the bridge that is gone
+		await(t, "the end of a message", arrivals) // of the bridge that is gone
 		s.Run()
 		hears("second")
-		(<-arrivals)()
+		arrives()
 		hears("the second")
 		alice.Await("that the other edit arrived", bridgetest.Status(other, event.MessageStatusSuccess))
 	})
