@@ -2,7 +2,9 @@ package bridgetest
 
 import (
 	"io"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 )
@@ -16,7 +18,8 @@ type Proxy struct {
 
 	mu    sync.Mutex // tier 1; guards what follows
 	down  bool
-	conns map[net.Conn]bool // true for those to the server
+	conns map[net.Conn]bool // true for those that were cut
+	ended sync.Cond         // one of them is closed
 }
 
 // NewProxy runs a proxy to target, host:port, until the test ends.
@@ -27,6 +30,7 @@ func NewProxy(t *testing.T, target string) *Proxy {
 		t.Fatal(err)
 	}
 	p := &Proxy{Address: l.Addr().String(), target: target, conns: make(map[net.Conn]bool)}
+	p.ended.L = &p.mu
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		for {
@@ -48,7 +52,8 @@ func NewProxy(t *testing.T, target string) *Proxy {
 // carry connects a client with the server.
 func (p *Proxy) carry(client net.Conn) {
 	defer client.Close()
-	if !p.hold(client, false) {
+	p.awaitCut()
+	if !p.hold(client) {
 		return
 	}
 	defer p.forget(client)
@@ -57,7 +62,7 @@ func (p *Proxy) carry(client net.Conn) {
 		return
 	}
 	defer server.Close()
-	if !p.hold(server, true) {
+	if !p.hold(server) {
 		return
 	}
 	defer p.forget(server)
@@ -71,11 +76,21 @@ func (p *Proxy) carry(client net.Conn) {
 	up.Wait()
 }
 
-func (p *Proxy) hold(c net.Conn, server bool) bool {
+// awaitCut waits until what was cut is closed. Who comes back must not meet itself,
+// which on IRC would cost it its nick.
+func (p *Proxy) awaitCut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for slices.Contains(slices.Collect(maps.Values(p.conns)), true) {
+		p.ended.Wait()
+	}
+}
+
+func (p *Proxy) hold(c net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.down {
-		p.conns[c] = server
+		p.conns[c] = false
 	}
 	return !p.down
 }
@@ -84,21 +99,20 @@ func (p *Proxy) forget(c net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.conns, c)
+	p.ended.Broadcast()
 }
 
 // Cut resets all connections, with what is under way in them. New ones are
-// carried. The server learns of it first: who comes back must not meet itself,
-// which on IRC would cost it its nick.
+// carried.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, server := range []bool{true, false} {
-		for c, s := range p.conns {
-			if tcp, ok := c.(*net.TCPConn); ok && s == server {
-				_ = tcp.SetLinger(0)
-				_ = c.Close()
-			}
+	for c := range p.conns {
+		if tcp, ok := c.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
 		}
+		_ = c.Close() // in fact when nobody reads it any more
+		p.conns[c] = true
 	}
 }
 
