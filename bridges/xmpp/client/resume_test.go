@@ -37,6 +37,10 @@ func TestResume(t *testing.T) {
 		})
 		bob.Send(`<message to="%s" type="chat" id="%s"><body>%s</body></message>`, "alice@"+xmpptest.Domain, fmt.Sprintf("b%d", i), fmt.Sprint(i))
 		if i%40 == 20 {
+			// Prosody 0.12 gives what comes on a stream that goes on to the parser of the
+			// connection before. If that broke inside a stanza, as where there was more
+			// than the 4096 bytes that it reads at once, it understands nothing.
+			bridgetest.Eventually(t, "few are under way", func() bool { mu.Lock(); defer mu.Unlock(); return confirmed >= i-5 })
 			proxy.Cut()
 		}
 		time.Sleep(time.Millisecond)
