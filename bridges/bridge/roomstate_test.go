@@ -3,7 +3,6 @@ package bridge
 import (
 	"encoding/json"
 	"errors"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -18,8 +17,7 @@ import (
 
 // TestRoomState gives the store what the bridge did, and the same again later.
 func TestRoomState(t *testing.T) {
-	t.Run("sqlite", func(t *testing.T) { testRoomState(t, "sqlite:"+filepath.Join(t.TempDir(), "bridge.db")) })
-	t.Run("postgres", func(t *testing.T) { testRoomState(t, databasetest.PostgreSQL(t)) })
+	databasetest.EachURL(t, testRoomState)
 }
 
 func testRoomState(t *testing.T, address string) {

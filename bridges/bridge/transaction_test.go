@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -17,8 +16,7 @@ import (
 
 // TestOneTransaction sends a transaction again while it is still being taken.
 func TestOneTransaction(t *testing.T) {
-	t.Run("sqlite", func(t *testing.T) { testOneTransaction(t, "sqlite:"+filepath.Join(t.TempDir(), "bridge.db")) })
-	t.Run("postgres", func(t *testing.T) { testOneTransaction(t, databasetest.PostgreSQL(t)) })
+	databasetest.EachURL(t, testOneTransaction)
 }
 
 func testOneTransaction(t *testing.T, address string) {

@@ -89,7 +89,7 @@ func TestOwn(t *testing.T) {
 	const (
 		header  = "WARNING: DATA RACE\n"
 		std     = "  runtime.mapassign_faststr()\n      /usr/local/go/src/runtime/map.go:1 +0x1\n  slices.SortFunc[go.shape.struct { example.org/x.T }]()\n      /usr/local/go/src/slices/sort.go:1 +0x1\n"
-		library = "  go.mau.fi/whatsmeow/socket.(*FrameSocket).Close()\n      /root/pkg/mod/go.mau.fi/whatsmeow@v0/socket.go:90 +0x384\n"
+		library = "  go.mau.fi/whatsmeow/socket.(*FrameSocket).Close()\n      /mod/go.mau.fi/whatsmeow@v0/socket.go:90 +0x384\n"
 		ours    = "  switchboard/bridges/irc_test.TestX.func1()\n      /src/bridges/irc/x_test.go:1 +0x1\n"
 		read    = "Read at 0x00c000156690 by goroutine 2214:\n"
 		write   = "\nPrevious write at 0x00c000156690 by goroutine 2212:\n"
